@@ -1,0 +1,46 @@
+# One front for everything. Each target sets up what it needs on a machine that has only Python, make and pip.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+BIN := .venv/bin
+SETUP := .venv/.ready
+
+.PHONY: demo test unit check format bench lock help
+.DEFAULT_GOAL := help
+
+demo: $(SETUP) ## break a small shop in front of you, and heal it
+	@$(BIN)/prunella demo
+
+test: check ## everything: checks, unit tests, flows, simulation, kill tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+unit: $(SETUP) ## the quick tests only
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+check: $(SETUP) ## format, lint, rooms, types
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo >.import-linter.log 2>&1 || { cat .import-linter.log; exit 1; }
+	@$(BIN)/mypy
+
+format: $(SETUP) ## put the code into shape
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+bench: $(SETUP) ## measure, as ratios against a floor in the same run
+	@$(BIN)/python -m bench
+
+lock: $(UV) ## resolve the development environment anew
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra server --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(SETUP): requirements/dev.txt pyproject.toml | $(UV)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python .venv requirements/dev.txt
+	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@touch $@
+
+.tools/bin/uv:
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)

@@ -1,0 +1,232 @@
+"""The only file that wires: settings in, a running prunella out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from prunella.core import redact
+from prunella.core.clock import Ids, Rng, SystemClock
+from prunella.core.errors import ConfigError, SecretError
+from prunella.core.events import Listeners
+from prunella.core.records import Credential
+from prunella.egress import Caller, Egress
+from prunella.engine import patrol
+from prunella.engine.heal import heal
+from prunella.engine.intake import Intake
+from prunella.engine.parts import Parts
+from prunella.engine.patrol import Procedure
+from prunella.engine.reconcile import reconcile
+from prunella.notify.contract import Channel, Undelivered
+from prunella.notify.outbox import Delivery
+from prunella.notify.slack import SlackChannel
+from prunella.notify.teams import TeamsChannel
+from prunella.notify.webhook import WebhookChannel
+from prunella.remedies.contract import Outcome, Target
+from prunella.remedies.http import Probe, Replay
+from prunella.remedies.oauth import RefreshToken
+from prunella.runner.contract import Runner
+from prunella.runner.local import LocalRunner
+from prunella.settings import ChannelSettings, Settings
+from prunella.store import migrations
+from prunella.store.contract import Store
+from prunella.store.postgres import PostgresStore
+from prunella.store.secrets import Keys, Vault
+from prunella.store.sqlite import SqliteStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A wired prunella; `running` makes it work.
+
+    Args:
+        alone: this process is the only one on its store, so whoever held a lease before is dead.
+    """
+
+    settings: Settings
+    store: Store
+    runner: Runner
+    parts: Parts
+    intake: Intake
+    vault: Vault
+    procedures: Mapping[str, Procedure]
+    alone: bool
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[App]:
+        """Heal until the block ends; then finish what is under way."""
+        await reconcile(self.parts, self.procedures, alone=self.alone)
+        work = asyncio.create_task(self.runner.run(), name="runner")
+        try:
+            yield self
+        finally:
+            await self.runner.stop()
+            await work
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _: None) -> AsyncIterator[App]:
+    """Open the store, wire everything, and close it again; healing begins with `running`.
+
+    Args:
+        tell: hears what a person should know at the start (a key file that was just made).
+    """
+    keys = open_keys(settings, tell)
+    redact.set_hash_key(keys.derive("redaction"))
+    store = await open_store(settings)
+    caller = Egress(settings.egress)
+    try:
+        app = wire(settings, store, caller, keys)
+        await _seed(app)
+        yield app
+    finally:
+        await caller.close()
+        await store.close()
+
+
+async def open_store(settings: Settings) -> Store:
+    """Open the configured database; `SchemaBehind` when its tables are not this version's."""
+    migrate = migrations.upgrade if settings.migrate == "auto" else migrations.check
+    path = sqlite_path(settings.database_url)
+    if path is None:
+        await asyncio.to_thread(migrate, settings.database_url)
+        return await PostgresStore.open(settings.database_url)
+    store = SqliteStore.open_file(path, SystemClock())  # the lock first: nobody migrates under a running process
+    try:
+        migrate(settings.database_url)
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def wire(settings: Settings, store: Store, caller: Caller, keys: Keys, rng: Rng | None = None) -> App:
+    """Put the rooms together; tests and simulations bring their own store, caller and chance."""
+    rng = rng or Rng()
+    clock = store.clock
+    listeners = Listeners()
+    runner = LocalRunner(clock, listeners)
+    vault = Vault(store, keys)
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    parts = Parts(
+        store=store,
+        runner=runner,
+        services=settings.services,
+        routes=settings.routes,
+        act=_remedies(store, caller, vault, worker),
+        seal=keys.seal,
+        unseal=keys.open,
+        clock=clock,
+        ids=Ids(clock, rng),
+        rng=rng,
+        listeners=listeners,
+        worker=worker,
+        public_url=settings.public_url,
+        development=settings.development,
+    )
+    procedures = patrol.standing_procedures(settings.services)
+    delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
+    runner.handle("heal", partial(heal, parts))
+    runner.handle("deliver", delivery.deliver)
+    runner.handle("procedure", lambda name: patrol.run_procedure(parts, procedures[name]))
+    return App(
+        settings=settings,
+        store=store,
+        runner=runner,
+        parts=parts,
+        intake=Intake(parts),
+        vault=vault,
+        procedures=procedures,
+        alone=isinstance(store, SqliteStore),
+    )
+
+
+def sealed_credential(
+    vault: Vault, service: str, account: str, access: str, refresh: str | None, expires_at: datetime | None
+) -> Credential:
+    """Return an account's tokens as they may be stored."""
+    empty = Credential(service=service, account=account, access_sealed=b"", expires_at=expires_at)
+    return Credential(
+        service=service,
+        account=account,
+        access_sealed=vault.seal_access(empty, access),
+        refresh_sealed=vault.seal_refresh(empty, refresh) if refresh else None,
+        expires_at=expires_at,
+    )
+
+
+def sqlite_path(database_url: str) -> Path | None:
+    """Return the file behind a SQLite address, None for any other database."""
+    url = make_url(database_url)
+    return Path(url.database or "prunella.db") if url.get_backend_name() == "sqlite" else None
+
+
+def open_keys(settings: Settings, tell: Callable[[str], None]) -> Keys:
+    """Return the deployment's keys; on SQLite a key file is made once, on PostgreSQL there is no default."""
+    if settings.secret_key is not None:
+        return Keys.parse(settings.secret_key.reveal())
+    path = sqlite_path(settings.database_url)
+    if path is None:
+        raise SecretError(
+            "PRUNELLA_SECRET_KEY is not set; PostgreSQL needs it (32 bytes, base64). "
+            "Make one with: openssl rand -base64 32"
+        )
+    keys, created = Keys.beside(path)
+    if created is not None:
+        tell(f"made the key file {created}; keep it: without it the stored tokens can't be opened")
+    return keys
+
+
+def _remedies(store: Store, caller: Caller, vault: Vault, worker: str) -> Callable[[str, Target], Awaitable[Outcome]]:
+    """Return the one call by which the engine acts, remedies by name."""
+    replay = Replay(caller, vault, store)
+    remedies = {one.name: one for one in (replay, Probe(replay), RefreshToken(caller, vault, store, worker))}
+
+    def act(name: str, target: Target) -> Awaitable[Outcome]:
+        return remedies[name].apply(target)
+
+    return act
+
+
+async def _channel(settings: Settings, vault: Vault, name: str) -> Channel:
+    """Open a notification channel with the secrets as they are now."""
+    configured = settings.channels.get(name)
+    if configured is None:
+        raise Undelivered(f"channel {name} is no longer in prunella.yaml", permanent=True)
+    try:
+        url = redact.Secret(await vault.reveal(configured.url))
+        secret = redact.Secret(await vault.reveal(configured.secret)) if configured.secret else None
+    except SecretError as error:
+        raise Undelivered(str(error)) from None
+    return _open_channel(configured, name, url, secret)
+
+
+def _open_channel(configured: ChannelSettings, name: str, url: redact.Secret, secret: redact.Secret | None) -> Channel:
+    if configured.kind == "slack":
+        return SlackChannel(name, url)
+    if configured.kind == "teams":
+        return TeamsChannel(name, url)
+    assert secret is not None  # settings demand it for webhooks
+    try:
+        return WebhookChannel(name, url, secret, clock=SystemClock())
+    except ConfigError as error:
+        raise Undelivered(str(error), permanent=True) from None
+
+
+async def _seed(app: App) -> None:
+    """Store the tokens that the file brings along, where the store holds none yet."""
+    for name, seed in app.settings.seeds.items():
+        async with app.store.transaction() as tx:
+            if await tx.credentials.read(name, "") is None:
+                access, refresh = seed
+                refresh_token = refresh.reveal() if refresh else None
+                await tx.credentials.put(sealed_credential(app.vault, name, "", access.reveal(), refresh_token, None))

@@ -1,0 +1,53 @@
+"""Tell an incident's story in words, and diagnose a text that somebody pasted."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from prunella.core.records import Failure
+from prunella.diagnosis.classify import classify
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_incident_id(text: str) -> bool:
+    """Tell an incident's id from the text of an error."""
+    return _ID.fullmatch(text.strip().lower()) is not None
+
+
+def diagnose_text(text: str, *, service: str, status: int | None, code: str | None) -> dict[str, Any]:
+    """Classify a text as the engine would."""
+    diagnosis = classify(Failure(service=service, status=status, code=code, message=text))
+    return {
+        "category": diagnosis.category.value,
+        "kind": diagnosis.kind,
+        "confidence": round(diagnosis.confidence, 2),
+        "because": diagnosis.because,
+        "retryable": diagnosis.retryable,
+        "actor": diagnosis.actor.value,
+        "advice": diagnosis.advice,
+    }
+
+
+def tell_story(story: dict[str, Any]) -> str:
+    """Write an incident as a person would tell it."""
+    lines = [
+        story["title"],
+        f"  is       {story['category']} / {story['kind']}, confidence {story['confidence']:.2f}, "
+        f"because of {story['because']}",
+        f"  stands   {story['state']} ({story['status']}), {story['count']} events, level {story['level']}",
+        f"  did      {story['action_taken']}",
+    ]
+    if story["held_reason"]:
+        lines.append(f"  held     {story['held_reason']}")
+    if story["next_at"]:
+        lines.append(f"  next     {story['next_at']}")
+    lines.append("  timeline")
+    lines += [f"    {entry['at'][:23]}  {entry['action']:<20} {entry['reason']}" for entry in story["timeline"]]
+    lines.append("  attempts")
+    lines += [
+        f"    {run['started_at'][:23]}  {run['remedy']:<14} try {run['attempt']}  {run['state']:<10} {run['detail']}"
+        for run in story["runs"]
+    ]
+    return "\n".join(lines)

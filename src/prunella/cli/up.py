@@ -1,0 +1,65 @@
+"""`prunella up`: engine, API and dashboard in one process, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from prunella.app import open_app
+from prunella.core.events import Event
+from prunella.core.redact import scrub_tree
+from prunella.settings import Settings
+from prunella.web.server import listen, run_server
+
+_QUIET = frozenset({"run.started"})
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or Ctrl-C; what is under way is finished first."""
+    configure_logs()
+    for warning in settings.warnings:
+        structlog.get_logger().warning("config", warning=warning)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    listening = listen(*settings.listen)
+    async with open_app(settings, tell=_say) as app:
+        app.parts.listeners.subscribe(_log_event)
+        await run_server(app, listening, lambda url: _say(f"prunella is up: {url} (pid {os.getpid()})"))
+
+
+def configure_logs() -> None:
+    """Log JSON lines to standard error, scrubbed."""
+    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), _scrub]
+    render: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, *render],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*shared, *render]))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+
+
+def _scrub(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    scrubbed: MutableMapping[str, Any] = scrub_tree(dict(event))
+    return scrubbed
+
+
+def _log_event(event: Event) -> None:
+    if event.name not in _QUIET:
+        structlog.get_logger().info(event.name, **event.fields)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

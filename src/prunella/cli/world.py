@@ -1,0 +1,163 @@
+"""Where a command finds its world: the configuration, the running engine, or the store when none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+from prunella.core.errors import ConfigError, PrunellaError
+
+if TYPE_CHECKING:
+    from prunella.settings import Settings
+
+_DEFAULT = Path("prunella.yaml")
+_TOKEN_TTL = timedelta(minutes=1)
+_CALL_S = 15.0
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_chosen: list[Path] = []
+_direct = build_opener(ProxyHandler({}))  # the engine runs on this machine or network; no proxy in between
+
+
+def take_config(arguments: list[str]) -> list[str]:
+    """Take `--config PATH` or `-c PATH` out of the arguments, wherever it stands, and remember it."""
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument in ("--config", "-c"):
+            path = next(waiting, None)
+            if path is None:
+                raise ConfigError([f"{argument}: a path is missing; write {argument} prunella.yaml"])
+            _chosen[:] = [Path(path)]
+        elif argument.startswith("--config="):
+            _chosen[:] = [Path(argument.partition("=")[2])]
+        else:
+            rest.append(argument)
+    return rest
+
+
+def config_path() -> Path | None:
+    """Return the chosen file, PRUNELLA_CONFIG, or prunella.yaml where there is one."""
+    if _chosen:
+        return _chosen[0]
+    if named := os.environ.get("PRUNELLA_CONFIG"):
+        return Path(named)
+    return _DEFAULT if _DEFAULT.exists() else None
+
+
+def config_name() -> str:
+    """Name the configuration for messages."""
+    return str(config_path() or "no file, defaults only")
+
+
+def settings(*, warn: bool = False) -> Settings:
+    """Load the configuration; with `warn`, print its warnings."""
+    from prunella.settings import load
+
+    loaded = load(config_path(), os.environ)
+    if warn:
+        for warning in loaded.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+    return loaded
+
+
+def duration_s(text: str) -> float:
+    """Read 30m or 12h as seconds."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if match is None or int(match[1]) == 0:
+        raise ConfigError([f"--ttl: {text!r} is no duration; write 30m, 12h or 7d"])
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def mint(role: str, ttl_s: float) -> str:
+    """Return a signed token; it needs the key only, so it works beside a running engine."""
+    from prunella.app import open_keys
+    from prunella.core.clock import SystemClock
+    from prunella.web.auth import Gatehouse, Role
+
+    keys = open_keys(settings(), lambda line: print(line, file=sys.stderr))
+    return Gatehouse(keys, (), SystemClock().now).mint(Role(role), timedelta(seconds=ttl_s))
+
+
+def call(
+    method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None, role: str = "OPERATIONS"
+) -> Any:
+    """Ask the running engine; when none runs, answer from the store by the same routes."""
+    address = path + (f"?{urlencode(query)}" if query else "")
+    try:
+        return _over_http(method, address, body, role)
+    except URLError:
+        return asyncio.run(_in_process(method, address, body, role))
+
+
+def _over_http(method: str, address: str, body: Any, role: str) -> Any:
+    host, port = settings().listen
+    request = Request(  # noqa: S310, the address is the configured engine's
+        f"http://{host}:{port}{address}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            "authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}",
+            "content-type": "application/json",
+        },
+    )
+    try:
+        with _direct.open(request, timeout=_CALL_S) as reply:
+            return json.load(reply)
+    except HTTPError as error:
+        raise _refused(error.code, error.read()) from None
+
+
+async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
+    """Open the store and put the request to the same routes, without a server."""
+    import httpx2
+
+    from prunella.app import open_app
+    from prunella.web.server import create
+
+    async with open_app(settings(), tell=lambda line: print(line, file=sys.stderr)) as app:
+        transport = httpx2.ASGITransport(app=create(app))
+        headers = {"authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+            reply = await client.request(method, address, json=body, headers=headers)
+        if reply.status_code >= 400:
+            raise _refused(reply.status_code, reply.content)
+        return reply.json()
+
+
+def _refused(status: int, raw: bytes) -> PrunellaError:
+    try:
+        problem = json.loads(raw)
+    except ValueError:
+        problem = {}
+    lines = [f"{problem.get('title', 'the engine refused')} ({status})", problem.get("detail", "")]
+    lines += [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", [])]
+    return PrunellaError("; ".join(filter(None, lines)))
+
+
+def read_secret(prompt: str) -> str:
+    """Read one value from standard input, unseen at a terminal."""
+    value = getpass(prompt) if sys.stdin.isatty() else sys.stdin.read().strip("\r\n")
+    if not value:
+        raise ConfigError(["standard input was empty; pipe the value in, or type it"])
+    return value
+
+
+def read_tokens() -> tuple[str, str | None]:
+    """Read the access token and, on a second line, the refresh token."""
+    if sys.stdin.isatty():
+        return getpass("access token: "), getpass("refresh token (empty for none): ") or None
+    lines = [line.strip() for line in sys.stdin.read().splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError(["standard input was empty; pipe the access token in, and the refresh token on a second line"])
+    return lines[0], lines[1] if len(lines) > 1 else None

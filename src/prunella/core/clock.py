@@ -1,0 +1,102 @@
+"""Time, randomness and ids: the only place that reads them, so that everything else can be replayed.
+
+Whoever needs one takes a `Clock`, a `Rng` or `Ids`; a direct read elsewhere is refused by the linter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+Rng = random.Random
+"""A seeded source of chance; `Rng()` seeds itself from the operating system."""
+
+
+class Clock(Protocol):
+    """Tell the time and let time pass."""
+
+    def now(self) -> datetime:
+        """Return the wall time, aware, in UTC: for rows and messages, never for measuring."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that only grow: for measuring and waiting."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; zero or less returns without giving up the turn."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+
+class AnchoredClock(SystemClock):
+    """Follow another machine's wall clock: anchored once, then carried by the monotonic clock.
+
+    On PostgreSQL every process anchors to the database's clock, so that a host whose clock jumps or drifts
+    still judges due times as its neighbours do.
+    """
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.monotonic()
+
+    def anchor(self, now: datetime) -> None:
+        """Take `now` as the present moment."""
+        self._offset_s = now.timestamp() - time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._offset_s + time.monotonic(), UTC)
+
+
+class ManualClock:
+    """Time that stands still until a test moves it; sleeping moves it at once."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._start = start
+        self._elapsed_s = 0.0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._elapsed_s)
+
+    def monotonic(self) -> float:
+        return self._elapsed_s
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` (>= 0) pass."""
+        self._elapsed_s += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(max(seconds, 0.0))
+
+
+class Ids:
+    """Make ids that sort in the order they were made: UUID version 7 (RFC 9562 section 5.7, counter of 6.2 method 1)."""
+
+    def __init__(self, clock: Clock, rng: Rng) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._last = 0
+
+    def new(self) -> str:
+        """Return a fresh id as text."""
+        stamp = int(self._clock.now().timestamp() * 1000) << 12
+        self._last = max(stamp, self._last + 1)  # 4,096 ids a millisecond, then the counter borrows from the next
+        high, low = self._last >> 12, self._last & 0xFFF
+        value = high << 80 | 0x7 << 76 | low << 64 | 0b10 << 62 | self._rng.getrandbits(62)
+        return str(uuid.UUID(int=value))

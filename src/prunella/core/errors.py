@@ -1,0 +1,110 @@
+"""The one error tree. Every error prunella raises itself stands here, so that users can catch by intent.
+
+PrunellaError
+├── ConfigError           the configuration cannot be used; lists every mistake at once
+├── InvalidInput          a caller handed over something that can't be accepted; nothing was recorded
+├── IllegalTransition     a state change that the state machine does not allow
+├── StoreError
+│   ├── SchemaBehind      the tables are older (or newer) than this version of prunella
+│   ├── StoreLocked       another process owns this SQLite file
+│   ├── StoreUnavailable  the database does not answer; nothing was recorded
+│   └── Conflict          the row changed since it was read (compare-and-set lost)
+├── SecretError           a secret is missing, or its ciphertext does not open with the keys at hand
+└── EgressError
+    ├── EgressRefused     the address is not one that prunella may call; nothing was sent
+    └── EgressFailed      the call was made and no usable reply came back
+"""
+
+from __future__ import annotations
+
+
+class PrunellaError(Exception):
+    """Root of everything prunella raises on purpose; `code` is stable and anchors the documentation."""
+
+    code = "PR000"
+
+
+class ConfigError(PrunellaError):
+    """Refuse a configuration; `problems` holds one line per mistake, so all are seen at once."""
+
+    code = "PR100"
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class InvalidInput(PrunellaError):
+    """Refuse input from outside; `pointer` is the JSON pointer (RFC 6901) of the offending value."""
+
+    code = "PR110"
+
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
+        self.pointer = pointer
+        super().__init__(detail)
+
+
+class IllegalTransition(PrunellaError):
+    """Refuse a state change that the machine does not list."""
+
+    code = "PR200"
+
+
+class StoreError(PrunellaError):
+    """Say that prunella's own tables could not be read or written."""
+
+    code = "PR300"
+
+
+class SchemaBehind(StoreError):
+    """Refuse to run on tables of another version."""
+
+    code = "PR301"
+
+
+class StoreLocked(StoreError):
+    """Refuse a second process on one SQLite file."""
+
+    code = "PR302"
+
+
+class StoreUnavailable(StoreError):
+    """Say that the database does not answer; nothing of this request was recorded."""
+
+    code = "PR303"
+
+
+class Conflict(StoreError):
+    """Say that a row changed since it was read; read again and decide anew."""
+
+    code = "PR304"
+
+
+class SecretError(PrunellaError):
+    """Say that a secret is missing or does not open; the message never holds its value."""
+
+    code = "PR400"
+
+
+class EgressError(PrunellaError):
+    """Say that a call to the outside did not bring back a usable reply."""
+
+    code = "PR500"
+
+
+class EgressRefused(EgressError):
+    """Refuse an address before anything was sent."""
+
+    code = "PR501"
+
+
+class EgressFailed(EgressError):
+    """Report a call without a reply. `sent` is False only where it is proven that nothing left."""
+
+    code = "PR502"
+
+    def __init__(self, detail: str, *, exc_type: str, errno_name: str | None = None, sent: bool = True) -> None:
+        self.exc_type = exc_type
+        self.errno_name = errno_name
+        self.sent = sent
+        super().__init__(detail)

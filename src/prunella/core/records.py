@@ -1,0 +1,367 @@
+"""The nouns of prunella, as immutable records that check themselves when they are made.
+
+Raw text from outside enters only through `Failure`, which scrubs it; nothing downstream sees the original.
+Times are aware and in UTC, durations are seconds, None means "none" and 0 is a real 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from prunella.core import redact
+from prunella.core.states import GateState, IncidentState, OperationState, RunState
+
+
+class Category(StrEnum):
+    """The outside contract of a diagnosis (document B): named by the remedy that fits."""
+
+    AUTH = "auth"
+    RATE_LIMIT = "rate_limit"
+    NETWORK = "network"
+    DATA = "data"
+    UNKNOWN = "unknown"
+
+
+class Actor(StrEnum):
+    """Who has to move next."""
+
+    SYSTEM = "system"
+    PROVIDER = "provider"
+    OWNER = "owner"
+    DATA_OWNER = "data_owner"
+    DEVELOPER = "developer"
+    OPERATOR = "operator"
+
+
+class Severity(StrEnum):
+    """How loud a message is, from a whisper to a siren."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+class Level(StrEnum):
+    """How far prunella may go alone: heal, heal and tell, propose, leave to a person."""
+
+    L0 = "L0"
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+
+
+KINDS: Mapping[str, Category] = {
+    **dict.fromkeys(("auth.expired", "auth.invalid", "auth.permission"), Category.AUTH),
+    **dict.fromkeys(("rate_limit.window", "rate_limit.quota"), Category.RATE_LIMIT),
+    **dict.fromkeys(
+        ("network.timeout", "network.dns", "network.connection", "network.tls", "network.server", "network.contention"),
+        Category.NETWORK,
+    ),
+    **dict.fromkeys(
+        ("data.validation", "data.conflict", "data.not_found", "data.too_large", "data.bad_response", "data.business"),
+        Category.DATA,
+    ),
+    **dict.fromkeys(
+        ("config", "bug", "billing", "policy", "cancelled", "resource", "unclassified"),
+        Category.UNKNOWN,
+    ),
+}
+"""Every kind and the category it belongs to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Normalised evidence of one error; text and headers are scrubbed here, on the only road in.
+
+    Args:
+        service: name of the service that failed, as configured ("hubspot").
+        source: where the evidence comes from (http, graphql, oauth, db, python, node, grpc, webhook).
+        status: HTTP status, None where there was none.
+        code: the service's own code, SQLSTATE, errno name, gRPC status.
+        exc_type: class of the exception as raised.
+        message: text or raw body; cut to 16 kB before anything reads it.
+        headers: lower-case names; only those that carry evidence are kept.
+        operation: what was attempted, without ids ("POST /contacts/{id}").
+    """
+
+    service: str
+    source: str = "http"
+    status: int | None = None
+    code: str | None = None
+    exc_type: str | None = None
+    message: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    operation: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", redact.scrub(self.message))
+        object.__setattr__(self, "headers", redact.evidence_headers(self.headers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What is wrong and how sure we are.
+
+    `because` names the evidence that decided; `signals` lists all that was seen; `retry_after_s` is what the
+    service asked for, None where it said nothing.
+    """
+
+    kind: str
+    confidence: float
+    because: str
+    retryable: bool
+    actor: Actor
+    advice: str
+    signals: tuple[str, ...] = ()
+    retry_after_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"diagnosis: unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
+        if not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"diagnosis: confidence must be within 0 and 1, got {self.confidence}")
+
+    @property
+    def category(self) -> Category:
+        """Return the category that the kind belongs to."""
+        return KINDS[self.kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The original call of an integration, as far as it may be replayed."""
+
+    method: str
+    endpoint: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """One observation about a service, unique by (source, event_id); never changed once recorded."""
+
+    id: str
+    source: str
+    event_id: str
+    service: str
+    account: str = ""
+    outcome: str = "failure"
+    occurred_at: datetime
+    received_at: datetime
+    failure: Failure | None = None
+    request: Request | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """The open case of one problem: at most one per (service, account, fingerprint) is open at a time."""
+
+    id: str
+    service: str
+    account: str
+    fingerprint: str
+    signal_id: str
+    title: str
+    category: Category
+    kind: str
+    confidence: float
+    because: str
+    advice: str
+    severity: Severity
+    level: Level = Level.L0
+    state: IncidentState = IncidentState.OPEN
+    version: int = 0
+    count: int = 1
+    attempts: int = 0
+    wave: int = 1
+    first_seen: datetime
+    last_seen: datetime
+    next_at: datetime | None = None
+    held_reason: str | None = None
+    action_taken: str = "recorded"
+    acknowledged_by: str | None = None
+    regressed: bool = False
+    previous_id: str | None = None
+    forced: bool = False
+    refresh_failed: bool = False
+    claimed_by: str | None = None
+    lease_until: datetime | None = None
+    resolved_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "category", Category(self.category))
+        object.__setattr__(self, "severity", Severity(self.severity))
+        object.__setattr__(self, "level", Level(self.level))
+        object.__setattr__(self, "state", IncidentState(self.state))
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether somebody, machine or person, still has to do something."""
+        return self.state is not IncidentState.RESOLVED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A piece of work that waits in a service's lane: here, the original request to be replayed.
+
+    `due_at` None: not planned yet (attempts 0), or resting until the next scan (attempts > 0). `last_kind` and
+    `token_version` say what the last try ran into and with which version of the account's tokens.
+    """
+
+    id: str
+    incident_id: str
+    signal_id: str
+    service: str
+    account: str
+    method: str
+    endpoint: str
+    payload_sealed: bytes
+    idempotency_key: str
+    state: OperationState = OperationState.WAITING
+    attempts: int = 0
+    due_at: datetime | None = None
+    last_error: str | None = None
+    last_kind: str | None = None
+    token_version: int | None = None
+    created_at: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", OperationState(self.state))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One attempt of a plan on one target; written before the outside call, settled after it."""
+
+    id: str
+    incident_id: str
+    operation_id: str | None
+    service: str
+    procedure: str
+    remedy: str
+    state: RunState
+    attempt: int
+    idempotency_key: str
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    status: int | None = None
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", RunState(self.state))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Whether calls to a service may pass, and every counter that decides it: one owner, one truth.
+
+    Args:
+        failures: consecutive failed calls of ours, towards `open`.
+        successes: consecutive good calls while half open, towards `closed`.
+        auth, data, unknown: consecutive failures from outside, towards `disabled` (document B).
+        counting_from: network failures before this moment no longer count.
+        throttled_until: the service asked for silence until then; not a state, a wait.
+    """
+
+    service: str
+    state: GateState = GateState.CLOSED
+    version: int = 0
+    reason: str | None = None
+    changed_by: str = "prunella"
+    since: datetime
+    reopen_at: datetime | None = None
+    throttled_until: datetime | None = None
+    counting_from: datetime
+    failures: int = 0
+    successes: int = 0
+    openings: int = 0
+    auth: int = 0
+    data: int = 0
+    unknown: int = 0
+    recovery_fail_count: int = 0
+    last_recovery_at: datetime | None = None
+    auto_recovery_enabled: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", GateState(self.state))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """One account's tokens, sealed; `version` grows with each change and is what single-flight compares.
+
+    `refreshed_at` is when prunella itself last refreshed them, None for tokens that a person handed over.
+    """
+
+    service: str
+    account: str
+    access_sealed: bytes
+    refresh_sealed: bytes | None = None
+    version: int = 1
+    expires_at: datetime | None = None
+    refreshed_at: datetime | None = None
+    needs_person: str | None = None
+    refreshing_by: str | None = None
+    refreshing_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something a person should hear; which channels carry it is decided by the notification rules.
+
+    `key` makes it unique: the same notice is stored once per channel, however often it is raised.
+    """
+
+    key: str
+    kind: str
+    severity: Severity
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    incident_id: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One notice on its way to one channel: a row of the outbox."""
+
+    id: str
+    key: str
+    channel: str
+    kind: str
+    severity: Severity
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    incident_id: str | None
+    link: str | None
+    state: str = "waiting"  # waiting, sending, sent, dead
+    attempts: int = 0
+    next_at: datetime | None
+    last_error: str | None = None
+    created_at: datetime
+    sent_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "severity", Severity(self.severity))
+        object.__setattr__(self, "facts", tuple((str(name), str(value)) for name, value in self.facts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Who did what to which thing, and why; written in the transaction of the change, never altered."""
+
+    id: str
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    incident_id: str | None = None
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)

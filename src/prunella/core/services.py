@@ -1,0 +1,113 @@
+"""The inventory: what prunella knows about each service it looks after. Defaults are the figures of document B."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from prunella.core.errors import InvalidInput
+from prunella.core.redact import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Name a secret kept in the store (`secret://name`); opened only where it is used."""
+
+    name: str
+
+
+SecretSource = Secret | SecretRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth:
+    """How to refresh a token (RFC 6749 section 6)."""
+
+    token_url: str
+    client_id: str
+    client_secret: SecretSource | None = None
+    scopes: tuple[str, ...] = ()
+    per_user: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How to ask a service whether it is well; 10 s is document A's limit for a health check."""
+
+    path: str
+    every_s: float = 60.0
+    timeout_s: float = 10.0
+    status_page: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """When the Gate opens and closes again (documents C and E: 5 failures, 2 successes, 60 s)."""
+
+    failures: int = 5
+    successes: int = 2
+    open_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableAfter:
+    """How many failures from outside disable a service (document B); None never does, rate limits never do."""
+
+    auth: int | None = 3
+    network: int | None = 9
+    network_within_s: float = 3600.0
+    data: int | None = 5
+    unknown: int | None = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One configured service.
+
+    Args:
+        hosts: where a replay may go, as `host` or `host:port`; default: the host of `base_url`.
+        validate: what a 2xx reply must look like to count as success: json, graphql or none.
+        honours_idempotency_key: the receiver answers a repeated `Idempotency-Key` from its memory. Only then is
+            a call whose outcome nobody knows (the worker died in it) repeated by machine.
+        enable_again: `by_person`, or `by_probe` where a passed health probe may lift a disablement.
+    """
+
+    name: str
+    base_url: str | None = None
+    hosts: frozenset[str] = frozenset()
+    health: Health | None = None
+    oauth: OAuth | None = None
+    bearer: SecretSource | None = None
+    headers: Mapping[str, SecretSource] = field(default_factory=dict)
+    gate: GateLimits = field(default_factory=GateLimits)
+    disable_after: DisableAfter = field(default_factory=DisableAfter)
+    enable_again: str = "by_person"
+    validate: str = "json"
+    honours_idempotency_key: bool = False
+    calls_max: int = 8
+    timeout_s: float = 5.0
+    rules: tuple[Mapping[str, object], ...] = ()
+
+    def url(self, endpoint: str) -> str:
+        """Return the absolute address of `endpoint`, refused where it leaves the service's own hosts."""
+        url = endpoint if "://" in endpoint else urljoin((self.base_url or "").rstrip("/") + "/", endpoint.lstrip("/"))
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InvalidInput(f"services.{self.name}: {endpoint!r} is no address; set base_url or send a full URL")
+        if parts.username or parts.password:
+            raise InvalidInput(f"services.{self.name}: an address with a user or password is not replayed")
+        allowed = self.hosts or frozenset({urlsplit(self.base_url or "").netloc})
+        default_port = {"http": 80, "https": 443}[parts.scheme]
+        here = parts.hostname if parts.port in (None, default_port) else f"{parts.hostname}:{parts.port}"
+        if here not in allowed and f"{parts.hostname}:{parts.port or default_port}" not in allowed:
+            listed = ", ".join(sorted(filter(None, allowed))) or "none"
+            raise InvalidInput(
+                f"services.{self.name}: host {here} is not its own; allowed: {listed}; "
+                f"add it to services.{self.name}.hosts if it belongs to the service"
+            )
+        return url
+
+    def account_of(self, user: str | None) -> str:
+        """Return the account that `user` stands for: one per user, or one for the whole service."""
+        return (user or "") if self.oauth is not None and self.oauth.per_user else ""

@@ -1,0 +1,121 @@
+"""May this plan run now? Pure; one rule per function, asked in order, and every answer says why and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from prunella.core.records import Level
+from prunella.core.states import GateState
+from prunella.engine.plan import Case, Plan
+
+_BUSY_S = 0.25
+_HALF_OPEN_S = 1.0
+
+
+class Answer(StrEnum):
+    """What the gate keeper can say."""
+
+    RUN = "run"
+    WAIT = "wait"
+    PROPOSE = "propose"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An answer with its reason; `until` is the next look, None when only an outside change can move it."""
+
+    answer: Answer
+    reason: str
+    until: datetime | None = None
+
+
+Rule = Callable[[Case, Plan], Verdict | None]
+
+
+def admit(case: Case, plan: Plan) -> Verdict:
+    """Return the first rule's objection, or leave to run."""
+    for rule in _RULES:
+        verdict = rule(case, plan)
+        if verdict is not None:
+            return verdict
+    return Verdict(Answer.RUN, "no rule objects")
+
+
+def wave(case: Case, plan: Plan) -> Plan:
+    """Cut the targets to what the service may get at once: one while half open, the free places otherwise."""
+    if case.service is None or not plan.targets:
+        return plan
+    most = 1 if case.gate.state is not GateState.CLOSED else case.service.calls_max - case.in_flight
+    return replace(plan, targets=plan.targets[: max(most, 1)])
+
+
+def _configured(case: Case, plan: Plan) -> Verdict | None:
+    if case.service is not None:
+        return None
+    name = case.incident.service
+    return Verdict(
+        Answer.REFUSE,
+        f"{name} is not configured, so nothing is sent to it; add services.{name} to prunella.yaml",
+    )
+
+
+def _disabled(case: Case, plan: Plan) -> Verdict | None:
+    if case.gate.state is not GateState.DISABLED:
+        return None
+    return Verdict(Answer.WAIT, f"{case.incident.service} is disabled: {case.gate.reason}; enable it when it is well")
+
+
+def _paused(case: Case, plan: Plan) -> Verdict | None:
+    if case.gate.state is GateState.PAUSED:
+        return Verdict(Answer.WAIT, f"{case.incident.service} is paused by {case.gate.changed_by}: {case.gate.reason}")
+    if not case.gate.auto_recovery_enabled:
+        return Verdict(Answer.WAIT, f"automatic recovery of {case.incident.service} is switched off")
+    return None
+
+
+def _possible(case: Case, plan: Plan) -> Verdict | None:
+    if plan.remedy is not None:
+        return None
+    if plan.person:
+        return Verdict(Answer.REFUSE, plan.action)
+    return Verdict(Answer.WAIT, plan.action)
+
+
+def _level(case: Case, plan: Plan) -> Verdict | None:
+    if case.incident.level is Level.L2:
+        return Verdict(Answer.PROPOSE, "level L2: a person approves the plan first")
+    if case.incident.level is Level.L3:
+        return Verdict(Answer.REFUSE, "level L3: a person carries the plan out")
+    return None
+
+
+def _throttled(case: Case, plan: Plan) -> Verdict | None:
+    until = case.gate.throttled_until
+    if until is None or until <= case.now or plan.remedy == "refresh_token":
+        return None
+    return Verdict(Answer.WAIT, f"{case.incident.service} asked for silence until {until:%H:%M:%S} UTC", until)
+
+
+def _open(case: Case, plan: Plan) -> Verdict | None:
+    if case.gate.state is not GateState.OPEN or case.gate.reopen_at is None or case.gate.reopen_at <= case.now:
+        return None
+    reason = f"the gate of {case.incident.service} is open: {case.gate.reason}; next probe {case.gate.reopen_at:%H:%M:%S} UTC"
+    return Verdict(Answer.WAIT, reason, case.gate.reopen_at)
+
+
+def _crowded(case: Case, plan: Plan) -> Verdict | None:
+    assert case.service is not None  # `_configured` spoke before
+    if case.gate.state is not GateState.CLOSED and case.in_flight:
+        until = case.now + timedelta(seconds=_HALF_OPEN_S)
+        return Verdict(Answer.WAIT, f"a probe of {case.incident.service} is under way", until)
+    if case.in_flight >= case.service.calls_max:
+        until = case.now + timedelta(seconds=_BUSY_S)
+        return Verdict(Answer.WAIT, f"{case.in_flight} calls to {case.incident.service} are under way", until)
+    return None
+
+
+_RULES: tuple[Rule, ...] = (_configured, _disabled, _paused, _possible, _level, _throttled, _open, _crowded)

@@ -1,0 +1,167 @@
+"""heal(incident): the story of one recovery, on one screen. It holds every branch; what it calls holds none.
+
+One pass does one step (refresh, replay one wave, probe) and submits the next. Nothing sleeps here: a wait is a due
+time in the tables, so a killed process goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from prunella.core.errors import PrunellaError
+from prunella.core.records import Incident, Operation, Run
+from prunella.core.states import OperationState, RunState
+from prunella.diagnosis.classify import classify
+from prunella.engine import learn, payloads, trail
+from prunella.engine.gatekeeper import Answer, admit, wave
+from prunella.engine.gates import begin_probe
+from prunella.engine.learn import Result
+from prunella.engine.parts import LEASE_S, Parts
+from prunella.engine.plan import Case, Plan, choose, first_wait_s
+from prunella.remedies.contract import Outcome, Target
+from prunella.store.contract import Transaction
+
+_WAVE_MAX = 16
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
+
+
+async def heal(parts: Parts, incident_id: str) -> None:
+    """Take one incident one step further."""
+    async with parts.store.transaction() as tx:
+        case = await take(parts, tx, incident_id)
+        if case is None:
+            return
+        plan = choose(case)
+        verdict = admit(case, plan)
+        if verdict.answer is not Answer.RUN:
+            await learn.hold(parts, tx, case, plan, verdict)
+            return
+        plan = wave(case, plan)
+        runs = await begin(parts, tx, case, plan)
+    results = await carry_out(parts, case, plan, runs)
+    async with parts.store.transaction() as tx:
+        await learn.settle(parts, tx, case, plan, results)
+
+
+async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
+    """Claim the incident and read all that is known; None when it is closed, not due, or somebody else's."""
+    now = parts.clock.now()
+    incident = await tx.incidents.claim(incident_id, parts.worker, now, now + timedelta(seconds=LEASE_S))
+    if incident is None:
+        return None
+    await _recover_interrupted(parts, tx, incident)
+    case = await read_case(parts, tx, incident)
+    if await tx.operations.count_new(incident.id):
+        due = now + timedelta(seconds=first_wait_s(case, parts.rng))
+        await tx.operations.schedule_new(incident.id, due)
+        case = replace(case, due=tuple(await tx.operations.due(incident.id, now, _WAVE_MAX)))
+    return case
+
+
+async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
+    """Read what planning needs to know about an incident."""
+    now = parts.clock.now()
+    service = parts.services.get(incident.service)
+    failure = await tx.signals.failure(incident.signal_id)
+    gate = await tx.gates.take(incident.service, now)
+    due = await tx.operations.due(incident.id, now, _WAVE_MAX)
+    account = due[0].account if due else incident.account
+    return Case(
+        incident=incident,
+        failure=failure,
+        diagnosis=classify(failure, now=incident.last_seen, rules=service.rules if service else ()),
+        service=service,
+        gate=gate,
+        credential=await tx.credentials.read(incident.service, account) if service and service.oauth else None,
+        due=tuple(one for one in due if one.account == account),
+        operations=await tx.operations.tally(incident.id),
+        in_flight=await tx.runs.in_flight(incident.service),
+        now=now,
+    )
+
+
+async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> list[Run]:
+    """Record every attempt before its call is made, so that a death in mid-call leaves a trace."""
+    won = set(await tx.operations.begin([one.id for one in plan.targets])) if plan.targets else set()
+    targets = [one for one in plan.targets if one.id in won]
+    runs = [_run(parts, case, plan, one.id, one.attempts + 1, one.idempotency_key) for one in targets]
+    if plan.remedy != "replay":
+        key = f"{case.incident.id}:{case.incident.attempts + 1}"
+        runs = [_run(parts, case, plan, None, case.incident.attempts + 1, key)]
+    await tx.runs.add(runs)
+    gate = begin_probe(case.gate, case.now)
+    if gate is not case.gate:
+        await tx.gates.save(gate)
+    await learn.note_attempt(parts, tx, case, plan)
+    return runs
+
+
+async def carry_out(parts: Parts, case: Case, plan: Plan, runs: Sequence[Run]) -> list[Result]:
+    """Act on every target at once and gather what came of it."""
+    operations = {one.id: one for one in plan.targets}
+    pairs = [(run, operations.get(run.operation_id or "")) for run in runs]
+    outcomes = await asyncio.gather(*(_act(parts, case, plan, run, operation) for run, operation in pairs))
+    return [Result(run, operation, outcome) for (run, operation), outcome in zip(pairs, outcomes, strict=True)]
+
+
+async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:
+    """Perform one attempt; whatever happens comes back as an outcome."""
+    assert case.service is not None and plan.remedy is not None  # the gate keeper lets nothing else through
+    parts.listeners.emit("run.started", incident=case.incident.id, service=run.service, remedy=run.remedy)
+    try:
+        target = Target(
+            service=case.service,
+            account=operation.account if operation else case.incident.account,
+            incident_id=case.incident.id,
+            idempotency_key=run.idempotency_key,
+            request=payloads.open_request(parts, operation) if operation else None,
+            stale_version=plan.stale_version,
+        )
+        return await parts.act(plan.remedy, target)
+    except PrunellaError as error:  # a missing secret, a host that is not the service's: no repetition helps
+        return Outcome(ok=False, detail=str(error), needs_person=str(error))
+    except Exception as error:
+        parts.listeners.emit("engine.failed", handler=plan.remedy, error=type(error).__name__)
+        return Outcome(ok=False, detail=f"the remedy {plan.remedy} raised {type(error).__name__}")
+
+
+async def _recover_interrupted(parts: Parts, tx: Transaction, incident: Incident) -> None:
+    """Face what a dead worker left in mid-call: nobody knows its outcome, so only a repeatable call is repeated."""
+    now = parts.clock.now()
+    for run in await tx.runs.running_of(incident.id):
+        ended = replace(run, state=RunState.UNKNOWN, ended_at=now, detail="the worker died in mid-call")
+        await tx.runs.settle(ended, RunState.RUNNING)
+        await trail.note(parts, tx, "run.unknown", run.service, reason=ended.detail, incident=incident.id)
+    service = parts.services.get(incident.service)
+    for operation in await tx.operations.running(incident.id):
+        if operation.method in _REPEATABLE or (service is not None and service.honours_idempotency_key):
+            again = replace(operation, state=OperationState.WAITING, due_at=now)
+        else:
+            reason = (
+                "outcome unknown: the worker died in mid-call and the service is not declared to honour "
+                "idempotency keys; look whether the request arrived, then replay or cancel it"
+            )
+            again = replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason)
+        await tx.operations.save(again, OperationState.RUNNING)
+
+
+def _run(
+    parts: Parts, case: Case, plan: Plan, operation_id: str | None, attempt: int, idempotency_key: str
+) -> Run:
+    assert plan.remedy is not None
+    return Run(
+        id=parts.ids.new(),
+        incident_id=case.incident.id,
+        operation_id=operation_id,
+        service=case.incident.service,
+        procedure=plan.procedure,
+        remedy=plan.remedy,
+        state=RunState.RUNNING,
+        attempt=attempt,
+        idempotency_key=idempotency_key,
+        worker=parts.worker,
+        started_at=case.now,
+    )

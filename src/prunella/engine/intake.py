@@ -1,0 +1,329 @@
+"""One door for webhook, guard and check: an arrival is durable, once per event id, before anybody is told so.
+
+Arrivals of the same moment share one transaction: the commit is the dear part, and a flood shares it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from prunella.core import redact
+from prunella.core.errors import StoreError
+from prunella.core.records import Category, Diagnosis, Failure, Incident, Operation, Request, Severity, Signal
+from prunella.core.services import Service
+from prunella.core.states import OperationState
+from prunella.diagnosis.classify import classify
+from prunella.diagnosis.fingerprint import fingerprint, operation_of
+from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
+from prunella.engine.parts import Parts
+from prunella.store.contract import Transaction
+
+_BATCH_MAX = 200
+_REGRESSION = timedelta(hours=24)
+_LOUD = (Category.DATA, Category.UNKNOWN)
+_NO_REPLAY = (Category.DATA,)
+
+Scope = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an accepted event belongs to; `incident_id` None for a success that healed nothing."""
+
+    incident_id: str | None
+    signal_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event, diagnosed and ready to be recorded."""
+
+    signal: Signal
+    diagnosis: Diagnosis | None
+    fingerprint: str
+    echo_of: str | None
+
+    @property
+    def scope(self) -> Scope:
+        """Return what makes events one problem: tokens belong to an account, everything else to the service."""
+        assert self.diagnosis is not None
+        account = self.signal.account if self.diagnosis.category is Category.AUTH else ""
+        return (self.signal.service, account, self.fingerprint)
+
+
+class Intake:
+    """Accept events in batches."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def accept(self, signal: Signal, *, echo_of: str | None = None) -> Receipt:
+        """Record a signal and return once it is durable; `StoreUnavailable` means that nothing was recorded.
+
+        Args:
+            echo_of: the incident whose own recovery caused this event; it joins that one and counts nowhere.
+        """
+        arrival = _diagnosed(self._parts, signal, echo_of)
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._waiting.append((arrival, future))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        return await future
+
+    async def _write(self) -> None:
+        """Commit what waits, batch after batch, until nothing waits."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
+                await self._commit(batch)
+        finally:
+            self._writer = None
+
+    async def _commit(self, batch: Sequence[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
+        try:
+            receipts = await record(self._parts, [arrival for arrival, _ in batch])
+        except Exception as error:
+            if len(batch) > 1 and not isinstance(error, StoreError):
+                for one in batch:  # one event that cannot be recorded must not take the others down
+                    await self._commit([one])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), receipt in zip(batch, receipts, strict=True):
+            if not future.done():
+                future.set_result(receipt)
+
+
+async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
+    """Write a batch of arrivals in one transaction."""
+    async with parts.store.transaction() as tx:
+        shapes = [_shape(arrival) for arrival in arrivals]
+        new = await tx.signals.add(
+            [(arrival.signal, arrival.diagnosis, shape) for arrival, shape in zip(arrivals, shapes, strict=True)]
+        )
+        fresh = [arrival for arrival in arrivals if arrival.signal.id in new]
+        belongs = await _join_echoes(tx, [arrival for arrival in fresh if arrival.echo_of])
+        failures = [one for one in fresh if one.signal.outcome == "failure" and one.signal.id not in belongs]
+        belongs |= await _open_or_join(parts, tx, failures)
+        await _count(parts, tx, failures, belongs)
+        for arrival in fresh:
+            if arrival.signal.outcome == "success":
+                await _take_success(parts, tx, arrival.signal)
+        known = await _known(tx, [arrival for arrival in arrivals if arrival.signal.id not in new])
+    for arrival in fresh:
+        _emit(parts, arrival, belongs)
+    return [
+        Receipt(belongs.get(one.signal.id), one.signal.id, duplicate=False)
+        if one.signal.id in new
+        else Receipt(*known[one.signal.source, one.signal.event_id], duplicate=True)
+        for one in arrivals
+    ]
+
+
+def _diagnosed(parts: Parts, signal: Signal, echo_of: str | None) -> Arrival:
+    if signal.failure is None:
+        return Arrival(signal, None, "", echo_of)
+    service = parts.services.get(signal.service)
+    diagnosis = classify(signal.failure, now=signal.received_at, rules=service.rules if service else ())
+    return Arrival(signal, diagnosis, fingerprint(signal.failure, diagnosis), echo_of)
+
+
+def _shape(arrival: Arrival) -> Any:
+    """Keep the payload's structure, never its values (document B: data failures)."""
+    request = arrival.signal.request
+    return redact.shape(request.payload) if request is not None and request.payload is not None else None
+
+
+async def _join_echoes(tx: Transaction, echoes: Sequence[Arrival]) -> dict[str, str]:
+    """Attach what our own recovery caused to that recovery's incident; an unknown one is an ordinary event."""
+    belongs: dict[str, str] = {}
+    for echo in echoes:
+        assert echo.echo_of is not None
+        if await tx.incidents.get(echo.echo_of) is not None:
+            await tx.signals.attach(echo.echo_of, [echo.signal.id])
+            belongs[echo.signal.id] = echo.echo_of
+    return belongs
+
+
+async def _open_or_join(parts: Parts, tx: Transaction, failures: Sequence[Arrival]) -> dict[str, str]:
+    """Open one incident per problem, or join the one that is open; queue what may be replayed."""
+    groups: defaultdict[Scope, list[Arrival]] = defaultdict(list)
+    for arrival in failures:
+        groups[arrival.scope].append(arrival)
+    belongs: dict[str, str] = {}
+    operations: list[Operation] = []
+    for scope, arrivals in sorted(groups.items()):
+        fresh = _incident(parts, scope, arrivals)
+        incident = await tx.incidents.open_or_join(fresh)
+        await tx.signals.attach(incident.id, [arrival.signal.id for arrival in arrivals])
+        belongs |= {arrival.signal.id: incident.id for arrival in arrivals}
+        operations += [operation for arrival in arrivals if (operation := _operation(parts, arrival, incident))]
+        if incident.id == fresh.id:
+            await _announce_opened(parts, tx, incident, arrivals[0])
+        await parts.runner.submit("heal", incident.id, tx=tx)
+    if operations:
+        await tx.operations.add(operations)
+    return belongs
+
+
+def _incident(parts: Parts, scope: Scope, arrivals: Sequence[Arrival]) -> Incident:
+    service, account, print_ = scope
+    first, last = arrivals[0], arrivals[-1]
+    assert first.diagnosis is not None and first.signal.failure is not None
+    diagnosis = first.diagnosis
+    return Incident(
+        id=parts.ids.new(),
+        service=service,
+        account=account,
+        fingerprint=print_,
+        signal_id=last.signal.id,
+        title=_title(first.signal.failure, diagnosis),
+        category=diagnosis.category,
+        kind=diagnosis.kind,
+        confidence=diagnosis.confidence,
+        because=diagnosis.because,
+        advice=diagnosis.advice,
+        severity=Severity.HIGH if diagnosis.category in _LOUD else Severity.MEDIUM,
+        count=len(arrivals),
+        first_seen=first.signal.received_at,
+        last_seen=last.signal.received_at,
+        next_at=last.signal.received_at,
+        forced=all(arrival.signal.forced for arrival in arrivals),
+    )
+
+
+def _title(failure: Failure, diagnosis: Diagnosis) -> str:
+    evidence = failure.code or (f"HTTP {failure.status}" if failure.status else failure.exc_type) or "failure"
+    where = f" on {failure.operation}" if failure.operation else ""
+    return f"{failure.service}: {diagnosis.kind} ({evidence}){where}"[:200]
+
+
+def _operation(parts: Parts, arrival: Arrival, incident: Incident) -> Operation | None:
+    """Return the original request as work that waits; None where nothing may be replayed."""
+    request, service = arrival.signal.request, parts.services.get(arrival.signal.service)
+    if request is None or service is None or incident.category in _NO_REPLAY:
+        return None
+    operation_id = parts.ids.new()
+    refused = payloads.not_replayable(service, request)
+    return Operation(
+        id=operation_id,
+        incident_id=incident.id,
+        signal_id=arrival.signal.id,
+        service=service.name,
+        account=arrival.signal.account,
+        method=request.method,
+        endpoint=redact.scrub(request.endpoint) if refused else request.endpoint,
+        payload_sealed=payloads.seal_request(parts, operation_id, request if not refused else Request(method="", endpoint="")),
+        idempotency_key=f"prunella-{arrival.signal.id}",
+        state=OperationState.DEAD if refused else OperationState.WAITING,
+        last_error=refused,
+        created_at=arrival.signal.received_at,
+    )
+
+
+async def _announce_opened(parts: Parts, tx: Transaction, incident: Incident, first: Arrival) -> None:
+    """Tell that something new failed, and whether it came back."""
+    previous = await tx.incidents.link_previous(incident, incident.first_seen - _REGRESSION)
+    back = f"; it was resolved at {previous.resolved_at:%Y-%m-%d %H:%M} UTC and came back" if previous else ""
+    await trail.note(
+        parts, tx, "incident.opened", incident.service, reason=f"{incident.because}{back}", incident=incident.id
+    )
+    assert first.signal.failure is not None
+    link = trail.link(parts, incident.id)
+    told = notices.detected(incident, first.signal.failure, incident.advice, first.signal.event_id, link)
+    await trail.tell(parts, tx, [told])
+
+
+async def _count(parts: Parts, tx: Transaction, failures: Sequence[Arrival], belongs: dict[str, str]) -> None:
+    """Count events from outside towards disablement (document B), one per event id."""
+    by_service: defaultdict[str, list[Arrival]] = defaultdict(list)
+    for arrival in failures:
+        if arrival.signal.service in parts.services:
+            by_service[arrival.signal.service].append(arrival)
+    for name, arrivals in sorted(by_service.items()):
+        service = parts.services[name]
+        before = gate = await tx.gates.take(name, parts.clock.now())
+        for arrival in arrivals:
+            assert arrival.diagnosis is not None
+            category = arrival.diagnosis.category
+            if category is not Category.AUTH or await _refresh_failed_before(tx, belongs[arrival.signal.id]):
+                gate = gates.count_failures(gate, category, 1)
+        network = await _network_count(parts, tx, service, arrivals, gate.counting_from)
+        if gate is not before or network:
+            await learn.settle_gate(parts, tx, gate, service, network)
+
+
+async def _refresh_failed_before(tx: Transaction, incident_id: str) -> bool:
+    """Auth counts recoveries that failed after a refresh: known here only where the refresh has failed already."""
+    incident = await tx.incidents.get(incident_id)
+    return incident is not None and incident.refresh_failed
+
+
+async def _network_count(
+    parts: Parts, tx: Transaction, service: Service, arrivals: Sequence[Arrival], counting_from: Any
+) -> int:
+    if not any(one.diagnosis is not None and one.diagnosis.category is Category.NETWORK for one in arrivals):
+        return 0
+    window = parts.clock.now() - timedelta(seconds=service.disable_after.network_within_s)
+    return await tx.signals.count_since(service.name, Category.NETWORK.value, max(window, counting_from))
+
+
+async def _take_success(parts: Parts, tx: Transaction, signal: Signal) -> None:
+    """A success proves recovery: counters start anew, what only waited for proof is resolved, the rest is tried."""
+    now = parts.clock.now()
+    if signal.service in parts.services:
+        gate = await tx.gates.take(signal.service, now)
+        await tx.gates.save(gates.count_success(gate, now))
+    for incident in await tx.incidents.open_of(signal.service):
+        operations = await tx.operations.tally(incident.id)
+        if operations.get("waiting"):
+            await patrol.wake(parts, tx, incident)
+        elif not operations and _proves(signal, incident):
+            failure = await tx.signals.failure(incident.signal_id)
+            await learn.resolve(parts, tx, incident, failure, verify.by_success(signal))
+
+
+def _proves(signal: Signal, incident: Incident) -> bool:
+    """A success after the last failure proves it over; for a data failure it must be the same operation."""
+    if signal.occurred_at < incident.last_seen or incident.lease_until is not None:
+        return False
+    if incident.account and signal.account != incident.account:
+        return False
+    operation = operation_of(signal.request.method, signal.request.endpoint) if signal.request else ""
+    return incident.category is not Category.DATA or bool(operation and operation in incident.title)
+
+
+async def _known(tx: Transaction, duplicates: Sequence[Arrival]) -> dict[tuple[str, str], tuple[str | None, str]]:
+    """Return where events that were recorded before belong: (incident id, signal id)."""
+    by_source: defaultdict[str, list[str]] = defaultdict(list)
+    for arrival in duplicates:
+        by_source[arrival.signal.source].append(arrival.signal.event_id)
+    return {
+        (source, event_id): place
+        for source, event_ids in by_source.items()
+        for event_id, place in (await tx.signals.known(source, event_ids)).items()
+    }
+
+
+def _emit(parts: Parts, arrival: Arrival, belongs: dict[str, str]) -> None:
+    diagnosis = arrival.diagnosis
+    parts.listeners.emit(
+        "signal.accepted",
+        service=arrival.signal.service,
+        outcome=arrival.signal.outcome,
+        category=diagnosis.category.value if diagnosis else None,
+        kind=diagnosis.kind if diagnosis else None,
+        because=diagnosis.because if diagnosis else None,
+        incident=belongs.get(arrival.signal.id),
+        forced=arrival.signal.forced,
+    )

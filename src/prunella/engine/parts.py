@@ -1,0 +1,74 @@
+"""What the engine is given to work with; `app.py` puts it together, tests and the simulation put in their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from prunella.core.clock import Clock, Ids, Rng
+from prunella.core.events import Listeners
+from prunella.core.services import Service
+from prunella.engine.notices import Routes
+from prunella.remedies.contract import Outcome, Target
+from prunella.runner.contract import Runner
+from prunella.store.contract import Store
+
+LEASE_S = 20.0
+"""How long a claim lasts: twice the longest call, so that a live worker never loses one."""
+
+
+class Bulletin:
+    """Tell those who wait in this process that an incident moved."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+
+    def announce(self, incident_id: str) -> None:
+        """Wake everybody who waits for `incident_id`."""
+        for future in self._waiting.pop(incident_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def watch(self, incident_id: str) -> asyncio.Future[None]:
+        """Return a future that ends at the next announcement; ask before reading the row, so that none is missed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[incident_id].add(future)
+        return future
+
+    def unwatch(self, incident_id: str, future: asyncio.Future[None]) -> None:
+        """Stop waiting."""
+        waiting = self._waiting.get(incident_id)
+        if waiting is not None:
+            waiting.discard(future)
+            if not waiting:
+                del self._waiting[incident_id]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything the engine's functions need.
+
+    Args:
+        act: performs a remedy by name; never raises.
+        seal, unseal: payloads at rest, bound to a row.
+        public_url: where links in messages lead, without a slash at the end.
+        worker: this process's name in claims and runs.
+    """
+
+    store: Store
+    runner: Runner
+    services: Mapping[str, Service]
+    routes: Routes
+    act: Callable[[str, Target], Awaitable[Outcome]]
+    seal: Callable[[bytes, str], bytes]
+    unseal: Callable[[bytes, str], bytes]
+    clock: Clock
+    ids: Ids
+    rng: Rng
+    listeners: Listeners
+    worker: str
+    public_url: str = ""
+    development: bool = False
+    bulletin: Bulletin = field(default_factory=Bulletin)

@@ -1,0 +1,197 @@
+"""Look again: the scan over what rests, the probes of what is shut, and the schedule that calls both.
+
+A procedure never overlaps itself (a lease in its row), a failing one stops no other, and each run leaves its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from prunella.core.records import Category, Incident
+from prunella.core.services import Service
+from prunella.core.states import GateState, IncidentState
+from prunella.engine import gates, notices, trail
+from prunella.engine.heal import heal
+from prunella.engine.parts import Parts
+from prunella.remedies.contract import Target
+from prunella.store.contract import Transaction
+
+SCAN_EVERY_S = 900.0
+SCAN_WINDOW_MINUTES = 15
+SCAN_LIMIT = 50
+"""How often the scan runs by itself, how far it looks back and how much it takes (document B)."""
+
+_SCAN_BUDGET_S = 8.0
+_SCAN_AT_ONCE = 8
+_FIRST_RUN_S = 10.0
+_SPREAD_S = 5.0
+_PROCEDURE_LEASE_S = 600.0
+_RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """Something that is done every so often; `run` returns what the log shall say."""
+
+    name: str
+    every_s: float
+    run: Callable[[Parts], Awaitable[Mapping[str, Any]]]
+
+
+def standing_procedures(services: Mapping[str, Service]) -> dict[str, Procedure]:
+    """Return the procedures that every deployment has: the scan, and a probe per service with a health check."""
+    found = [Procedure("scan", SCAN_EVERY_S, _scheduled_scan)]
+    found += [
+        Procedure(f"probe:{service.name}", service.health.every_s, _prober(service.name))
+        for service in services.values()
+        if service.health is not None
+    ]
+    return {procedure.name: procedure for procedure in found}
+
+
+async def schedule(parts: Parts, procedures: Mapping[str, Procedure]) -> None:
+    """Submit each procedure's next run: soon after the start, unless its last run is younger than its interval."""
+    now = parts.clock.now()
+    for procedure in procedures.values():
+        async with parts.store.transaction() as tx:
+            row = await tx.procedures.register(procedure.name)
+        first = now + timedelta(seconds=_FIRST_RUN_S + parts.rng.random() * _SPREAD_S)
+        last: datetime | None = row["last_started_at"]
+        due = first if last is None else max(first, last + timedelta(seconds=procedure.every_s))
+        await parts.runner.submit("procedure", procedure.name, at=due)
+
+
+async def run_procedure(parts: Parts, procedure: Procedure) -> None:
+    """Run a procedure once, log how it went, and submit its next run."""
+    started = parts.clock.now()
+    await parts.runner.submit("procedure", procedure.name, at=started + timedelta(seconds=procedure.every_s))
+    async with parts.store.transaction() as tx:
+        until = started + timedelta(seconds=_PROCEDURE_LEASE_S)
+        if not await tx.procedures.claim(procedure.name, parts.worker, started, until):
+            return
+    failed, result = False, {}
+    try:
+        result = dict(await procedure.run(parts))
+    except Exception as error:  # a failing procedure must stop no other
+        failed, result = True, {"error": f"{type(error).__name__}: {error}"[:300]}
+        parts.listeners.emit("engine.failed", handler=procedure.name, error=type(error).__name__)
+    ended = parts.clock.now()
+    result["took_s"] = round((ended - started).total_seconds(), 3)
+    async with parts.store.transaction() as tx:
+        await tx.procedures.finish(procedure.name, parts.worker, ended, failed=failed, result=result)
+        words = ", ".join(f"{name} {value}" for name, value in result.items())
+        await trail.note(parts, tx, "procedure.failed" if failed else "procedure.finished", procedure.name, reason=words)
+
+
+async def scan(parts: Parts, *, window_minutes: float, limit: int) -> list[Incident]:
+    """Take every incident that is due, or rests and was seen within the window, one step further.
+
+    Returns what was decided on, refusals included, as it stands afterwards; what the budget of 8 s did not reach
+    stays due for the next scan.
+    """
+    now = parts.clock.now()
+    async with parts.store.transaction() as tx:
+        found = await tx.incidents.due(now, now - timedelta(minutes=window_minutes), limit)
+    places = asyncio.Semaphore(_SCAN_AT_ONCE)
+    until = parts.clock.monotonic() + _SCAN_BUDGET_S
+    decided = await asyncio.gather(*(_look_again(parts, incident, places, until) for incident in found))
+    return [incident for incident in decided if incident is not None]
+
+
+async def _look_again(parts: Parts, incident: Incident, places: asyncio.Semaphore, until: float) -> Incident | None:
+    async with places:
+        if parts.clock.monotonic() >= until:
+            return None
+        async with parts.store.transaction() as tx:
+            current = await tx.incidents.get(incident.id)
+            if current is not None and current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
+                await wake(parts, tx, current)
+        await _heal_while_due(parts, incident.id)
+        async with parts.store.transaction() as tx:
+            return await tx.incidents.get(incident.id)
+
+
+async def _heal_while_due(parts: Parts, incident_id: str) -> None:
+    """Take the steps that are due now: a refresh is followed by its replay, a wait ends the look."""
+    for _ in range(4):
+        await heal(parts, incident_id)
+        async with parts.store.transaction() as tx:
+            incident = await tx.incidents.get(incident_id)
+        if incident is None or incident.next_at is None or incident.next_at > parts.clock.now():
+            return
+
+
+async def wake(parts: Parts, tx: Transaction, incident: Incident, *, by_person: bool = False) -> None:
+    """Make what rests in an incident due now; one that waits for a person is woken by a person only."""
+    now = parts.clock.now()
+    await tx.operations.wake(incident.id, now)
+    if not by_person and not _is_idle(incident, now):
+        return
+    woken = replace(incident, state=IncidentState.OPEN, next_at=now, attempts=min(incident.attempts, 2))
+    if by_person:
+        woken = replace(woken, attempts=0, refresh_failed=False, held_reason=None)
+    await tx.incidents.save(woken)
+    await parts.runner.submit("heal", incident.id, tx=tx)
+
+
+def _is_idle(incident: Incident, now: datetime) -> bool:
+    """Nobody works on it, and it waits for no person."""
+    leased = incident.lease_until is not None and incident.lease_until > now
+    return not leased and incident.state in (IncidentState.OPEN, IncidentState.VERIFYING)
+
+
+async def wake_service(parts: Parts, tx: Transaction, service: str, *, by_person: bool) -> int:
+    """Wake every open incident of a service; return how many."""
+    woken: Sequence[Incident] = await tx.incidents.open_of(service)
+    for incident in woken:
+        await wake(parts, tx, incident, by_person=by_person)
+    return len(woken)
+
+
+async def _scheduled_scan(parts: Parts) -> Mapping[str, Any]:
+    decided = await scan(parts, window_minutes=SCAN_WINDOW_MINUTES, limit=SCAN_LIMIT)
+    return {"processed": len(decided), "resolved": sum(not incident.is_open for incident in decided)}
+
+
+def _prober(service: str) -> Callable[[Parts], Awaitable[Mapping[str, Any]]]:
+    async def run(parts: Parts) -> Mapping[str, Any]:
+        return await probe(parts, service)
+
+    return run
+
+
+async def probe(parts: Parts, name: str) -> Mapping[str, Any]:
+    """Ask a service that is shut whether it is well again; let calls pass where its policy allows a probe to."""
+    service = parts.services[name]
+    async with parts.store.transaction() as tx:
+        gate = await tx.gates.take(name, parts.clock.now())
+    if gate.state in (GateState.CLOSED, GateState.PAUSED):
+        return {"gate": gate.state.value}
+    target = Target(service=service, account="", incident_id="probe", idempotency_key=f"probe:{parts.ids.new()}")
+    outcome = await parts.act("probe", target)
+    async with parts.store.transaction() as tx:
+        gate = await tx.gates.take(name, parts.clock.now())
+        if outcome.ok and gate.state is GateState.DISABLED and service.enable_again == "by_probe":
+            await enable(parts, tx, name, by="a passed health probe")
+        elif outcome.ok and gate.state in (GateState.OPEN, GateState.HALF_OPEN):
+            now = parts.clock.now()
+            half_open = gates.begin_probe(replace(gate, reopen_at=now), now)
+            await tx.gates.save(gates.record_call(half_open, True, service.gate, now, parts.rng))
+    return {"gate": gate.state.value, "well": outcome.ok, "detail": outcome.detail}
+
+
+async def enable(parts: Parts, tx: Transaction, name: str, *, by: str, person: bool = False) -> None:
+    """Let calls to a service pass again, and wake what waited for it."""
+    before = await tx.gates.take(name, parts.clock.now())
+    gate = gates.enable(before, parts.clock.now(), by=by)
+    await tx.gates.save(gate)
+    await trail.note(parts, tx, "gate.enabled", name, reason=before.reason or "", by=by)
+    if before.state is GateState.DISABLED:
+        link = f"{parts.public_url}/services/{name}"
+        await trail.tell(parts, tx, [notices.enabled(before, by, link)])
+    await wake_service(parts, tx, name, by_person=person)
+    tx.on_commit(lambda: parts.listeners.emit("gate.changed", service=name, state="closed", reason=f"enabled by {by}"))

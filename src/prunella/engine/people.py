@@ -1,0 +1,107 @@
+"""What a person may do to an incident or a service. A person outranks the machine; every act leaves its audit entry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prunella.core.errors import IllegalTransition
+from prunella.core.records import Credential, Gate, Incident
+from prunella.core.states import INCIDENT, GateState, IncidentState
+from prunella.engine import gates, patrol, trail
+from prunella.engine.parts import Parts
+from prunella.store.contract import Transaction
+
+INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate")
+SERVICE_ACTS = ("disable", "enable", "pause", "resume", "probe")
+
+
+async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, reason: str = "") -> Incident | None:
+    """Carry out one of `INCIDENT_ACTS`; None when there is no such incident, `IllegalTransition` in a wrong state."""
+    async with parts.store.transaction() as tx:
+        if await tx.incidents.get(incident_id) is None:
+            return None
+        incident = await tx.incidents.take(incident_id)
+        if not incident.is_open:
+            raise IllegalTransition(f"incident {incident_id} is resolved; {act} needs an open one")
+        await _INCIDENT[act](parts, tx, incident, by)
+        await trail.note(parts, tx, f"incident.{act}", incident.service, reason=reason, incident=incident_id, by=by)
+        tx.on_commit(lambda: parts.bulletin.announce(incident_id))
+        return await tx.incidents.get(incident_id)
+
+
+async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: str = "") -> Gate | None:
+    """Carry out one of `SERVICE_ACTS`; None when the service is not configured."""
+    if name not in parts.services:
+        return None
+    if act == "probe":
+        await patrol.probe(parts, name)
+    async with parts.store.transaction() as tx:
+        now = parts.clock.now()
+        gate = await tx.gates.take(name, now)
+        if act in ("enable", "resume"):
+            _must_be(gate, GateState.DISABLED if act == "enable" else GateState.PAUSED, act)
+            await patrol.enable(parts, tx, name, by=by, person=True)
+        elif act in ("disable", "pause"):
+            state = GateState.DISABLED if act == "disable" else GateState.PAUSED
+            await tx.gates.save(gates.move(gate, state, now, reason=reason or f"by {by}", by=by))
+            await trail.note(parts, tx, f"gate.{act}", name, reason=reason, by=by)
+        return await tx.gates.read(name)
+
+
+async def put_credential(parts: Parts, credential: Credential, *, by: str) -> None:
+    """Store tokens that a person handed over, and try anew what waited for them."""
+    async with parts.store.transaction() as tx:
+        known = await tx.credentials.read(credential.service, credential.account)
+        version = known.version + 1 if known is not None else 1
+        await tx.credentials.put(replace(credential, version=version))
+        await trail.note(
+            parts, tx, "credentials.put", credential.service, reason=f"account {credential.account or 'default'}", by=by
+        )
+        await patrol.wake_service(parts, tx, credential.service, by_person=True)
+
+
+async def put_secret(parts: Parts, sealed: bytes, name: str, *, by: str) -> None:
+    """Store a named secret that a person handed over."""
+    async with parts.store.transaction() as tx:
+        await tx.credentials.put_secret(name, sealed, parts.clock.now())
+        await trail.note(parts, tx, "secret.put", name, reason="", by=by)
+
+
+async def drop_secret(parts: Parts, name: str, *, by: str) -> bool:
+    """Forget a named secret; False when there was none."""
+    async with parts.store.transaction() as tx:
+        dropped = await tx.credentials.drop_secret(name)
+        if dropped:
+            await trail.note(parts, tx, "secret.dropped", name, reason="", by=by)
+        return dropped
+
+
+async def _ack(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
+    await tx.incidents.save(replace(incident, acknowledged_by=by))
+
+
+async def _retry(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
+    if incident.state is IncidentState.HEALING:
+        raise IllegalTransition(f"incident {incident.id} is being healed right now; wait for the outcome")
+    await patrol.wake(parts, tx, incident, by_person=True)
+
+
+async def _suppress(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
+    await _move(tx, incident, IncidentState.SUPPRESSED, f"suppressed by {by}")
+
+
+async def _escalate(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
+    await _move(tx, incident, IncidentState.ESCALATED, f"escalated by {by}")
+
+
+async def _move(tx: Transaction, incident: Incident, state: IncidentState, reason: str) -> None:
+    INCIDENT.check(incident.state, state)
+    await tx.incidents.save(replace(incident, state=state, next_at=None, held_reason=reason))
+
+
+_INCIDENT = {"ack": _ack, "retry": _retry, "suppress": _suppress, "escalate": _escalate}
+
+
+def _must_be(gate: Gate, state: GateState, act: str) -> None:
+    if gate.state is not state:
+        raise IllegalTransition(f"service {gate.service} is {gate.state.value}; {act} needs {state.value}")

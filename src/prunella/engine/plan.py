@@ -1,0 +1,155 @@
+"""Diagnosis, policy and history in, plan out. Pure: the same case gives the same plan, so `explain` can replay it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prunella.core.clock import Rng
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation
+from prunella.core.services import Service
+from prunella.guard import backoff
+
+TRIES = {Category.AUTH: 3, Category.RATE_LIMIT: 3, Category.NETWORK: 3, Category.DATA: 0, Category.UNKNOWN: 1}
+"""How often an event is replayed before it rests (document B)."""
+
+INLINE_WAIT_MAX_S = 10.0
+"""A longer wait becomes a due time instead of a short backoff (document B)."""
+
+WAIT_MAX_S = 31 * 24 * 3600.0
+"""No service can ask for more silence than this; a longer wait is cut and marked."""
+
+_FRESH_S = 30.0
+_STATUS_CONFIDENCE = 0.95  # what a bare 401 or 403 is worth; more means that a machine-readable code spoke
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Everything that is known about an incident at the moment of deciding.
+
+    Args:
+        due: operations that may be replayed now, oldest first.
+        operations: how many operations the incident has, by state.
+        in_flight: calls to this service that are under way in any process.
+    """
+
+    incident: Incident
+    failure: Failure
+    diagnosis: Diagnosis
+    service: Service | None
+    gate: Gate
+    credential: Credential | None
+    due: tuple[Operation, ...]
+    operations: dict[str, int]
+    in_flight: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do next.
+
+    Args:
+        remedy: name of the remedy, None where nothing can be done by machine.
+        action: the plan in words, shown outside as `action_taken`.
+        targets: operations to replay, at most one wave.
+        stale_version: the tokens that are known to be bad.
+        person: True where only a person can move this on.
+    """
+
+    procedure: str
+    remedy: str | None
+    action: str
+    targets: tuple[Operation, ...] = ()
+    stale_version: int | None = None
+    person: bool = False
+
+
+def choose(case: Case) -> Plan:
+    """Pick the next step for an incident."""
+    procedure = f"recover.{case.incident.category.value}"
+    if case.incident.category is Category.DATA:
+        return Plan(
+            procedure=procedure, remedy=None, person=True, action="no retry: the data has to be corrected and sent again"
+        )
+    if _wants_new_token(case):
+        return _refresh(case, procedure)
+    if case.due:
+        targets = case.due[: case.incident.wave]
+        return Plan(procedure=procedure, remedy="replay", targets=targets, action="replay the original request")
+    if case.operations.get("waiting") or case.operations.get("running"):
+        return Plan(procedure=procedure, remedy=None, action="retry scheduled")
+    if case.operations.get("dead"):
+        return Plan(procedure=procedure, remedy=None, person=True, action="a person has to look at the quarantined request")
+    if case.service is not None and case.service.health is not None and case.incident.attempts < 3:
+        return Plan(procedure=procedure, remedy="probe", action="check the service's health")
+    return Plan(procedure=procedure, remedy=None, action="wait for a success signal")
+
+
+def first_wait_s(case: Case, rng: Rng) -> float:
+    """Return the wait before the first try of an event (document B; DECISIONS: waits)."""
+    return wait_s(case.incident.category, case.diagnosis, 1, rng)
+
+
+def wait_s(category: Category, diagnosis: Diagnosis, attempt: int, rng: Rng) -> float:
+    """Return the wait before try number `attempt` (from 1), given what the last failure was."""
+    if category is Category.AUTH and diagnosis.category is Category.AUTH:
+        return 0.0  # the token is the cure; waiting adds nothing
+    if category is Category.UNKNOWN and diagnosis.retry_after_s is None:
+        return backoff.at_least_s(1.0, rng)
+    step = backoff.recovery_wait_s(attempt, rng)
+    asked = diagnosis.retry_after_s
+    if asked is None:
+        return step
+    if asked < INLINE_WAIT_MAX_S:
+        return max(asked, step)
+    return min(asked, WAIT_MAX_S)
+
+
+def cut(asked_s: float | None) -> str | None:
+    """Say that a wait was cut, where it was."""
+    if asked_s is None or asked_s <= WAIT_MAX_S:
+        return None
+    return f"asked for {asked_s / 86400:.0f} days, cut to {WAIT_MAX_S / 86400:.0f} days"
+
+
+def _wants_new_token(case: Case) -> bool:
+    """Tell whether the tokens at hand are the ones that failed."""
+    if case.service is None or case.service.oauth is None or case.credential is None:
+        return case.incident.category is Category.AUTH
+    if case.incident.category is not Category.AUTH:
+        refused = [one for one in case.due if (one.last_kind or "").startswith("auth.")]
+        return any(one.token_version == case.credential.version for one in refused) and not refreshed_lately(case)
+    if case.diagnosis.kind == "auth.permission" and case.diagnosis.confidence > _STATUS_CONFIDENCE:
+        return False
+    return not refreshed_lately(case) or _expired(case)
+
+
+def refreshed_lately(case: Case) -> bool:
+    """Tell whether the tokens were refreshed for this failure, or so shortly before that it may not have seen them."""
+    refreshed = case.credential.refreshed_at if case.credential else None
+    return refreshed is not None and refreshed >= case.incident.last_seen - timedelta(seconds=_FRESH_S)
+
+
+def _expired(case: Case) -> bool:
+    assert case.credential is not None
+    return case.credential.expires_at is not None and case.credential.expires_at <= case.now
+
+
+def _refresh(case: Case, procedure: str) -> Plan:
+    name = case.incident.service
+    if case.service is not None and case.service.oauth is None:
+        action = f"a person has to renew the credentials of {name}: it has no oauth section, so nothing can be refreshed"
+        return Plan(procedure=procedure, remedy=None, person=True, action=action)
+    if case.service is not None and case.credential is None:
+        action = f"a person has to connect {name}: run prunella credentials set {name}"
+        return Plan(procedure=procedure, remedy=None, person=True, action=action)
+    if case.credential is not None and case.credential.needs_person is not None:
+        return Plan(procedure=procedure, remedy=None, person=True, action=case.credential.needs_person)
+    version = case.credential.version if case.credential else None
+    return Plan(
+        procedure=procedure,
+        remedy="refresh_token",
+        action="refresh the OAuth token and replay the original request",
+        stale_version=version,
+    )

@@ -1,0 +1,32 @@
+"""Rebuild everything that waits from the tables: at every start, and whenever the runner's memory was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prunella.engine import patrol
+from prunella.engine.parts import Parts
+from prunella.engine.patrol import Procedure
+
+
+async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone: bool) -> int:
+    """Submit every incident, message and procedure that has something to wait for; return how many.
+
+    Args:
+        alone: no other process uses this store, so whatever holds a lease is dead and its lease ends now.
+    """
+    now = parts.clock.now()
+    async with parts.store.transaction() as tx:
+        if alone:
+            await tx.incidents.release_all(now)
+            await tx.credentials.release_all()
+            await tx.procedures.release_all()
+        incidents = await tx.incidents.wakeable()
+        channels = await tx.outbox.waiting()
+    for row in incidents:
+        due = max(moment for moment in (row["next_at"], row["lease_until"], now) if moment is not None)
+        await parts.runner.submit("heal", row["id"], at=due)
+    for row in channels:
+        await parts.runner.submit("deliver", row["channel"], at=row["next_at"])
+    await patrol.schedule(parts, procedures)
+    return len(incidents) + len(channels) + len(procedures)

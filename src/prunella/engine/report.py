@@ -1,0 +1,154 @@
+"""Tell how things stand: answers to events, the story of an incident, the overview's figures. Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from prunella.core.records import AuditEntry, Gate, Incident, Operation, Run
+from prunella.core.states import GateState, IncidentState, OperationState
+from prunella.engine.intake import Receipt
+from prunella.engine.parts import Parts
+
+_OTHER_WORKER_S = 0.5  # another process may settle the incident: then nothing is announced here
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an event stands: its incident, its own replay and its service's gate."""
+
+    incident: Incident
+    operation: Operation | None
+    gate: Gate | None
+
+    @property
+    def status(self) -> str:
+        """Return document B's status: resolved, disabled or pending."""
+        return outward_status(self.incident, self.gate)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """Return when the next try is due, None when none is scheduled."""
+        if self.status != "pending":
+            return None
+        own = self.operation.due_at if self.operation is not None else None
+        return own or self.incident.next_at
+
+    def is_settled(self, horizon: datetime) -> bool:
+        """Tell whether nothing more will happen to this event before `horizon`."""
+        if self.status != "pending" or self.incident.state not in (
+            IncidentState.OPEN,
+            IncidentState.HEALING,
+            IncidentState.PENDING,
+        ):
+            return True
+        if self.operation is not None and self.operation.state is not OperationState.WAITING:
+            return self.operation.state is not OperationState.RUNNING
+        if self.operation is not None and self.operation.due_at is None:
+            return self.operation.attempts > 0 and self.incident.lease_until is None and self.incident.next_at is None
+        if self.incident.lease_until is not None:
+            return False
+        return self.next_at is None or self.next_at > horizon
+
+
+def outward_status(incident: Incident, gate: Gate | None) -> str:
+    """Return document B's status of an incident: resolved, disabled or pending."""
+    if not incident.is_open:
+        return "resolved"
+    return "disabled" if gate is not None and gate.state is GateState.DISABLED else "pending"
+
+
+async def standing(parts: Parts, receipt: Receipt) -> Standing | None:
+    """Read where an event stands; None for a success that belongs to no incident."""
+    if receipt.incident_id is None:
+        return None
+    async with parts.store.transaction() as tx:
+        incident = await tx.incidents.get(receipt.incident_id)
+        assert incident is not None  # incidents are never deleted while signals point at them
+        return Standing(
+            incident, await tx.operations.of_signal(receipt.signal_id), await tx.gates.read(incident.service)
+        )
+
+
+async def settled(parts: Parts, receipt: Receipt, *, within_s: float) -> Standing | None:
+    """Wait until the event has come as far as it will within `within_s` seconds, and tell where it stands."""
+    if receipt.incident_id is None:
+        return None
+    end = parts.clock.monotonic() + within_s
+    horizon = parts.clock.now() + timedelta(seconds=within_s)
+    while True:
+        moved = parts.bulletin.watch(receipt.incident_id)
+        try:
+            found = await standing(parts, receipt)
+            left = end - parts.clock.monotonic()
+            if found is None or left <= 0 or found.is_settled(horizon):
+                return found
+            await asyncio.wait([moved], timeout=min(left, _OTHER_WORKER_S))
+        finally:
+            parts.bulletin.unwatch(receipt.incident_id, moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An incident with everything that was done about it."""
+
+    incident: Incident
+    gate: Gate | None
+    timeline: list[AuditEntry]
+    runs: list[Run]
+    evidence: Mapping[str, Any] | None
+
+
+async def story(parts: Parts, incident_id: str) -> Story | None:
+    """Read the whole story of an incident; None when there is no such incident."""
+    async with parts.store.transaction() as tx:
+        incident = await tx.incidents.get(incident_id)
+        if incident is None:
+            return None
+        return Story(
+            incident,
+            await tx.gates.read(incident.service),
+            await tx.audit.of_incident(incident_id),
+            await tx.runs.of_incident(incident_id),
+            await tx.signals.last_of(incident_id),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The figures of the first page (document B: dashboard)."""
+
+    active: int
+    needs_person: int
+    disabled: int
+    opened_24h: int
+    recovered_24h: int
+    mttr_s: float | None
+    by_category: Mapping[str, int]
+    gates: list[Gate]
+    latest: list[Incident]
+
+
+async def overview(parts: Parts) -> Overview:
+    """Read the figures of the last 24 hours; forced failures stay out of recovery rate and MTTR."""
+    now = parts.clock.now()
+    async with parts.store.transaction() as tx:
+        tally = await tx.incidents.tally(now - timedelta(hours=24))
+        gates = await tx.gates.all()
+        latest = await tx.incidents.list(most=25)
+    states = {row["state"]: row["count"] for row in tally["states"]}
+    times = sorted((row["resolved_at"] - row["first_seen"]).total_seconds() for row in tally["resolved"])
+    return Overview(
+        active=sum(states.values()),
+        needs_person=states.get("escalated", 0) + states.get("awaiting_approval", 0),
+        disabled=sum(gate.state is GateState.DISABLED for gate in gates),
+        opened_24h=sum(row["count"] for row in tally["categories"]),
+        recovered_24h=len(times),
+        mttr_s=sum(times) / len(times) if times else None,
+        by_category={row["category"]: row["count"] for row in tally["categories"]},
+        gates=gates,
+        latest=latest,
+    )

@@ -1,0 +1,41 @@
+"""Leave a trace: audit entries, messages and links, always in the transaction of the change they speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunella.core.records import AuditEntry, Notice
+from prunella.engine import notices
+from prunella.engine.parts import Parts
+from prunella.store.contract import Transaction
+
+
+async def note(
+    parts: Parts, tx: Transaction, action: str, target: str, *, reason: str, incident: str | None = None, by: str = ""
+) -> None:
+    """Append to the audit: `by` did `action` to `target` because of `reason`."""
+    entry = AuditEntry(
+        id=parts.ids.new(),
+        at=parts.clock.now(),
+        actor=by or "prunella",
+        action=action,
+        target=target,
+        incident_id=incident,
+        reason=reason,
+    )
+    await tx.audit.add([entry])
+
+
+async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
+    """Put messages into the outbox and wake its delivery once they are durable."""
+    queued = notices.rows(told, parts.routes, parts.ids, parts.clock.now())
+    if not queued:
+        return
+    await tx.outbox.add(queued)
+    for row in queued:
+        await parts.runner.submit("deliver", row.channel, at=row.next_at, tx=tx)
+
+
+def link(parts: Parts, incident_id: str) -> str:
+    """Return where a person can look at an incident."""
+    return f"{parts.public_url}/incidents/{incident_id}"

@@ -1,0 +1,22 @@
+"""How long to wait before trying again: pure arithmetic, never a sleep."""
+
+from __future__ import annotations
+
+from prunella.core.clock import Rng
+
+RECOVERY_WAITS_S = (0.5, 1.0, 2.0)
+"""The wait before each of at most three tries of a recovery (document B)."""
+
+RECOVERY_WAIT_MAX_S = 10.0
+"""No recovery waits longer than this within a request; a longer wait becomes a due time (document B)."""
+
+
+def recovery_wait_s(attempt: int, rng: Rng) -> float:
+    """Return the wait before try number `attempt` (from 1): its step, times 0.5 to 1.0 so that callers spread."""
+    step = RECOVERY_WAITS_S[min(attempt, len(RECOVERY_WAITS_S)) - 1]
+    return min(step * (0.5 + rng.random() * 0.5), RECOVERY_WAIT_MAX_S)
+
+
+def at_least_s(asked_s: float, rng: Rng) -> float:
+    """Return a wait that is never shorter than asked: jitter only upwards, by at most half."""
+    return asked_s * (1.0 + rng.random() * 0.5)

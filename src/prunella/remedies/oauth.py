@@ -1,0 +1,145 @@
+"""Refresh an account's OAuth token (RFC 6749 section 6): once, whoever asks, however many ask.
+
+Hazards: providers rotate refresh tokens and treat a second use as theft (RFC 9700 section 4.14.2), so a refresh is
+claimed in the database first, and the new pair is written before anybody uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from prunella.core.errors import EgressError
+from prunella.core.records import Credential, Failure
+from prunella.core.services import OAuth, Service
+from prunella.egress import Caller, Reply
+from prunella.remedies.contract import Outcome, Target
+from prunella.store.contract import Store
+from prunella.store.secrets import Vault
+
+_CLAIM_S = 15.0  # longer than any one call may take, so that a claim never ends under a live refresh
+_DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "BAD_REFRESH_TOKEN"})
+
+
+class RefreshToken:
+    """Exchange the refresh token for a new pair.
+
+    Args:
+        worker: this process's name, written into the claim.
+    """
+
+    name = "refresh_token"
+
+    def __init__(self, caller: Caller, vault: Vault, store: Store, worker: str) -> None:
+        self._caller = caller
+        self._vault = vault
+        self._store = store
+        self._worker = worker
+        self._under_way: dict[tuple[str, str], asyncio.Future[Outcome]] = {}
+
+    async def apply(self, target: Target) -> Outcome:
+        """Make sure that the account's tokens are newer than `target.stale_version`."""
+        key = (target.service.name, target.account)
+        shared = self._under_way.get(key)
+        if shared is not None:
+            return await asyncio.shield(shared)
+        self._under_way[key] = future = asyncio.get_running_loop().create_future()
+        try:
+            outcome = await self._refresh(target)
+            future.set_result(outcome)
+            return outcome
+        finally:
+            del self._under_way[key]
+            if not future.done():
+                future.cancel()
+
+    async def _refresh(self, target: Target) -> Outcome:
+        service = target.service
+        now = self._store.clock.now()
+        async with self._store.transaction() as tx:
+            credential = await tx.credentials.read(service.name, target.account)
+            if credential is None or credential.refresh_sealed is None:
+                return _person(f"no refresh token is stored; run: prunella credentials set {service.name}")
+            if credential.needs_person is not None:
+                return _person(credential.needs_person)
+            if target.stale_version is not None and credential.version > target.stale_version:
+                return Outcome(ok=True, detail="the token is newer already", token_version=credential.version)
+            until = now + timedelta(seconds=_CLAIM_S)
+            if not await tx.credentials.claim_refresh(credential, self._worker, now, until):
+                return Outcome(ok=False, busy=True, detail="another worker is refreshing this account")
+        return await self._exchange(service, credential)
+
+    async def _exchange(self, service: Service, credential: Credential) -> Outcome:
+        assert service.oauth is not None and credential.refresh_sealed is not None
+        try:
+            reply = await self._caller.request(
+                "POST",
+                service.oauth.token_url,
+                form=await self._form(service.oauth, credential),
+                headers={"accept": "application/json"},
+                deadline_s=service.timeout_s,
+            )
+        except EgressError as error:
+            return await self._not_now(service, credential, f"the token endpoint gave no reply: {error}")
+        answer = _answer(reply)
+        if reply.status == 200 and isinstance(answer.get("access_token"), str):
+            return await self._store_pair(credential, answer)
+        code = str(answer.get("error") or answer.get("status") or "")
+        if code in _DEAD_GRANT:
+            return await self._dead(service, credential, code)
+        return await self._not_now(service, credential, f"the token endpoint answered HTTP {reply.status} {code}".strip())
+
+    async def _form(self, oauth: OAuth, credential: Credential) -> dict[str, str]:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": self._vault.open_refresh(credential),
+            "client_id": oauth.client_id,
+        }
+        if oauth.client_secret is not None:
+            form["client_secret"] = await self._vault.reveal(oauth.client_secret)
+        if oauth.scopes:
+            form["scope"] = " ".join(oauth.scopes)
+        return form
+
+    async def _store_pair(self, credential: Credential, answer: Mapping[str, Any]) -> Outcome:
+        """Write the new pair before it is used; a provider that does not rotate keeps the old refresh token."""
+        now = self._store.clock.now()
+        lifetime_s = answer.get("expires_in")
+        expires = now + timedelta(seconds=float(lifetime_s)) if isinstance(lifetime_s, (int, float)) else None
+        rotated = answer.get("refresh_token")
+        refresh = self._vault.seal_refresh(credential, rotated) if isinstance(rotated, str) else credential.refresh_sealed
+        access = self._vault.seal_access(credential, answer["access_token"])
+        async with self._store.transaction() as tx:
+            await tx.credentials.rotate(credential, access, refresh, expires, now)
+        return Outcome(ok=True, status=200, detail="token refreshed", token_version=credential.version + 1)
+
+    async def _dead(self, service: Service, credential: Credential, code: str) -> Outcome:
+        """Read the row once more: if somebody else rotated meanwhile, theirs is good; otherwise a person reconnects."""
+        reason = f"the provider refused the refresh token ({code}); reconnect {service.name}"
+        async with self._store.transaction() as tx:
+            current = await tx.credentials.read(credential.service, credential.account)
+            if current is not None and current.version > credential.version:
+                return Outcome(ok=True, detail="another refresh was quicker", token_version=current.version)
+            await tx.credentials.release(credential, needs_person=reason)
+        return _person(reason, status=400, code=code, service=service.name)
+
+    async def _not_now(self, service: Service, credential: Credential, detail: str) -> Outcome:
+        async with self._store.transaction() as tx:
+            await tx.credentials.release(credential)
+        failure = Failure(service=service.name, source="oauth", code="ECONNRESET", message=detail)
+        return Outcome(ok=False, detail=detail, failure=failure)
+
+
+def _person(reason: str, *, status: int | None = None, code: str | None = None, service: str = "") -> Outcome:
+    failure = Failure(service=service, source="oauth", status=status, code=code, message=reason)
+    return Outcome(ok=False, status=status, detail=reason, failure=failure, needs_person=reason)
+
+
+def _answer(reply: Reply) -> Mapping[str, Any]:
+    try:
+        body = reply.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,68 @@
+"""What a store promises. The SQL is written once (one file per noun); a database only brings a `Connection`.
+
+Promises, each held by tests/store/contract.py on SQLite and PostgreSQL:
+  what a transaction wrote is durable when its block has ended, and gone when the block raised;
+  a signal is stored once per (source, event id); an open incident once per scope;
+  a claim or a compare-and-set has one winner, whoever else tries at the same moment;
+  actions given to `on_commit` run after the commit and not without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from prunella.core.clock import Clock
+from prunella.store.audit import AuditRows
+from prunella.store.credentials import CredentialRows
+from prunella.store.gates import GateRows
+from prunella.store.incidents import IncidentRows
+from prunella.store.operations import OperationRows
+from prunella.store.outbox import OutboxRows
+from prunella.store.procedures import ProcedureRows
+from prunella.store.runs import RunRows
+from prunella.store.session import Connection, Session
+from prunella.store.signals import SignalRows
+
+
+class Transaction:
+    """One unit of work over all tables; every method's promise stands where its rows are."""
+
+    def __init__(self, connection: Connection) -> None:
+        session = Session(connection)
+        self.signals = SignalRows(session)
+        self.incidents = IncidentRows(session)
+        self.operations = OperationRows(session)
+        self.runs = RunRows(session)
+        self.gates = GateRows(session)
+        self.credentials = CredentialRows(session)
+        self.outbox = OutboxRows(session)
+        self.procedures = ProcedureRows(session)
+        self.audit = AuditRows(session)
+        self.after_commit: list[Callable[[], object]] = []
+
+    def on_commit(self, action: Callable[[], object]) -> None:
+        """Run `action` once this transaction is durable."""
+        self.after_commit.append(action)
+
+
+class Store(Protocol):
+    """prunella's own database."""
+
+    clock: Clock
+    """The clock that due times are judged by: on PostgreSQL the database's own."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction: committed when the block ends, rolled back when it raises."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailable` unless the database answers."""
+        ...
+
+    async def close(self) -> None:
+        """Give everything back; the store cannot be used afterwards."""
+        ...
+
+

@@ -1,0 +1,132 @@
+"""Rows of credentials and named secrets: ciphertext only; sealing and opening is `secrets.py`'s."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import delete, or_, select, update
+
+from prunella.core.records import Credential
+from prunella.store.session import Session, record, records, row_of
+from prunella.store.sql import Sql, param
+from prunella.store.tables import credentials as t
+from prunella.store.tables import secrets as named
+
+_BY_ACCOUNT = (t.c.service == param("service_"), t.c.account == param("account_"))
+_READ = Sql(select(t).where(*_BY_ACCOUNT))
+_OF_SERVICE = Sql(select(t).where(t.c.service == param("service_")).order_by(t.c.account))
+_CLAIM = Sql(
+    update(t)
+    .where(
+        *_BY_ACCOUNT,
+        t.c.version == param("was"),
+        t.c.needs_person.is_(None),
+        or_(t.c.refreshing_until.is_(None), t.c.refreshing_until <= param("now")),
+    )
+    .values(refreshing_by=param("worker"), refreshing_until=param("until"))
+)
+_ROTATE = Sql(
+    update(t)
+    .where(*_BY_ACCOUNT, t.c.version == param("was"))
+    .values(
+        access_sealed=param("access"),
+        refresh_sealed=param("refresh"),
+        version=t.c.version + 1,
+        expires_at=param("expires"),
+        refreshed_at=param("now"),
+        needs_person=None,
+        refreshing_by=None,
+        refreshing_until=None,
+    )
+)
+_RELEASE = Sql(
+    update(t)
+    .where(*_BY_ACCOUNT, t.c.version == param("was"))
+    .values(refreshing_by=None, refreshing_until=None, needs_person=param("needs"))
+)
+_RELEASE_ALL = Sql(update(t).where(t.c.refreshing_until.is_not(None)).values(refreshing_by=None, refreshing_until=None))
+_DROP = Sql(delete(t).where(*_BY_ACCOUNT))
+_SECRET = Sql(select(named.c.value_sealed).where(named.c.name == param("name_")))
+_SECRET_NAMES = Sql(select(named.c.name).order_by(named.c.name))
+_DROP_SECRET = Sql(delete(named).where(named.c.name == param("name_")))
+
+
+class CredentialRows:
+    """Read and write sealed credentials."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def read(self, service: str, account: str) -> Credential | None:
+        """Return one account's tokens."""
+        return record(Credential, await self._session.one(_READ, service_=service, account_=account))
+
+    async def of_service(self, service: str) -> list[Credential]:
+        """Return every account of a service."""
+        return records(Credential, await self._session.fetch(_OF_SERVICE, service_=service))
+
+    async def put(self, credential: Credential) -> None:
+        """Store tokens that a person handed over, in place of what was there."""
+        await self._session.change(_DROP, service_=credential.service, account_=credential.account)
+        await self._session.insert(t, [row_of(credential)])
+
+    async def claim_refresh(self, credential: Credential, worker: str, now: datetime, until: datetime) -> bool:
+        """Win the right to refresh this version of the tokens, until `until`; False for everybody else."""
+        touched = await self._session.change(
+            _CLAIM,
+            service_=credential.service,
+            account_=credential.account,
+            was=credential.version,
+            worker=worker,
+            now=now,
+            until=until,
+        )
+        return touched == 1
+
+    async def rotate(
+        self, credential: Credential, access: bytes, refresh: bytes | None, expires: datetime | None, now: datetime
+    ) -> bool:
+        """Write new tokens over the version they replace; False when that version is gone."""
+        touched = await self._session.change(
+            _ROTATE,
+            service_=credential.service,
+            account_=credential.account,
+            was=credential.version,
+            access=access,
+            refresh=refresh,
+            expires=expires,
+            now=now,
+        )
+        return touched == 1
+
+    async def release(self, credential: Credential, needs_person: str | None = None) -> None:
+        """Give the right to refresh back; with `needs_person` the account waits for a person."""
+        await self._session.change(
+            _RELEASE,
+            service_=credential.service,
+            account_=credential.account,
+            was=credential.version,
+            needs=needs_person,
+        )
+
+    async def release_all(self) -> int:
+        """Give every right to refresh back: only for a store whose other processes are known to be dead."""
+        return await self._session.change(_RELEASE_ALL)
+
+    async def secret(self, name: str) -> bytes | None:
+        """Return a named secret, sealed."""
+        row = await self._session.one(_SECRET, name_=name)
+        return row["value_sealed"] if row else None
+
+    async def put_secret(self, name: str, sealed: bytes, now: datetime) -> None:
+        """Store a named secret in place of what was there."""
+        await self._session.change(_DROP_SECRET, name_=name)
+        await self._session.insert(named, [{"name": name, "value_sealed": sealed, "changed_at": now}])
+
+    async def drop_secret(self, name: str) -> bool:
+        """Forget a named secret; False when there was none."""
+        return await self._session.change(_DROP_SECRET, name_=name) == 1
+
+    async def secret_names(self) -> list[str]:
+        """Return the names of all secrets."""
+        return [row["name"] for row in await self._session.fetch(_SECRET_NAMES)]

@@ -1,0 +1,198 @@
+"""Rows of incidents: at most one open per (service, account, fingerprint), changed only by compare-and-set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+
+from prunella.core.records import Incident
+from prunella.core.states import IncidentState
+from prunella.store.session import Session, must_change, record, records, row_of
+from prunella.store.sql import Row, Sql, param, prepare
+from prunella.store.tables import incidents as t
+
+_S = IncidentState
+_CLAIMABLE = [_S.PENDING.value, _S.OPEN.value, _S.HEALING.value, _S.VERIFYING.value]
+_COUNTED = ("count", "last_seen", "signal_id", "service", "account", "fingerprint", "first_seen", "id", "version")
+
+_BY_ID = Sql(select(t).where(t.c.id == param("id_")))
+_TAKE = Sql(select(t).where(t.c.id == param("id_")).with_for_update())
+_OPEN_IN_SCOPE = Sql(
+    select(t).where(
+        t.c.service == param("service_"),
+        t.c.account == param("account_"),
+        t.c.fingerprint == param("fingerprint_"),
+        t.c.state != _S.RESOLVED.value,
+    )
+)
+_CLAIM = Sql(
+    update(t)
+    .where(
+        t.c.id == param("id_"),
+        t.c.state.in_(_CLAIMABLE),
+        or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
+    )
+    .values(
+        claimed_by=param("worker"), lease_until=param("until"), state=_S.HEALING.value, version=t.c.version + 1
+    )
+    .returning(*t.c)
+)
+_SAVE = Sql(
+    update(t)
+    .where(t.c.id == param("id_"), t.c.version == param("was"))
+    .values(
+        version=t.c.version + 1, **{column.name: param(column.name) for column in t.c if column.name not in _COUNTED}
+    )
+)
+_LAST_RESOLVED = Sql(
+    select(t)
+    .where(
+        t.c.service == param("service_"),
+        t.c.account == param("account_"),
+        t.c.fingerprint == param("fingerprint_"),
+        t.c.resolved_at >= param("since"),
+    )
+    .order_by(t.c.resolved_at.desc())
+    .limit(1)
+)
+_LINK_PREVIOUS = Sql(
+    update(t).where(t.c.id == param("id_")).values(previous_id=param("previous"), regressed=True)
+)
+_OPEN_OF_SERVICE = Sql(
+    select(t).where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value).order_by(t.c.first_seen).limit(500)
+)
+_DUE = Sql(
+    select(t)
+    .where(
+        t.c.state.in_([*_CLAIMABLE, _S.ESCALATED.value]),
+        or_(
+            t.c.next_at <= param("now"),
+            and_(t.c.next_at.is_(None), t.c.last_seen >= param("since")),
+        ),
+    )
+    .order_by(t.c.first_seen)
+    .limit(param("most"))
+)
+_WAKEABLE = Sql(
+    select(t.c.id, t.c.next_at, t.c.lease_until).where(
+        t.c.state.in_(_CLAIMABLE), or_(t.c.next_at.is_not(None), t.c.lease_until.is_not(None))
+    )
+)
+_RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=None, next_at=param("now")))
+
+
+class IncidentRows:
+    """Read, open, join, claim and save incidents."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, incident_id: str) -> Incident | None:
+        """Return one incident."""
+        return record(Incident, await self._session.one(_BY_ID, id_=incident_id))
+
+    async def take(self, incident_id: str) -> Incident:
+        """Return one incident, locked until the transaction ends."""
+        row = await self._session.one(_TAKE, id_=incident_id)
+        if row is None:
+            raise LookupError(f"incident {incident_id} does not exist")
+        return Incident(**row)
+
+    async def open_or_join(self, fresh: Incident) -> Incident:
+        """Open `fresh`, or add its count to the incident that is open for the same scope; return what stands."""
+        table = self._session.dialect.table(t)
+        await self._session.insert(
+            t,
+            [row_of(fresh)],
+            conflict=(
+                "ON CONFLICT (service, account, fingerprint) WHERE state <> 'resolved' DO UPDATE SET "
+                f"count = {table}.count + excluded.count, last_seen = excluded.last_seen, "
+                "signal_id = excluded.signal_id, next_at = CASE WHEN "
+                f"{table}.next_at IS NULL OR {table}.next_at > excluded.next_at THEN excluded.next_at "
+                f"ELSE {table}.next_at END"
+            ),
+        )
+        row = await self._session.one(
+            _OPEN_IN_SCOPE, service_=fresh.service, account_=fresh.account, fingerprint_=fresh.fingerprint
+        )
+        assert row is not None  # just written in this transaction
+        return Incident(**row)
+
+    async def link_previous(self, fresh: Incident, since: datetime) -> Incident | None:
+        """Mark `fresh` as regressed when its scope was resolved at or after `since`; return that earlier incident."""
+        previous = record(
+            Incident,
+            await self._session.one(
+                _LAST_RESOLVED,
+                service_=fresh.service,
+                account_=fresh.account,
+                fingerprint_=fresh.fingerprint,
+                since=since,
+            ),
+        )
+        if previous is not None:
+            await self._session.change(_LINK_PREVIOUS, id_=fresh.id, previous=previous.id)
+        return previous
+
+    async def claim(self, incident_id: str, worker: str, now: datetime, until: datetime) -> Incident | None:
+        """Take the incident for `worker` until `until`; None when it is closed or somebody else has it."""
+        return record(Incident, await self._session.one(_CLAIM, id_=incident_id, worker=worker, now=now, until=until))
+
+    async def save(self, incident: Incident) -> None:
+        """Write everything but the counters that intake owns; `Conflict` when the version moved."""
+        values = {name: value for name, value in row_of(incident).items() if name not in _COUNTED}
+        touched = await self._session.change(_SAVE, id_=incident.id, was=incident.version, **values)
+        must_change(touched, f"incident {incident.id}")
+
+    async def open_of(self, service: str) -> list[Incident]:
+        """Return a service's open incidents, oldest first, at most 500."""
+        return records(Incident, await self._session.fetch(_OPEN_OF_SERVICE, service_=service))
+
+    async def due(self, now: datetime, since: datetime, most: int) -> list[Incident]:
+        """Return open incidents that are due, or rest without a due time and were seen since `since`."""
+        return records(Incident, await self._session.fetch(_DUE, now=now, since=since, most=most))
+
+    async def wakeable(self) -> list[Row]:
+        """Return id, next_at and lease of every incident that has something to wait for."""
+        return await self._session.fetch(_WAKEABLE)
+
+    async def release_all(self, now: datetime) -> int:
+        """End every lease: only for a store whose other processes are known to be dead."""
+        return await self._session.change(_RELEASE, now=now)
+
+    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Incident]:
+        """Return incidents, newest first, that equal the given columns; `before` continues a listing."""
+        query = select(t).order_by(t.c.first_seen.desc(), t.c.id.desc()).limit(most)
+        for name, value in equal.items():
+            query = query.where(t.c[name].in_(value) if isinstance(value, (list, tuple)) else t.c[name] == value)
+        if before is not None:
+            moment, incident_id = before
+            query = query.where(
+                or_(t.c.first_seen < moment, and_(t.c.first_seen == moment, t.c.id < incident_id))
+            )
+        return records(Incident, await self._session.fetch(prepare(query, self._session.dialect)))
+
+    async def tally(self, since: datetime) -> Row:
+        """Return the overview's figures: open by state, resolved and opened since `since`, by category."""
+        dialect = self._session.dialect
+        states = await self._session.fetch(
+            prepare(
+                select(t.c.state, func.count().label("count")).where(t.c.state != _S.RESOLVED.value).group_by(t.c.state),
+                dialect,
+            )
+        )
+        resolved = await self._session.fetch(
+            prepare(
+                select(t.c.first_seen, t.c.resolved_at).where(t.c.resolved_at >= since, t.c.forced.is_(False)), dialect
+            )
+        )
+        categories = await self._session.fetch(
+            prepare(
+                select(t.c.category, func.count().label("count")).where(t.c.first_seen >= since).group_by(t.c.category),
+                dialect,
+            )
+        )
+        return {"states": states, "resolved": resolved, "categories": categories}
+

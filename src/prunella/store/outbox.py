@@ -1,0 +1,94 @@
+"""Rows of the outbox: notifications on their way, one per (notice, channel), delivered in the order they came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, update
+
+from prunella.core.records import Notification
+from prunella.store.session import Session, records, row_of
+from prunella.store.sql import Row, Sql, member_of, param, prepare
+from prunella.store.tables import notifications as t
+
+_CLAIM = Sql(
+    update(t)
+    .where(
+        member_of(t.c.id, "ids"),
+        or_(t.c.state == "waiting", t.c.state == "sending"),
+        t.c.next_at <= param("now"),
+    )
+    .values(state="sending", attempts=t.c.attempts + 1, next_at=param("until"))
+    .returning(*t.c)
+)
+_DUE = Sql(
+    select(t.c.id)
+    .where(t.c.channel == param("channel_"), t.c.state.in_(["waiting", "sending"]), t.c.next_at <= param("now"))
+    .order_by(t.c.created_at, t.c.id)
+    .limit(param("most"))
+)
+_SETTLE = Sql(
+    update(t)
+    .where(member_of(t.c.id, "ids"))
+    .values(state=param("state_"), next_at=param("next"), last_error=param("error"), sent_at=param("sent"))
+)
+_NEXT = Sql(
+    select(t.c.channel, func.min(t.c.next_at).label("next_at"))
+    .where(t.c.state.in_(["waiting", "sending"]))
+    .group_by(t.c.channel)
+)
+_POSTPONE = Sql(
+    update(t)
+    .where(
+        t.c.channel == param("channel_"),
+        or_(t.c.state == "sending", and_(t.c.state == "waiting", t.c.next_at < param("until"))),
+    )
+    .values(state="waiting", next_at=param("until"))
+)
+
+
+class OutboxRows:
+    """Read and write notifications."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, notifications: Sequence[Notification]) -> list[str]:
+        """Queue notifications; one whose (key, channel) is known is left out; return the ids queued."""
+        return await self._session.insert(
+            t,
+            [row_of(one) for one in notifications],
+            conflict="ON CONFLICT (key, channel) DO NOTHING",
+            returning="id",
+        )
+
+    async def claim(self, channel: str, now: datetime, until: datetime, most: int) -> list[Notification]:
+        """Take what is due for a channel until `until`; what a dead sender had taken comes back by itself."""
+        ids = [row["id"] for row in await self._session.fetch(_DUE, channel_=channel, now=now, most=most)]
+        if not ids:
+            return []
+        rows = await self._session.fetch(_CLAIM, ids=ids, now=now, until=until)
+        return sorted(records(Notification, rows), key=lambda one: (one.created_at, one.id))
+
+    async def settle(
+        self, ids: Sequence[str], state: str, *, next_at: datetime | None, error: str | None, sent_at: datetime | None
+    ) -> None:
+        """Write how a delivery ended."""
+        await self._session.change(_SETTLE, ids=list(ids), state_=state, next=next_at, error=error, sent=sent_at)
+
+    async def postpone(self, channel: str, until: datetime) -> None:
+        """Let a whole channel be silent until `until`; what was taken but not sent goes back in line."""
+        await self._session.change(_POSTPONE, channel_=channel, until=until)
+
+    async def waiting(self) -> list[Row]:
+        """Return channel and earliest due time for every channel that has something to send."""
+        return await self._session.fetch(_NEXT)
+
+    async def list(self, *, most: int, **equal: Any) -> list[Notification]:
+        """Return notifications, newest first, that equal the given columns."""
+        query = select(t).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
+        for name, value in equal.items():
+            query = query.where(t.c[name] == value)
+        return records(Notification, await self._session.fetch(prepare(query, self._session.dialect)))

@@ -1,0 +1,109 @@
+"""The store on PostgreSQL: psycopg 3 with a pool, tables in the schema `prunella`, the database's own clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from prunella.core.clock import AnchoredClock
+from prunella.core.errors import Conflict, StoreUnavailable
+from prunella.store.contract import Transaction
+from prunella.store.sql import Dialect, PostgresDialect
+
+_ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
+_POOL_WAIT_S = 5.0
+
+
+class _Connection:
+    """One pooled connection inside its transaction."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], dialect: Dialect) -> None:
+        self.dialect = dialect
+        self._connection = connection
+
+    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+        cursor = await self._connection.execute(text.encode(), values, prepare=True)
+        rows = await cursor.fetchall() if cursor.description else ()
+        return rows, cursor.rowcount
+
+
+class PostgresStore:
+    """prunella's tables in a PostgreSQL database that several processes may share."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self.clock = AnchoredClock()
+        self._pool = pool
+        self._dialect = PostgresDialect()
+        self._anchored_at = float("-inf")
+
+    @classmethod
+    async def open(cls, url: str, *, connections_max: int = 8) -> PostgresStore:
+        """Connect; `StoreUnavailable` when the database does not answer within 5 s."""
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=connections_max,
+            open=False,
+            timeout=_POOL_WAIT_S,
+            kwargs={"autocommit": True, "application_name": "prunella"},
+        )
+        store = cls(pool)
+        try:
+            await pool.open(wait=True, timeout=_POOL_WAIT_S)
+        except PoolTimeout as error:
+            await pool.close()
+            raise _unavailable(error) from error
+        await store._anchor()
+        return store
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction on a pooled connection."""
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        await self._anchor()
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                transaction = Transaction(_Connection(connection, self._dialect))
+                yield transaction
+        except (pg.DeadlockDetected, pg.SerializationFailure) as error:
+            raise Conflict("PostgreSQL ended the transaction in favour of another; try again") from error
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+        for action in transaction.after_commit:
+            action()
+
+    async def ping(self) -> None:
+        """Raise `StoreUnavailable` unless the database answers."""
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute("SELECT 1")
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def _anchor(self) -> None:
+        """Follow the database's clock, so that a jump of this host's clock moves no due time."""
+        if self.clock.monotonic() - self._anchored_at < _ANCHOR_EVERY_S:
+            return
+        try:
+            async with self._pool.connection() as connection:
+                row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+        self.clock.anchor(row[0])
+        self._anchored_at = self.clock.monotonic()
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    kind = type(error).__name__  # the text of connection errors may hold the DSN
+    return StoreUnavailable(f"PostgreSQL does not answer ({kind}); nothing of this request was recorded")

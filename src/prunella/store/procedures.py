@@ -1,0 +1,73 @@
+"""Rows of procedures: when each ran last, and a lease so that two runs of one never overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, or_, select, update
+
+from prunella.store.session import Session
+from prunella.store.sql import Row, Sql, param
+from prunella.store.tables import procedures as t
+
+_READ = Sql(select(t).where(t.c.name == param("name_")))
+_ALL = Sql(select(t).order_by(t.c.name))
+_CLAIM = Sql(
+    update(t)
+    .where(
+        t.c.name == param("name_"),
+        t.c.paused_by.is_(None),
+        or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
+    )
+    .values(claimed_by=param("worker"), lease_until=param("until"), last_started_at=param("now"))
+)
+_FINISH = Sql(
+    update(t)
+    .where(t.c.name == param("name_"), t.c.claimed_by == param("worker"))
+    .values(
+        lease_until=None,
+        last_ended_at=param("now"),
+        runs=t.c.runs + 1,
+        failures=t.c.failures + case((param("failed") == 1, 1), else_=0),
+        last_result=param("result", t.c.last_result.type),
+    )
+)
+_RELEASE_ALL = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=None))
+
+
+class ProcedureRows:
+    """Read and write the schedule's memory."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def register(self, name: str) -> Row:
+        """Make sure a procedure has a row and return it."""
+        await self._session.insert(
+            t,
+            [{**dict.fromkeys(column.name for column in t.c), "name": name, "runs": 0, "failures": 0}],
+            conflict="ON CONFLICT (name) DO NOTHING",
+        )
+        row = await self._session.one(_READ, name_=name)
+        assert row is not None
+        return row
+
+    async def claim(self, name: str, worker: str, now: datetime, until: datetime) -> bool:
+        """Win the next run; False while another run of it is under way or a person paused it."""
+        return await self._session.change(_CLAIM, name_=name, worker=worker, now=now, until=until) == 1
+
+    async def finish(self, name: str, worker: str, now: datetime, *, failed: bool, result: Mapping[str, Any]) -> None:
+        """Note how the run ended."""
+        await self._session.change(
+            _FINISH, name_=name, worker=worker, now=now, failed=int(failed), result=dict(result)
+        )
+
+    async def release_all(self) -> int:
+        """End every lease: only for a store whose other processes are known to be dead."""
+        return await self._session.change(_RELEASE_ALL)
+
+    async def all(self) -> list[Row]:
+        """Return every procedure's row."""
+        return await self._session.fetch(_ALL)

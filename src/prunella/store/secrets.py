@@ -1,0 +1,157 @@
+"""Secrets at rest: AES-256-GCM, bound to their row, under keys that live outside the database.
+
+A sealed value is `version | key id | nonce | ciphertext`. The row's name is associated data, so that ciphertext
+copied to another row does not open. The first key seals, all keys open: that is how keys rotate.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import secrets
+from hashlib import blake2b
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from prunella.core.errors import SecretError
+from prunella.core.records import Credential
+from prunella.core.redact import Secret
+from prunella.core.services import SecretRef, SecretSource
+from prunella.store.contract import Store
+
+KEY_BYTES = 32
+_VERSION = b"\x01"
+_NONCE_BYTES = 12
+_ID_BYTES = 4
+
+
+class Keys:
+    """The deployment's keys; everything else that needs a key gets one derived from them.
+
+    Args:
+        values: 32 bytes each; the first seals, all open.
+    """
+
+    def __init__(self, values: list[bytes]) -> None:
+        self._ciphers = {_key_id(value): AESGCM(_derive(value, "seal")) for value in values}
+        self._first = values[0]
+
+    @classmethod
+    def parse(cls, text: str) -> Keys:
+        """Read one or more base64 keys, separated by commas (PRUNELLA_SECRET_KEY)."""
+        return cls([_decode(part.strip()) for part in text.split(",") if part.strip()] or [_decode("")])
+
+    @classmethod
+    def beside(cls, database: Path) -> tuple[Keys, Path | None]:
+        """Read the key file beside a SQLite file; create it (mode 0600) when missing and return its path then."""
+        path = database.with_name(database.name + ".key")
+        if path.exists():
+            return cls.parse(path.read_text()), None
+        text = generate_key()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+        return cls.parse(text), path
+
+    def derive(self, purpose: str) -> bytes:
+        """Return 32 bytes that belong to `purpose` alone."""
+        return _derive(self._first, purpose)
+
+    def seal(self, value: bytes, row: str) -> bytes:
+        """Encrypt `value` for `row` ("operations:<id>")."""
+        key_id = _key_id(self._first)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return _VERSION + key_id + nonce + self._ciphers[key_id].encrypt(nonce, value, row.encode())
+
+    def open(self, sealed: bytes, row: str) -> bytes:
+        """Decrypt what was sealed for `row`; `SecretError` when the key is missing or the row is another."""
+        key_id = sealed[1 : 1 + _ID_BYTES]
+        nonce = sealed[1 + _ID_BYTES : 1 + _ID_BYTES + _NONCE_BYTES]
+        cipher = self._ciphers.get(key_id)
+        if sealed[:1] != _VERSION or cipher is None:
+            raise SecretError(
+                f"{row}: sealed with key {key_id.hex()}, which is not among PRUNELLA_SECRET_KEY; "
+                "add the old key behind the new one, separated by a comma"
+            )
+        try:
+            return cipher.decrypt(nonce, sealed[1 + _ID_BYTES + _NONCE_BYTES :], row.encode())
+        except InvalidTag:
+            raise SecretError(f"{row}: the ciphertext was altered or belongs to another row") from None
+
+
+class Vault:
+    """Open what the configuration only refers to, and keep named secrets."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self.keys = keys
+
+    async def reveal(self, source: SecretSource) -> str:
+        """Return the value behind a reference; `SecretError` names what is missing and how to set it."""
+        if isinstance(source, Secret):
+            return source.reveal()
+        async with self._store.transaction() as tx:
+            sealed = await tx.credentials.secret(source.name)
+        if sealed is None:
+            raise SecretError(f"secret://{source.name} is not set; set it with: prunella secret set {source.name}")
+        return self.keys.open(sealed, _row(source)).decode()
+
+    def open_access(self, credential: Credential) -> str:
+        """Return an account's access token."""
+        return self.keys.open(credential.access_sealed, _token_row(credential, "access")).decode()
+
+    def open_refresh(self, credential: Credential) -> str:
+        """Return an account's refresh token."""
+        assert credential.refresh_sealed is not None
+        return self.keys.open(credential.refresh_sealed, _token_row(credential, "refresh")).decode()
+
+    def seal_access(self, credential: Credential, token: str) -> bytes:
+        """Seal an access token for its row."""
+        return self.keys.seal(token.encode(), _token_row(credential, "access"))
+
+    def seal_refresh(self, credential: Credential, token: str) -> bytes:
+        """Seal a refresh token for its row."""
+        return self.keys.seal(token.encode(), _token_row(credential, "refresh"))
+
+    def sealed(self, ref: SecretRef, value: str) -> bytes:
+        """Seal a named secret for its row."""
+        return self.keys.seal(value.encode(), _row(ref))
+
+
+def generate_key() -> str:
+    """Return a fresh key as PRUNELLA_SECRET_KEY wants it."""
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+
+
+def _token_row(credential: Credential, which: str) -> str:
+    return f"credentials:{credential.service}:{credential.account}:{which}"
+
+
+def _row(ref: SecretRef) -> str:
+    return f"secrets:{ref.name}"
+
+
+def _decode(text: str) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        value = b""
+    if len(value) != KEY_BYTES:
+        raise SecretError(
+            f"PRUNELLA_SECRET_KEY: each key must be {KEY_BYTES} bytes in base64, got {len(value)} bytes; "
+            "make one with: openssl rand -base64 32"
+        )
+    return value
+
+
+def _derive(key: bytes, purpose: str) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=f"prunella {purpose}".encode()).derive(key)
+
+
+def _key_id(key: bytes) -> bytes:
+    return blake2b(key, digest_size=_ID_BYTES, person=b"prunella-key").digest()

@@ -1,0 +1,82 @@
+"""Run prepared statements on one open connection and hand back rows as records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Table
+
+from prunella.core.errors import Conflict
+from prunella.store.sql import BulkInsert, Dialect, Prepared, Row, Sql, bulk_insert
+
+_ROWS_PER_INSERT = 200  # 200 rows of at most 33 columns stay below SQLite's 32,766 parameters
+
+Record = TypeVar("Record")
+
+
+class Connection(Protocol):
+    """The one thing a database has to bring: run this text with these values inside the open transaction."""
+
+    dialect: Dialect
+
+    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+        """Return the rows that came back and how many rows were touched."""
+        ...
+
+
+class Session:
+    """Statements in, rows out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    async def fetch(self, statement: Sql | Prepared, **values: Any) -> list[Row]:
+        """Return every row of a query (or of a change with RETURNING)."""
+        prepared = statement.prepared(self.dialect) if isinstance(statement, Sql) else statement
+        fetched, _ = await self._connection.run(prepared.text, prepared.bind(values))
+        return prepared.rows(fetched)
+
+    async def one(self, statement: Sql | Prepared, **values: Any) -> Row | None:
+        """Return the first row, or None."""
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
+
+    async def change(self, statement: Sql, **values: Any) -> int:
+        """Run a change and return how many rows it touched."""
+        prepared = statement.prepared(self.dialect)
+        _, touched = await self._connection.run(prepared.text, prepared.bind(values))
+        return touched
+
+    async def insert(self, table: Table, rows: Sequence[Row], *, conflict: str = "", returning: str = "") -> list[Any]:
+        """Insert `rows`; return the first column of what RETURNING named, in no promised order."""
+        tail = conflict + (f" RETURNING {returning}" if returning else "")
+        back: list[Any] = []
+        for start in range(0, len(rows), _ROWS_PER_INSERT):
+            part = rows[start : start + _ROWS_PER_INSERT]
+            insert: BulkInsert = bulk_insert(self.dialect, table, len(part), tail)
+            fetched, _ = await self._connection.run(insert.text, insert.bind(part))
+            back.extend(row[0] for row in fetched)
+        return back
+
+
+def row_of(record: Any) -> Row:
+    """Spell a record as a row: its fields are the table's columns."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def records(kind: type[Record], rows: Sequence[Row]) -> list[Record]:
+    """Make records of full rows."""
+    return [kind(**row) for row in rows]
+
+
+def record(kind: type[Record], row: Row | None) -> Record | None:
+    """Make a record of a full row, or None of none."""
+    return None if row is None else kind(**row)
+
+
+def must_change(touched: int, what: str) -> None:
+    """Raise `Conflict` when a compare-and-set touched nothing."""
+    if touched != 1:
+        raise Conflict(f"{what} changed since it was read; read it again and decide anew")

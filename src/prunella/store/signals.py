@@ -1,0 +1,105 @@
+"""Rows of signals: what was observed, once per (source, event id), never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from prunella.core.records import Diagnosis, Failure, Signal
+from prunella.store.session import Session
+from prunella.store.sql import Row, Sql, member_of, param
+from prunella.store.tables import signals as t
+
+_BY_EVENT = Sql(
+    select(t.c.id, t.c.event_id, t.c.incident_id).where(
+        t.c.source == param("source_"), member_of(t.c.event_id, "event_ids")
+    )
+)
+_EVENT_IDS = Sql(select(t.c.id, t.c.event_id).where(member_of(t.c.id, "ids")))
+_ATTACH = Sql(update(t).where(member_of(t.c.id, "ids")).values(incident_id=param("incident")))
+_FAILURE = Sql(select(t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape).where(t.c.id == param("id_")))
+_COUNT_SINCE = Sql(
+    select(func.count().label("count")).where(
+        t.c.service == param("service_"),
+        t.c.category == param("category_"),
+        t.c.outcome == "failure",
+        t.c.received_at >= param("since"),
+    )
+)
+_LAST_OF_INCIDENT = Sql(
+    select(t.c.id, t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape)
+    .where(t.c.incident_id == param("incident"), t.c.outcome == "failure")
+    .order_by(t.c.received_at.desc())
+    .limit(1)
+)
+
+
+class SignalRows:
+    """Read and write signals."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, arrived: Sequence[tuple[Signal, Diagnosis | None, Any]]) -> set[str]:
+        """Store signals (with diagnosis and payload shape); return the ids of those not seen before."""
+        return set(
+            await self._session.insert(
+                t,
+                [_row(*one) for one in arrived],
+                conflict="ON CONFLICT (source, event_id) DO NOTHING",
+                returning="id",
+            )
+        )
+
+    async def known(self, source: str, event_ids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
+        """Return event id -> (incident id, signal id) for the events that are stored already."""
+        rows = await self._session.fetch(_BY_EVENT, source_=source, event_ids=list(event_ids))
+        return {row["event_id"]: (row["incident_id"], row["id"]) for row in rows}
+
+    async def event_ids(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return signal id -> the event id its sender gave it."""
+        rows = await self._session.fetch(_EVENT_IDS, ids=list(ids))
+        return {row["id"]: row["event_id"] for row in rows}
+
+    async def attach(self, incident_id: str, ids: Sequence[str]) -> None:
+        """Note which incident these signals belong to."""
+        await self._session.change(_ATTACH, incident=incident_id, ids=list(ids))
+
+    async def failure(self, signal_id: str) -> Failure:
+        """Return the evidence of one signal."""
+        row = await self._session.one(_FAILURE, id_=signal_id)
+        if row is None:
+            raise LookupError(f"signal {signal_id} does not exist")
+        return Failure(**row["failure"])
+
+    async def last_of(self, incident_id: str) -> Row | None:
+        """Return the newest failure of an incident: id, failure, times, payload shape."""
+        return await self._session.one(_LAST_OF_INCIDENT, incident=incident_id)
+
+    async def count_since(self, service: str, category: str, since: datetime) -> int:
+        """Count failures of one category that arrived at or after `since`."""
+        row = await self._session.one(_COUNT_SINCE, service_=service, category_=category, since=since)
+        return int(row["count"]) if row else 0
+
+
+def _row(signal: Signal, diagnosis: Diagnosis | None, payload_shape: Any) -> Row:
+    return {
+        "id": signal.id,
+        "source": signal.source,
+        "event_id": signal.event_id,
+        "service": signal.service,
+        "account": signal.account,
+        "outcome": signal.outcome,
+        "incident_id": None,
+        "occurred_at": signal.occurred_at,
+        "received_at": signal.received_at,
+        "category": diagnosis.category.value if diagnosis else None,
+        "kind": diagnosis.kind if diagnosis else None,
+        "failure": asdict(signal.failure) if signal.failure else None,
+        "payload_shape": payload_shape,
+        "forced": signal.forced,
+    }

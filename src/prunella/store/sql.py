@@ -1,0 +1,245 @@
+"""Statements are built with SQLAlchemy Core, compiled once per dialect and run on the bare driver.
+
+SQLAlchemy's execution costs 5 to 50 times SQLite's own (measured: 2,700 against 144,000 small transactions per
+second on two cores), its dialects, quoting and table definitions cost nothing after the first use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Protocol
+
+from sqlalchemy import Boolean, BindParameter, Column, ColumnElement, Table, Text, bindparam
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.types import TypeDecorator
+
+from prunella.store.tables import SCHEMA, Json, Moment
+
+Row = dict[str, Any]
+Encode = Callable[[Any], Any]
+
+
+class Dialect(Protocol):
+    """What one database wants in text and values."""
+
+    name: str
+
+    def compile(self, statement: Any) -> Any: ...
+
+    def encoder(self, kind: Any) -> Encode | None: ...
+
+    def decoder(self, kind: Any) -> Encode | None: ...
+
+    def table(self, table: Table) -> str: ...
+
+    def mark(self, name: str) -> str: ...
+
+    def __hash__(self) -> int: ...
+
+
+class IdList(TypeDecorator[Any]):
+    """A list of ids bound as one parameter."""
+
+    impl = Text
+    cache_ok = True
+
+
+class member_of(ColumnElement[bool]):  # noqa: N801, reads as SQL
+    """`column` is one of the ids bound as `name`; one statement text, whatever the length of the list."""
+
+    inherit_cache = True
+    type = Boolean()
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        self.column = column
+        self.ids: BindParameter[Any] = bindparam(name, required=False, type_=IdList())
+
+
+@compiles(member_of, "sqlite")
+def _member_sqlite(element: member_of, compiler: Any, **kw: Any) -> str:
+    return f"{compiler.process(element.column, **kw)} IN (SELECT value FROM json_each({compiler.process(element.ids)}))"
+
+
+@compiles(member_of, "postgresql")
+def _member_postgresql(element: member_of, compiler: Any, **kw: Any) -> str:
+    mark = compiler.process(element.ids).removesuffix("::VARCHAR")
+    return f"{compiler.process(element.column, **kw)} = ANY({mark}::text[])"
+
+
+def param(name: str, kind: Any = None) -> BindParameter[Any]:
+    """Name a value that is given when the statement runs."""
+    return bindparam(name, required=False, type_=kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement as one database takes it."""
+
+    text: str
+    fixed: Row
+    encoders: Mapping[str, Encode]
+    columns: tuple[str, ...]
+    decoders: tuple[tuple[str, Encode], ...]
+
+    def bind(self, values: Mapping[str, Any]) -> Row:
+        """Merge `values` into the statement's own constants, in the driver's types."""
+        bound = {**self.fixed, **values}
+        for name, encode in self.encoders.items():
+            if bound[name] is not None:
+                bound[name] = encode(bound[name])
+        return bound
+
+    def rows(self, fetched: Iterable[Sequence[Any]]) -> list[Row]:
+        """Turn fetched tuples into rows of Python values."""
+        result = []
+        for values in fetched:
+            row = dict(zip(self.columns, values, strict=True))
+            for name, decode in self.decoders:
+                if row[name] is not None:
+                    row[name] = decode(row[name])
+            result.append(row)
+        return result
+
+
+class Sql:
+    """Keep one statement in both dialects; module constants, so each is compiled once per process."""
+
+    __slots__ = ("_prepared", "_statement")
+
+    def __init__(self, statement: Any) -> None:
+        self._statement = statement
+        self._prepared: dict[str, Prepared] = {}
+
+    def prepared(self, dialect: Dialect) -> Prepared:
+        """Return the statement for `dialect`."""
+        found = self._prepared.get(dialect.name)
+        if found is None:
+            found = self._prepared[dialect.name] = prepare(self._statement, dialect)
+        return found
+
+
+def prepare(statement: Any, dialect: Dialect) -> Prepared:
+    """Compile `statement`; use `Sql` where it is used more than once."""
+    compiled = dialect.compile(statement)
+    fixed = dict(compiled.params)
+    kinds = {bind.key: bind.type for bind in compiled.binds.values() if bind.key in fixed}
+    outputs = getattr(statement, "exported_columns", ())
+    return Prepared(
+        text=str(compiled),
+        fixed=fixed,
+        encoders={name: encode for name, kind in kinds.items() if (encode := dialect.encoder(kind))},
+        columns=tuple(column.name for column in outputs),
+        decoders=tuple((column.name, decode) for column in outputs if (decode := dialect.decoder(column.type))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BulkInsert:
+    """A multi-row insert: one statement and one round trip for a whole batch."""
+
+    text: str
+    encoders: tuple[tuple[str, Encode | None], ...]
+
+    def bind(self, rows: Sequence[Row]) -> Row:
+        """Flatten `rows` into numbered parameters."""
+        bound: Row = {}
+        for number, row in enumerate(rows):
+            for name, encode in self.encoders:
+                value = row[name]
+                bound[f"{name}_{number}"] = encode(value) if encode and value is not None else value
+        return bound
+
+
+@lru_cache(maxsize=512)
+def bulk_insert(dialect: Dialect, table: Table, count: int, tail: str) -> BulkInsert:
+    """Write the insert of `count` full rows into `table`, ended by `tail` (conflict rule, returning)."""
+    columns: list[Column[Any]] = list(table.columns)
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    values = ", ".join(
+        "(" + ", ".join(dialect.mark(f"{column.name}_{number}") for column in columns) + ")" for number in range(count)
+    )
+    return BulkInsert(
+        text=f"INSERT INTO {dialect.table(table)} ({names}) VALUES {values} {tail}".rstrip(),
+        encoders=tuple((column.name, dialect.encoder(column.type)) for column in columns),
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="microseconds")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)  # psycopg hands out the session's zone
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class SqliteDialect:
+    """Named parameters; times and JSON as text, truth as 0 and 1."""
+
+    name = "sqlite"
+
+    def __init__(self) -> None:
+        self._dialect = SQLiteDialect_pysqlite(paramstyle="named")
+
+    def compile(self, statement: Any) -> Any:
+        return statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
+
+    def encoder(self, kind: Any) -> Encode | None:
+        if isinstance(kind, Moment):
+            return _iso
+        return _json_text if isinstance(kind, (Json, IdList)) else None
+
+    def decoder(self, kind: Any) -> Encode | None:
+        if isinstance(kind, Moment):
+            return datetime.fromisoformat
+        if isinstance(kind, Json):
+            return json.loads
+        return bool if isinstance(kind, Boolean) else None
+
+    def table(self, table: Table) -> str:
+        return f'"{table.name}"'
+
+    def mark(self, name: str) -> str:
+        return f":{name}"
+
+
+class PostgresDialect:
+    """psycopg's parameters; our own schema in front of every table."""
+
+    name = "postgresql"
+
+    def __init__(self) -> None:
+        self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+    def compile(self, statement: Any) -> Any:
+        return statement.compile(
+            dialect=self._dialect,
+            compile_kwargs={"render_postcompile": True},
+            schema_translate_map={None: SCHEMA},
+            render_schema_translate=True,
+        )
+
+    def encoder(self, kind: Any) -> Encode | None:
+        if not isinstance(kind, Json):
+            return None
+        from psycopg.types.json import Jsonb
+
+        return Jsonb
+
+    def decoder(self, kind: Any) -> Encode | None:
+        return _in_utc if isinstance(kind, Moment) else None
+
+    def table(self, table: Table) -> str:
+        return f'{SCHEMA}."{table.name}"'
+
+    def mark(self, name: str) -> str:
+        return f"%({name})s"

@@ -1,0 +1,265 @@
+"""The tables, once, for both databases. Column names are the records' field names, so a row is a record.
+
+On PostgreSQL they live in a schema of their own, `prunella`, because PostgREST exposes `public`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import JSON, TypeDecorator
+
+SCHEMA = "prunella"
+
+
+class Moment(TypeDecorator[Any]):
+    """An aware UTC time: timestamptz, or ISO 8601 text on SQLite, which sorts as the times do."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value: jsonb, or text on SQLite."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else JSONB())
+
+
+metadata = MetaData()
+
+
+def _must(name: str, kind: Any, **options: Any) -> Column[Any]:
+    return Column(name, kind, nullable=False, **options)
+
+
+signals = Table(
+    "signals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("source", Text),
+    _must("event_id", Text),
+    _must("service", Text),
+    _must("account", Text),
+    _must("outcome", Text),
+    Column("incident_id", Text),
+    _must("occurred_at", Moment),
+    _must("received_at", Moment),
+    Column("category", Text),
+    Column("kind", Text),
+    Column("failure", Json),
+    Column("payload_shape", Json),
+    _must("forced", Boolean),
+    UniqueConstraint("source", "event_id", name="signals_once"),
+    Index("signals_by_incident", "incident_id", "received_at"),
+    Index("signals_by_service", "service", "category", "received_at"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("service", Text),
+    _must("account", Text),
+    _must("fingerprint", Text),
+    _must("signal_id", Text),
+    _must("title", Text),
+    _must("category", Text),
+    _must("kind", Text),
+    _must("confidence", Float),
+    _must("because", Text),
+    _must("advice", Text),
+    _must("severity", Text),
+    _must("level", Text),
+    _must("state", Text),
+    _must("version", Integer),
+    _must("count", Integer),
+    _must("attempts", Integer),
+    _must("wave", Integer),
+    _must("first_seen", Moment),
+    _must("last_seen", Moment),
+    Column("next_at", Moment),
+    Column("held_reason", Text),
+    _must("action_taken", Text),
+    Column("acknowledged_by", Text),
+    _must("regressed", Boolean),
+    Column("previous_id", Text),
+    _must("forced", Boolean),
+    _must("refresh_failed", Boolean),
+    Column("claimed_by", Text),
+    Column("lease_until", Moment),
+    Column("resolved_at", Moment),
+    Index(
+        "incidents_one_open",
+        "service",
+        "account",
+        "fingerprint",
+        unique=True,
+        sqlite_where=text("state <> 'resolved'"),
+        postgresql_where=text("state <> 'resolved'"),
+    ),
+    Index("incidents_by_state", "state", "next_at"),
+    Index("incidents_by_scope", "service", "account", "fingerprint", "resolved_at"),
+    Index("incidents_by_first_seen", "first_seen", "id"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("incident_id", Text),
+    _must("signal_id", Text),
+    _must("service", Text),
+    _must("account", Text),
+    _must("method", Text),
+    _must("endpoint", Text),
+    _must("payload_sealed", LargeBinary),
+    _must("idempotency_key", Text, unique=True),
+    _must("state", Text),
+    _must("attempts", Integer),
+    Column("due_at", Moment),
+    Column("last_error", Text),
+    Column("last_kind", Text),
+    Column("token_version", Integer),
+    _must("created_at", Moment),
+    Index("operations_by_incident", "incident_id", "state", "due_at"),
+    Index("operations_by_lane", "service", "state", "created_at"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("incident_id", Text),
+    Column("operation_id", Text),
+    _must("service", Text),
+    _must("procedure", Text),
+    _must("remedy", Text),
+    _must("state", Text),
+    _must("attempt", Integer),
+    _must("idempotency_key", Text),
+    _must("worker", Text),
+    _must("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("status", Integer),
+    _must("detail", Text),
+    Index("runs_by_incident", "incident_id", "started_at"),
+    Index("runs_by_state", "state", "service"),
+)
+
+gates = Table(
+    "gates",
+    metadata,
+    Column("service", Text, primary_key=True),
+    _must("state", Text),
+    _must("version", Integer),
+    Column("reason", Text),
+    _must("changed_by", Text),
+    _must("since", Moment),
+    Column("reopen_at", Moment),
+    Column("throttled_until", Moment),
+    _must("counting_from", Moment),
+    _must("failures", Integer),
+    _must("successes", Integer),
+    _must("openings", Integer),
+    _must("auth", Integer),
+    _must("data", Integer),
+    _must("unknown", Integer),
+    _must("recovery_fail_count", Integer),
+    Column("last_recovery_at", Moment),
+    _must("auto_recovery_enabled", Boolean),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    _must("access_sealed", LargeBinary),
+    Column("refresh_sealed", LargeBinary),
+    _must("version", Integer),
+    Column("expires_at", Moment),
+    Column("refreshed_at", Moment),
+    Column("needs_person", Text),
+    Column("refreshing_by", Text),
+    Column("refreshing_until", Moment),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _must("value_sealed", LargeBinary),
+    _must("changed_at", Moment),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("key", Text),
+    _must("channel", Text),
+    _must("kind", Text),
+    _must("severity", Text),
+    _must("title", Text),
+    _must("facts", Json),
+    Column("incident_id", Text),
+    Column("link", Text),
+    _must("state", Text),
+    _must("attempts", Integer),
+    Column("next_at", Moment),
+    Column("last_error", Text),
+    _must("created_at", Moment),
+    Column("sent_at", Moment),
+    UniqueConstraint("key", "channel", name="notifications_once"),
+    Index("notifications_by_state", "channel", "state", "next_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("at", Moment),
+    _must("actor", Text),
+    _must("action", Text),
+    _must("target", Text),
+    Column("incident_id", Text),
+    _must("reason", Text),
+    _must("details", Json),
+    Index("audit_by_incident", "incident_id", "id"),
+)
+
+procedures = Table(
+    "procedures",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("last_started_at", Moment),
+    Column("last_ended_at", Moment),
+    Column("lease_until", Moment),
+    Column("claimed_by", Text),
+    _must("runs", Integer),
+    _must("failures", Integer),
+    Column("last_result", Json),
+    Column("paused_by", Text),
+)

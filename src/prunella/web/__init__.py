@@ -1,0 +1,1 @@
+"""HTTP: routes that parse, call the engine and spell its answers. Nothing is decided here."""

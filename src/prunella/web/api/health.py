@@ -1,0 +1,40 @@
+"""Is it alive, is it ready, what does it count: for orchestrators and Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from prunella.app import App
+from prunella.core.errors import StoreError
+from prunella.web.auth import Gatehouse
+from prunella.web.metrics import Metrics
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+def router(app: App, gatehouse: Gatehouse, metrics: Metrics) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/livez", summary="The process answers")
+    async def livez() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @routes.get("/readyz", summary="The process can accept events")
+    @routes.get("/healthz", include_in_schema=False)
+    async def readyz() -> JSONResponse:
+        try:
+            await app.store.ping()
+        except StoreError as error:
+            return JSONResponse({"status": "unavailable", "checks": {"store": str(error)}}, status_code=503)
+        return JSONResponse({"status": "ok", "checks": {"store": "ok"}})
+
+    @routes.get("/metrics", summary="Prometheus metrics")
+    async def read_metrics(request: Request) -> Response:
+        host, _ = app.settings.listen
+        if not (app.settings.metrics_public or host.startswith(_LOOPBACK)):
+            gatehouse.reads(request)
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return routes

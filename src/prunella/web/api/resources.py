@@ -1,0 +1,306 @@
+"""/api/v1: incidents, operations and services, as people and their tools read and change them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunella.app import App, sealed_credential
+from prunella.core.records import Credential, Gate, Incident, Operation
+from prunella.core.services import SecretRef
+from prunella.core.states import IncidentState, OperationState
+from prunella.engine import people, report
+from prunella.web.api.self_heal import read_json
+from prunella.web.auth import Gatehouse
+from prunella.web.problems import Problem, unprocessable
+
+_PAGE = 50
+_PAGE_MAX = 500
+
+Limit = Annotated[int, Query(ge=1, le=_PAGE_MAX)]
+
+
+class CredentialsIn(BaseModel):
+    """Tokens as an OAuth provider hands them out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    access_token: Annotated[str, Field(min_length=1, max_length=16_384)]
+    refresh_token: Annotated[str, Field(min_length=1, max_length=16_384)] | None = None
+    expires_in: Annotated[float, Field(gt=0, le=10 * 366 * 86_400)] | None = None
+    account: Annotated[str, Field(max_length=200)] = ""
+
+
+class SecretIn(BaseModel):
+    """A value for `secret://NAME`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: Annotated[str, Field(min_length=1, max_length=65_536)]
+
+
+class ReasonIn(BaseModel):
+    """Why a person does something."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/api/v1")
+    _incident_routes(routes, app, gatehouse)
+    _service_routes(routes, app, gatehouse)
+    _secret_routes(routes, app, gatehouse)
+    return routes
+
+
+def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+    @routes.get("/incidents", tags=["incidents"])
+    async def list_incidents(
+        request: Request,
+        state: IncidentState | Literal["open_any"] | None = None,
+        service: str | None = None,
+        category: str | None = None,
+        limit: Limit = _PAGE,
+        cursor: str | None = None,
+    ) -> JSONResponse:
+        gatehouse.reads(request)
+        equal: dict[str, Any] = {"service": service, "category": category, "state": state}
+        if state == "open_any":
+            equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        async with app.store.transaction() as tx:
+            found = await tx.incidents.list(most=limit + 1, before=_before(cursor), **wanted)
+            gates = {gate.service: gate for gate in await tx.gates.all()}
+        items = [incident_json(one, gates.get(one.service)) for one in found[:limit]]
+        return JSONResponse({"items": items, "next_cursor": _cursor(found[limit - 1]) if len(found) > limit else None})
+
+    @routes.get("/incidents/{incident_id}", tags=["incidents"])
+    async def read_incident(request: Request, incident_id: str) -> JSONResponse:
+        gatehouse.reads(request)
+        story = await report.story(app.parts, incident_id)
+        if story is None:
+            raise _unknown("incident", incident_id)
+        return JSONResponse(story_json(story))
+
+    @routes.post("/incidents/{incident_id}/{act}", tags=["incidents"])
+    async def act_on_incident(
+        request: Request, incident_id: str, act: Literal["ack", "retry", "suppress", "escalate"]
+    ) -> JSONResponse:
+        caller = gatehouse.acts(request)
+        reason = await _reason(request)
+        incident = await people.act_on_incident(app.parts, incident_id, act, by=caller.name, reason=reason)
+        if incident is None:
+            raise _unknown("incident", incident_id)
+        return JSONResponse(incident_json(incident, None))
+
+    @routes.get("/operations", tags=["operations"])
+    async def list_operations(
+        request: Request, service: str | None = None, state: OperationState | None = None, limit: Limit = _PAGE
+    ) -> JSONResponse:
+        gatehouse.acts(request)
+        wanted = {name: value for name, value in (("service", service), ("state", state)) if value is not None}
+        async with app.store.transaction() as tx:
+            found = await tx.operations.list(most=limit, **wanted)
+        return JSONResponse({"items": [operation_json(one) for one in found], "next_cursor": None})
+
+
+def _service_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+    @routes.get("/services", tags=["services"])
+    async def list_services(request: Request) -> JSONResponse:
+        gatehouse.reads(request)
+        async with app.store.transaction() as tx:
+            gates = {gate.service: gate for gate in await tx.gates.all()}
+            accounts = {name: await tx.credentials.of_service(name) for name in app.settings.services}
+        items = [service_json(name, gates.get(name), accounts[name]) for name in sorted(app.settings.services)]
+        return JSONResponse({"items": items, "next_cursor": None})
+
+    @routes.post("/services/{name}/{act}", tags=["services"])
+    async def act_on_service(
+        request: Request, name: str, act: Literal["disable", "enable", "pause", "resume", "probe"]
+    ) -> JSONResponse:
+        caller = gatehouse.acts(request)
+        reason = await _reason(request)
+        gate = await people.act_on_service(app.parts, name, act, by=caller.name, reason=reason)
+        if gate is None:
+            raise _unknown("service", name)
+        return JSONResponse(service_json(name, gate, []))
+
+    @routes.put("/services/{name}/credentials", tags=["services"])
+    async def put_credentials(request: Request, name: str) -> JSONResponse:
+        caller = gatehouse.rules(request)
+        if name not in app.settings.services:
+            raise _unknown("service", name)
+        try:
+            given = CredentialsIn.model_validate(await read_json(request))
+        except ValidationError as error:
+            raise unprocessable(error) from None
+        expires = app.parts.clock.now() + timedelta(seconds=given.expires_in) if given.expires_in else None
+        sealed = sealed_credential(app.vault, name, given.account, given.access_token, given.refresh_token, expires)
+        await people.put_credential(app.parts, sealed, by=caller.name)
+        return JSONResponse({"service": name, "account": given.account, "stored": True})
+
+
+def _secret_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+    """Named secrets go in and never come out."""
+
+    @routes.get("/secrets", tags=["secrets"])
+    async def list_secrets(request: Request) -> JSONResponse:
+        gatehouse.rules(request)
+        async with app.store.transaction() as tx:
+            return JSONResponse({"items": await tx.credentials.secret_names(), "next_cursor": None})
+
+    @routes.put("/secrets/{name:path}", tags=["secrets"])
+    async def put_secret(request: Request, name: str) -> JSONResponse:
+        caller = gatehouse.rules(request)
+        try:
+            given = SecretIn.model_validate(await read_json(request))
+        except ValidationError as error:
+            raise unprocessable(error) from None
+        await people.put_secret(app.parts, app.vault.sealed(SecretRef(name), given.value), name, by=caller.name)
+        return JSONResponse({"name": name, "stored": True})
+
+    @routes.delete("/secrets/{name:path}", tags=["secrets"])
+    async def drop_secret(request: Request, name: str) -> JSONResponse:
+        caller = gatehouse.rules(request)
+        if not await people.drop_secret(app.parts, name, by=caller.name):
+            raise _unknown("secret", name)
+        return JSONResponse({"name": name, "stored": False})
+
+
+def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
+    """Spell an incident."""
+    return {
+        "id": incident.id,
+        "title": incident.title,
+        "service": incident.service,
+        "account": incident.account or None,
+        "procedure": f"recover.{incident.category.value}",
+        "resource": None,
+        "category": incident.category.value,
+        "kind": incident.kind,
+        "confidence": incident.confidence,
+        "because": incident.because,
+        "state": incident.state.value,
+        "status": report.outward_status(incident, gate),
+        "severity": incident.severity.value,
+        "level": incident.level.value,
+        "attempts": incident.attempts,
+        "count": incident.count,
+        "first_seen": _time(incident.first_seen),
+        "last_seen": _time(incident.last_seen),
+        "next_at": _time(incident.next_at),
+        "held_reason": incident.held_reason,
+        "action_taken": incident.action_taken,
+        "acknowledged_by": incident.acknowledged_by,
+        "regressed": incident.regressed,
+        "previous_id": incident.previous_id,
+        "forced": incident.forced,
+        "resolved_at": _time(incident.resolved_at),
+    }
+
+
+def story_json(story: report.Story) -> dict[str, Any]:
+    """Spell an incident with its timeline and runs."""
+    evidence = story.evidence or {}
+    return incident_json(story.incident, story.gate) | {
+        "advice": story.incident.advice,
+        "evidence": evidence.get("failure"),
+        "payload_shape": evidence.get("payload_shape"),
+        "timeline": [
+            {"at": _time(entry.at), "actor": entry.actor, "action": entry.action, "reason": entry.reason}
+            for entry in story.timeline
+        ],
+        "runs": [
+            {
+                "id": run.id,
+                "remedy": run.remedy,
+                "state": run.state.value,
+                "attempt": run.attempt,
+                "idempotency_key": run.idempotency_key,
+                "status": run.status,
+                "detail": run.detail,
+                "started_at": _time(run.started_at),
+                "ended_at": _time(run.ended_at),
+            }
+            for run in story.runs
+        ],
+    }
+
+
+def operation_json(operation: Operation) -> dict[str, Any]:
+    """Spell an operation, without its payload."""
+    return {
+        "id": operation.id,
+        "service": operation.service,
+        "state": operation.state.value,
+        "due_at": _time(operation.due_at),
+        "attempts": operation.attempts,
+        "idempotency_key": operation.idempotency_key,
+        "incident_id": operation.incident_id,
+        "last_error": operation.last_error,
+        "created_at": _time(operation.created_at),
+    }
+
+
+def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -> dict[str, Any]:
+    """Spell a service with its gate and counters; tokens are never spelled."""
+    shut = {"state": "closed", "reason": None, "reopen_at": None}
+    if gate is not None:
+        shut = {"state": gate.state.value, "reason": gate.reason, "reopen_at": _time(gate.reopen_at)}
+    counters = ("failures", "auth", "data", "unknown", "recovery_fail_count")
+    return {
+        "name": name,
+        "gate": shut,
+        "throttled_until": _time(gate.throttled_until) if gate else None,
+        "counters": {counter: getattr(gate, counter) if gate else 0 for counter in counters},
+        "last_recovery_at": _time(gate.last_recovery_at) if gate else None,
+        "auto_recovery_enabled": gate.auto_recovery_enabled if gate else True,
+        "accounts": [
+            {
+                "account": one.account or None,
+                "expires_at": _time(one.expires_at),
+                "refreshed_at": _time(one.refreshed_at),
+                "needs_person": one.needs_person,
+            }
+            for one in accounts
+        ],
+    }
+
+
+async def _reason(request: Request) -> str:
+    try:
+        return ReasonIn.model_validate(await read_json(request)).reason
+    except ValidationError as error:
+        raise unprocessable(error) from None
+
+
+def _unknown(what: str, name: str) -> Problem:
+    return Problem(404, f"Unknown {what}", f"there is no {what} {name[:100]!r}")
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def _cursor(last: Incident) -> str:
+    return base64.urlsafe_b64encode(f"{last.first_seen.isoformat()} {last.id}".encode()).decode()
+
+
+def _before(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        moment, incident_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        return datetime.fromisoformat(moment), incident_id
+    except (ValueError, binascii.Error):
+        raise Problem(422, "The cursor is not ours", "take next_cursor of the page before, unchanged") from None

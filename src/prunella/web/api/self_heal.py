@@ -1,0 +1,139 @@
+"""POST /integration-self-heal: document B's one door, for events and for scans."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+
+from prunella.app import App
+from prunella.core.records import Incident
+from prunella.engine import patrol, report
+from prunella.web.api.events import FORCED, FailureEvent, ScanRequest, echo_of, to_signal
+from prunella.web.auth import Gatehouse
+from prunella.web.problems import Problem, unprocessable
+
+ANSWER_WITHIN_S = 8.0
+"""An answer comes within 8 s, settled or not, so that no request lasts 10 s (document B)."""
+
+
+def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+    """Return the route."""
+    routes = APIRouter()
+
+    @routes.post("/integration-self-heal", tags=["self-healing"], summary="Report a failed call, or ask for a scan")
+    async def integration_self_heal(request: Request) -> Response:
+        gatehouse.reports(request)
+        body = await read_json(request)
+        if request.query_params.get("mode", body.get("mode", "webhook")) == "scan":
+            return await _scan(app, body)
+        return await _take_event(app, request, body)
+
+    return routes
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """Read a JSON object; an empty body is an empty object."""
+    raw = await request.body()
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "The body is no JSON", _where(error)) from None
+    if not isinstance(body, dict):
+        raise Problem(422, "The body must be a JSON object", errors=[{"pointer": "", "detail": "an object is needed"}])
+    return body
+
+
+async def _take_event(app: App, request: Request, body: dict[str, Any]) -> Response:
+    try:
+        event = FailureEvent.model_validate(body)
+    except ValidationError as error:
+        raise unprocessable(error) from None
+    parts = app.parts
+    forced = _forced(app, request)
+    signal = to_signal(event, parts.services.get(event.service_name), parts.ids, parts.clock, forced)
+    receipt = await app.intake.accept(signal, echo_of=echo_of(event, request.headers.get("x-prunella-recovery")))
+    at_once = "respond-async" in request.headers.get("prefer", "")
+    standing = (
+        await report.standing(parts, receipt)
+        if at_once or receipt.duplicate
+        else await report.settled(parts, receipt, within_s=ANSWER_WITHIN_S)
+    )
+    headers = {"preference-applied": "respond-async"} if at_once else {}
+    return JSONResponse(_answer(standing, signal.id), status_code=202 if at_once else 200, headers=headers)
+
+
+def _forced(app: App, request: Request) -> str | None:
+    """Return the failure to pretend; outside development the header does not exist."""
+    wanted = request.headers.get("x-force-failure")
+    if wanted is None or not app.settings.development:
+        return None
+    if wanted not in FORCED:
+        raise Problem(422, "Unknown X-Force-Failure", f"got {wanted!r}; allowed: {', '.join(FORCED)}")
+    return wanted
+
+
+def _answer(standing: report.Standing | None, signal_id: str) -> dict[str, Any]:
+    """Spell document B's answer."""
+    if standing is None:
+        return {
+            "success": True,
+            "recovery_id": signal_id,
+            "category": "unknown",
+            "action_taken": "success recorded",
+            "status": "resolved",
+        }
+    incident, next_at = standing.incident, standing.next_at
+    answer: dict[str, Any] = {
+        "success": True,
+        "recovery_id": incident.id,
+        "category": incident.category.value,
+        "action_taken": incident.action_taken,
+        "status": standing.status,
+        "retry_scheduled": next_at is not None,
+    }
+    if next_at is not None:
+        answer["next_retry_at"] = next_at.isoformat()
+    return answer
+
+
+async def _scan(app: App, body: dict[str, Any]) -> Response:
+    try:
+        wanted = ScanRequest.model_validate(body)
+    except ValidationError as error:
+        raise unprocessable(error) from None
+    decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
+    return JSONResponse(await scan_answer(app, decided))
+
+
+async def scan_answer(app: App, decided: list[Incident]) -> dict[str, Any]:
+    """Spell document B's answer to a scan."""
+    async with app.store.transaction() as tx:
+        gates = {gate.service: gate for gate in await tx.gates.all()}
+        event_ids = await tx.signals.event_ids([incident.signal_id for incident in decided])
+    events = [
+        {
+            "event_id": event_ids.get(incident.signal_id, ""),
+            "service_name": incident.service,
+            "category": incident.category.value,
+            "action_taken": incident.action_taken,
+            "status": report.outward_status(incident, gates.get(incident.service)),
+        }
+        for incident in decided
+    ]
+    counts = {
+        f"{status}_count": sum(event["status"] == status for event in events)
+        for status in ("resolved", "pending", "disabled")
+    }
+    return {"success": True, "processed_count": len(events), **counts, "events": events}
+
+
+def _where(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "it is not UTF-8"

@@ -1,0 +1,84 @@
+"""The first page, rendered on the server; nothing leaves the host and nothing runs in the browser."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from prunella.app import App
+from prunella.engine import report
+from prunella.engine.notices import spell_duration
+from prunella.web.auth import COOKIE, Gatehouse
+from prunella.web.problems import Problem
+
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+_SESSION_S = 12 * 3600
+
+
+def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+    """Return the pages."""
+    routes = APIRouter(include_in_schema=False)
+    templates = _templates()
+
+    def page(name: str, status: int = 200, **values: object) -> Response:
+        html = templates.get_template(name).render(now=app.parts.clock.now(), **values)
+        return HTMLResponse(html, status_code=status, headers=_HEADERS)
+
+    @routes.get("/")
+    async def overview(request: Request) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.reads(request)
+        return page("overview.html", overview=await report.overview(app.parts), environment=app.settings.environment)
+
+    @routes.get("/incidents/{incident_id}")
+    async def incident(request: Request, incident_id: str) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.reads(request)
+        story = await report.story(app.parts, incident_id)
+        if story is None:
+            raise Problem(404, "Unknown incident", f"there is no incident {incident_id[:100]!r}")
+        return page("incident.html", story=story, environment=app.settings.environment)
+
+    @routes.get("/services/{name}")
+    async def service(name: str) -> Response:
+        return RedirectResponse("/", status_code=303)
+
+    @routes.get("/login")
+    async def login(request: Request, token: str = "") -> Response:
+        if gatehouse.signed(token) is None:
+            return page("sign_in.html", 401)
+        answer = RedirectResponse("/", status_code=303, headers=_HEADERS)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="lax", secure=secure)
+        return answer
+
+    @routes.get("/static/style.css")
+    async def style() -> Response:
+        css = (Path(__file__).parent.parent / "static" / "style.css").read_text()
+        return Response(css, media_type="text/css", headers={"cache-control": "max-age=3600"})
+
+    return routes
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    templates.filters["duration"] = spell_duration
+    templates.filters["clock"] = _clock
+    return templates
+
+
+def _clock(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment is not None else ""

@@ -1,0 +1,141 @@
+"""Every error as problem details (RFC 9457): what was wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prunella.core.errors import Conflict, IllegalTransition, InvalidInput, StoreError
+from prunella.core.redact import scrub
+
+BODY_BYTES_MAX = 1024 * 1024
+_RETRY_AFTER_S = "5"
+
+
+class Problem(Exception):
+    """Answer with a problem instead of a result."""
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str = "",
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+        self.extra = extra or {}
+
+    def response(self) -> Response:
+        """Return the reply."""
+        body: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status}
+        if self.detail:
+            body["detail"] = scrub(self.detail)
+        if self.errors:
+            body["errors"] = [dict(error) for error in self.errors]
+        return JSONResponse(
+            body | dict(self.extra),
+            status_code=self.status,
+            headers=dict(self.headers or {}),
+            media_type="application/problem+json",
+        )
+
+
+def unprocessable(error: ValidationError | RequestValidationError) -> Problem:
+    """Name every wrong field by its JSON pointer (RFC 6901); values are not repeated."""
+    errors = [
+        {"pointer": pointer([part for part in found["loc"] if part != "body"]), "detail": str(found["msg"])}
+        for found in error.errors()
+    ]
+    return Problem(422, "The fields are not as they should be", f"{len(errors)} wrong; see errors", errors=errors)
+
+
+def pointer(parts: Sequence[object]) -> str:
+    """Write a path as a JSON pointer."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of `app` end as problem details."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, error: Problem) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _request(_: Request, error: RequestValidationError) -> Response:
+        return unprocessable(error).response()
+
+    @app.exception_handler(InvalidInput)
+    async def _invalid(_: Request, error: InvalidInput) -> Response:
+        errors = [{"pointer": error.pointer, "detail": str(error)}] if error.pointer else []
+        return Problem(422, "The input can't be accepted", str(error), errors=errors).response()
+
+    @app.exception_handler(IllegalTransition)
+    async def _state(_: Request, error: IllegalTransition) -> Response:
+        return Problem(409, "Not in this state", str(error)).response()
+
+    @app.exception_handler(Conflict)
+    async def _conflict(_: Request, error: Conflict) -> Response:
+        return Problem(409, "Changed meanwhile", str(error)).response()
+
+    @app.exception_handler(StoreError)
+    async def _store(_: Request, error: StoreError) -> Response:
+        headers = {"retry-after": _RETRY_AFTER_S}
+        return Problem(503, "The database does not answer", str(error), headers=headers).response()
+
+    @app.exception_handler(Exception)
+    async def _bug(_: Request, error: Exception) -> Response:
+        return Problem(500, "A fault of prunella's own", f"{type(error).__name__}; the log says more").response()
+
+
+class BodyLimit:
+    """Refuse bodies over the limit before they are read whole, whatever their Content-Length claims."""
+
+    def __init__(self, app: ASGIApp, bytes_max: int = BODY_BYTES_MAX) -> None:
+        self._app = app
+        self._bytes_max = bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        claimed = dict(scope["headers"]).get(b"content-length", b"0")
+        if claimed.isdigit() and int(claimed) > self._bytes_max:
+            await self._refuse(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._bytes_max:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, counted, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._too_large().response()(scope, receive, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(413, "The body is too large", f"at most {self._bytes_max} bytes are taken")

@@ -1,0 +1,70 @@
+"""Put the routes together into one ASGI application, and serve it beside the engine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from prunella import __version__
+from prunella.app import App
+from prunella.core.errors import ConfigError
+from prunella.web import pages, problems
+from prunella.web.api import health, resources, self_heal
+from prunella.web.auth import Gatehouse
+from prunella.web.metrics import Metrics
+
+
+_GRACE_S = 10
+_BACKLOG = 2048
+
+
+def create(app: App) -> FastAPI:
+    """Return the HTTP side of a wired prunella."""
+    web = FastAPI(
+        title="prunella",
+        version=__version__,
+        summary="Self-healing for services and their integrations",
+        docs_url=None,
+        redoc_url=None,
+    )
+    gatehouse = Gatehouse(app.vault.keys, app.settings.ingest_tokens, app.parts.clock.now)
+    metrics = Metrics()
+    app.parts.listeners.subscribe(metrics.listen)
+    problems.install(web)
+    web.add_middleware(problems.BodyLimit)
+    web.include_router(self_heal.router(app, gatehouse))
+    web.include_router(resources.router(app, gatehouse))
+    web.include_router(health.router(app, gatehouse, metrics))
+    web.include_router(pages.router(app, gatehouse))
+    return web
+
+
+async def run_server(app: App, listening: socket.socket, started: Callable[[str], None]) -> None:
+    """Serve HTTP and heal until uvicorn is told to stop; `started` hears the address."""
+    config = uvicorn.Config(
+        create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S
+    )
+    server = uvicorn.Server(config)
+    host, port = listening.getsockname()[:2]
+    async with app.running():
+        started(f"http://{host}:{port}")
+        await server.serve(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address, or say who may have it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            [f"service.listen: {host}:{port} can't be bound ({error.strerror}); stop what uses it or set another port"]
+        ) from None
+    listening.listen(_BACKLOG)
+    return listening

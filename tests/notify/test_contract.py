@@ -1,0 +1,139 @@
+"""The rules that all channels share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunella.core.records import Notification
+from prunella.core.redact import Secret
+from prunella.egress import Egress, EgressPolicy, Reply
+from prunella.notify import contract
+from prunella.notify.contract import Undelivered
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("kind", "sign"),
+    [
+        ("detected", "🚨"),
+        ("attempt", "🔄"),
+        ("recovered", "✅"),
+        ("disabled", "⛔"),
+        ("escalated", "⚠️"),
+        ("digest", "🗂️"),
+        ("unheard_of", "🔔"),
+    ],
+)
+def test_heading_shows_the_sign_of_the_kind(notification: Notification, kind: str, sign: str) -> None:
+    """The first line carries the kind's sign, and a kind without one still rings."""
+    assert contract.heading(replace(notification, kind=kind, title="T")) == f"{sign} T"
+
+
+def test_footnote_leaves_out_an_incident_that_is_none(notification: Notification) -> None:
+    """The last line names severity, incident and moment; a digest has no incident."""
+    assert contract.footnote(notification) == "HIGH · incident incident-1 · 2026-03-01 12:30:05 UTC"
+    assert contract.footnote(replace(notification, incident_id=None)) == "HIGH · 2026-03-01 12:30:05 UTC"
+
+
+def test_facts_of_says_how_many_are_missing(notification: Notification) -> None:
+    """Facts beyond the limit are counted, not silently dropped."""
+    many = replace(notification, facts=tuple((str(number), "x") for number in range(12)))
+    assert contract.facts_of(many, 12) == many.facts
+    assert contract.facts_of(many, 5) == (*many.facts[:4], ("More", "8 facts not shown"))
+
+
+@given(st.text(alphabet="ab&<", max_size=60), st.integers(min_value=1, max_value=80))
+def test_cut_never_exceeds_its_limit_nor_splits_an_escape(text: str, chars_max: int) -> None:
+    """Cut text fits after escaping, ends in an ellipsis only when cut, and holds whole escapes only."""
+    escapes = {"&": "&amp;", "<": "&lt;"}
+    shown = contract.cut(text, chars_max, escape=lambda character: escapes.get(character, character))
+    assert len(shown) <= chars_max
+    read = shown.removesuffix("…").replace("&lt;", "<").replace("&amp;", "&")
+    assert text.startswith(read)
+    assert (read == text) == (not shown.endswith("…"))
+
+
+@pytest.mark.parametrize(
+    ("link", "shown"),
+    [
+        ("https://a.test/i/1?x=1&y=2#z", "https://a.test/i/1?x=1&y=2#z"),
+        ("https://a.test/|evil> <!channel>", "https://a.test/%7Cevil%3E%20%3C!channel%3E"),
+        ("javascript:alert(1)", None),
+        ("http://[", None),
+        ("/incidents/1", None),
+        (None, None),
+    ],
+)
+def test_web_link_lets_only_web_addresses_through(link: str | None, shown: str | None) -> None:
+    """A link is a web address that can't end early; anything else is left out."""
+    assert contract.web_link(link) == shown
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"retry-after": "30"}, 30.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": "Sun, 01 Mar 2026 12:01:00 GMT", "date": "Sun, 01 Mar 2026 12:00:00 GMT"}, 60.0),
+        ({"retry-after": "Sun, 01 Mar 2026 11:00:00 GMT", "date": "Sun, 01 Mar 2026 12:00:00 GMT"}, 0.0),
+        ({"retry-after": "Sun, 01 Mar 2026 12:01:00 GMT"}, None),
+        ({"retry-after": "31536000000"}, contract.WAIT_MAX_S),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "٣"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_reads_seconds_and_dates(headers: dict[str, str], wait_s: float | None) -> None:
+    """Both forms of Retry-After are understood, absurd waits are cut, and junk is no wait."""
+    assert contract.retry_after_s(headers) == wait_s
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_retry_after_never_raises(value: str, date: str) -> None:
+    """No header value, however odd, breaks the reading."""
+    contract.retry_after_s({"retry-after": value, "date": date})
+
+
+def test_refusal_asks_for_no_wait_where_none_would_help() -> None:
+    """A permanent refusal carries no wait, a passing one carries the receiver's."""
+    headers = {"retry-after": "7"}
+    gone = contract.refusal("ops", Reply(410, headers, b"", 0.0), gone=frozenset({410}))
+    busy = contract.refusal("ops", Reply(503, headers, b"", 0.0), gone=frozenset({410}))
+    assert (gone.permanent, gone.retry_after_s) == (True, None)
+    assert (busy.permanent, busy.retry_after_s) == (False, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "permanent", "reason"),
+    [
+        ("http://10.0.0.1/Zx9secret", True, "ops: 10.0.0.1: address 10.0.0.1 is not public"),
+        ("https://me:Zx9secret@hooks.test/", True, "ops: hooks.test: the address holds a user or password"),
+        ("nonsense Zx9secret", True, "ops: request: the address needs a scheme"),
+        ("http://127.0.0.1:1/Zx9secret", False, "ops: POST 127.0.0.1: Connection refused (ECONNREFUSED)"),
+    ],
+)
+async def test_post_tells_a_wrong_address_from_a_bad_moment(
+    caller: Egress, url: str, permanent: bool, reason: str
+) -> None:
+    """An address that may not be called needs a person; a connection that failed needs time; neither shows the URL."""
+    with pytest.raises(Undelivered) as undelivered:
+        await contract.post(caller, Secret(url), channel="ops", json={})
+    assert undelivered.value.permanent is permanent
+    assert undelivered.value.reason.startswith(reason)
+    assert "Zx9secret" not in str(undelivered.value)
+
+
+async def test_post_refuses_a_private_receiver_by_default(receiver: object) -> None:
+    """Channels go through the same door as all calls: a private receiver needs the policy's word."""
+    egress = Egress(EgressPolicy())
+    with pytest.raises(Undelivered, match="address 127.0.0.1 is not public"):
+        await contract.post(egress, Secret("https://127.0.0.1/"), channel="ops", json={})
+    await egress.close()
