@@ -72,13 +72,12 @@ def up() -> None:
 @cli.command()
 def demo(
     seconds: Annotated[float, typer.Option(help="Give up after this many seconds.", min=10, max=600)] = 60,
-    keep: Annotated[bool, typer.Option(help="Leave the dashboard running until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(help="Port of the dashboard, 0 for any free one.", min=0, max=65535)] = 0,
 ) -> None:
-    """Break a small shop in front of you, and heal it."""
+    """Break a small shop in front of you, and heal it; at a terminal the dashboard stays until Ctrl-C."""
     from prunella.demo import show
 
-    raise SystemExit(show(seconds=seconds, keep=keep, port=port))
+    raise SystemExit(show(seconds=seconds, port=port))
 
 
 @cli.command()

@@ -333,7 +333,7 @@ def _replace(text: str, spans: list[_Span]) -> str:
 def _merged(text: str, spans: list[_Span]) -> list[_Span]:
     merged: list[_Span] = []
     for start, end, kind in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if start >= end or (kind != "known" and text.startswith("[REDACTED:", start)):
+        if start >= end or (kind != "known" and _is_marked(text, start, end)):
             continue
         if merged and start < merged[-1][1]:
             first, last, first_kind = merged.pop()
@@ -341,6 +341,23 @@ def _merged(text: str, spans: list[_Span]) -> list[_Span]:
         else:
             merged.append((start, end, kind))
     return merged
+
+
+_MARK: Final = re.compile(r"\[REDACTED:\w{1,16}:[0-9a-f]{4}\]")
+
+
+def _is_marked(text: str, start: int, end: int) -> bool:
+    """Tell whether a span lies in or cuts through an earlier mark, which a second pass must leave alone."""
+    for place in (start, end - 1):
+        at = text.rfind("[REDACTED:", max(0, place - 32), place + 10)
+        mark = _MARK.match(text, at) if at >= 0 else None
+        if (
+            mark is not None
+            and at <= place < mark.end()
+            and not (start <= at and mark.end() <= end and end - start > mark.end() - at)
+        ):
+            return True
+    return False
 
 
 def scrub_tree(value: Any) -> Any:

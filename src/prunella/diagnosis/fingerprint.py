@@ -47,10 +47,10 @@ def _one_of(names: Iterable[str]) -> str:
     return "|".join(f"(?P<{name}>{_MASKS[name]})" for name in names)
 
 
+_DATA_FIRST: Final = tuple(name for name in _MASKS if name not in _WORD_FIRST)
 # Most places hold a plain word: those are left at once, before the masks for data are tried on them.
 _MASK: Final = re.compile(
-    rf"(?<![A-Za-z0-9_])(?:{_one_of(_WORD_FIRST)}|(?!{_PLAIN_WORD})(?:{_one_of(name for name in _MASKS if name not in _WORD_FIRST)}))",
-    re.ASCII,
+    rf"(?<![A-Za-z0-9_])(?:{_one_of(_WORD_FIRST)}|(?!{_PLAIN_WORD})(?:{_one_of(_DATA_FIRST)}))", re.ASCII
 )
 
 

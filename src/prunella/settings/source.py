@@ -32,6 +32,7 @@ _WORDS: Final = {
 }
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{0,18})?)(?:[eE][-+]?[0-9]{1,3})?")
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]{1,100})\}")
 _QUOTED: Final = re.compile(r"(['\"])(?!<).{2,}\1", re.DOTALL)
 
 
@@ -53,6 +54,10 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return f"{self.origin}:{self.line}:{self.column}" if self.line else self.origin
 
+    def problem(self, loc: Loc, text: str) -> Problem:
+        """Write a message: this place, the path of `loc`, the text."""
+        return Problem(self.line, self.column, f"{f'{self} {path_of(loc)}'.strip()}: {text}")
+
 
 @dataclass(slots=True)
 class Source:
@@ -61,6 +66,7 @@ class Source:
     Args:
         values, keys: place of each value and of the name before it.
         problems: mistakes that do not hinder reading on.
+        variables: names of the environment that the text refers to.
     """
 
     name: str
@@ -68,12 +74,16 @@ class Source:
     values: dict[Loc, Place] = field(default_factory=dict)
     keys: dict[Loc, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    variables: set[str] = field(default_factory=set)
 
-    def problem(self, loc: Loc, text: str, *, at_key: bool = False) -> Problem:
-        """Write a message about `loc`: its place, its path, the text; what is missing is shown at what should hold it."""
-        places = self.keys if at_key and loc in self.keys else self.values
-        found = next((places[known] for known in _upwards(loc) if known in places), Place(self.name))
-        return Problem(found.line, found.column, f"{' '.join(filter(None, (str(found), path_of(loc))))}: {text}")
+    def place(self, loc: Loc, *, at_key: bool = False) -> Place:
+        """Return where `loc` stands; what is missing is looked for at what should hold it."""
+        places = self.keys if at_key else self.values
+        return next((places[known] for known in _upwards(loc) if known in places), Place(self.name))
+
+    def problem(self, loc: Loc, text: str) -> Problem:
+        """Write a message about the value at `loc`."""
+        return self.place(loc).problem(loc, text)
 
     def value(self, loc: Loc) -> Any:
         """Return what stands at `loc`, None where nothing does."""
@@ -128,7 +138,7 @@ def read(path: Path) -> Source:
 
 def parse(name: str, text: str) -> Source:
     """Read the text of a file called `name`; raise ConfigError where it is no YAML."""
-    source = Source(name)
+    source = Source(name, variables=set(_VARIABLE.findall(text)))
     node = _compose(name, text)
     if node is not None:
         source.data = _Walk(source).value(node, ())
@@ -192,7 +202,7 @@ class _Walk:
             raise ConfigError([f"{place}: {_too_much()}; write fewer aliases"])
         self._source.values[loc] = place
         if node.tag not in (_PLAIN, _TEXT):
-            self._mistake(loc, "a tag (!…) stands here; tags are not understood, remove it")
+            self._mistake(place, loc, "a tag (!…) stands here; tags are not understood, remove it")
         if isinstance(node, yaml.MappingNode):
             return dict(self._entries(node, loc))
         if isinstance(node, yaml.SequenceNode):
@@ -202,30 +212,31 @@ class _Walk:
     def _entries(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else None
-            here = (*loc, name) if name is not None and _is_text(name) else loc
-            self._source.keys[here] = self._source.values[here] = self._place(key)
-            if here == loc:
-                self._mistake(loc, "a name here is no plain text; write name: value")
+            name, place = key.value, self._place(key)
+            if not isinstance(key, yaml.ScalarNode) or not _is_text(name):
+                self._mistake(place, loc, "a name here is no plain text; write name: value")
             elif name == "<<":
-                self._mistake(here, "merge keys are not understood; use an alias for a whole value")
+                self._mistake(place, loc, "merge keys (<<) are not understood; use an alias for a whole value")
             elif name in seen:
-                self._mistake(here, "stands here a second time; keep one of the two")
+                self._mistake(place, (*loc, name), "stands here a second time; keep one of the two")
             else:
                 seen.add(name)
-                yield name, self.value(value, here)
+                self._source.keys[(*loc, name)] = place
+                yield name, self.value(value, (*loc, name))
 
     def _text(self, node: yaml.Node, loc: Loc) -> Any:
         if not _is_text(node.value):
-            self._mistake(loc, "holds half a character (a lone surrogate); write the whole character")
+            self._mistake(
+                self._place(node), loc, "holds half a character (a lone surrogate); write the whole character"
+            )
             return None
         return scalar(node.value) if node.tag == _PLAIN else node.value
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self._source.name, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def _mistake(self, loc: Loc, text: str) -> None:
-        self._source.problems.append(self._source.problem(loc, text))
+    def _mistake(self, place: Place, loc: Loc, text: str) -> None:
+        self._source.problems.append(place.problem(loc, text))
 
 
 def _is_text(text: str) -> bool:

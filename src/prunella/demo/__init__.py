@@ -1,0 +1,106 @@
+"""`prunella demo`: a real engine heals a small shop that breaks in front of you. Nothing leaves this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from prunella.app import App, open_app
+from prunella.core.clock import SystemClock
+from prunella.core.errors import PrunellaError
+from prunella.demo.screen import Screen
+from prunella.demo.shop import Shop
+from prunella.demo.stories import STORIES, Ending, Stage
+from prunella.settings import load
+from prunella.web.auth import Gatehouse, Role
+from prunella.web.server import listen, run_server
+
+_CONFIG = Path(__file__).with_name("prunella.yaml")
+
+
+def show(*, seconds: float, port: int) -> int:
+    """Play every story; return 0 when each ended as told, 1 otherwise.
+
+    Args:
+        seconds: give up after this long.
+        port: of the dashboard, 0 for any free one.
+    """
+    shop = Shop()
+    try:
+        with TemporaryDirectory(prefix="prunella-demo-") as folder:
+            return asyncio.run(_show(shop, Path(folder), seconds, port))
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        shop.stop()
+
+
+async def _show(shop: Shop, folder: Path, seconds: float, port: int) -> int:
+    screen = Screen(SystemClock())
+    listening = listen("127.0.0.1", port)
+    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    settings = load(_CONFIG, shop.environment(f"sqlite:///{folder / 'demo.db'}", address))
+    async with open_app(settings) as app:
+        up = asyncio.Event()
+        server = asyncio.create_task(run_server(app, listening, lambda _: up.set()))
+        await up.wait()
+        app.parts.listeners.subscribe(screen.listen)
+        link = f"{settings.public_url}/login?token={_token(app)}"
+        screen.say(f"A small shop opens on this machine. Watch it heal here, or at\n  {link}")
+        try:
+            async with asyncio.timeout(seconds):
+                endings = await _play(Stage(shop, settings.public_url, screen))
+                await _messages_out(app)
+        except TimeoutError:
+            screen.say(f"\nThe stories did not end within {seconds:.0f} s.")
+            return 1
+        _scoreboard(screen, shop, endings)
+        screen.say(f"\nDashboard: {link}")
+        if sys.stdout.isatty():
+            screen.say("Ctrl-C ends the demo.")
+            await server
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+    return 0 if all(ending.as_told for ending in endings) else 1
+
+
+async def _play(stage: Stage) -> list[Ending]:
+    endings = []
+    for story in STORIES:
+        stage.screen.title((story.__doc__ or "").strip())
+        try:
+            endings.append(await story(stage))
+        except (PrunellaError, KeyError, ValueError) as error:
+            endings.append(Ending(story.__name__, "-", f"{type(error).__name__}: {error}", as_told=False))
+    return endings
+
+
+async def _messages_out(app: App) -> None:
+    """Wait until every message has reached the chat."""
+    while True:
+        async with app.store.transaction() as tx:
+            if not await tx.outbox.waiting():
+                return
+        await app.parts.clock.sleep(0.05)
+
+
+def _scoreboard(screen: Screen, shop: Shop, endings: list[Ending]) -> None:
+    ledger = shop.server.ledger
+    screen.title("Scoreboard")
+    head = ("service", "failed with", "what prunella did", "ended as told")
+    screen.table(head, [(e.service, e.failed_with, e.done, "yes" if e.as_told else "NO") for e in endings])
+    screen.say()
+    screen.say(
+        f"  The third parties saw {ledger.effects} effects, {ledger.double_effects} of them twice, "
+        f"{len(ledger.early)} calls before a wait was over, {shop.oauth.refreshes} token refresh; "
+        f"the chat got {len(shop.chat.messages)} messages."
+    )
+
+
+def _token(app: App) -> str:
+    return Gatehouse(app.vault.keys, (), app.parts.clock.now).mint(Role.VIEWER, timedelta(hours=12), "demo")

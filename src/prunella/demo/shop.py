@@ -1,0 +1,87 @@
+"""A small shop with bad luck: third parties that fail on purpose, and the integrations that call them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from prunella.testing import FaultyServer, html, throttled, times, words
+
+CLIENT_SECRET = "demo-client-secret"  # noqa: S105, of a provider that lives for a minute on loopback
+INGEST_TOKEN = "demo-ingest-token"  # noqa: S105
+
+_direct = build_opener(ProxyHandler({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a third party answered to an integration's own call."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+class Shop:
+    """The world of the demo; every request and every effect stands in its ledger."""
+
+    def __init__(self) -> None:
+        self.server = FaultyServer().start()
+        self.oauth = self.server.oauth("/oauth/token", client_id="demo-shop", client_secret=CLIENT_SECRET)
+        self.server.protect("/crm", self.oauth)
+        self.tokens = self.oauth.grant()
+        self.oauth.expire()
+        self.chat = self.server.chat("/chat")
+        self.server.script("/shipping", [throttled(2), "ok"])
+        self.server.script("/warehouse", [times(4, html(503, "Down for maintenance")), "ok"])
+        self.server.script("/billing", [_invalid_vat(), "ok"])
+        self.server.script("/labels", [418, "ok"])
+
+    def stop(self) -> None:
+        """Close the shop."""
+        self.server.stop()
+
+    def environment(self, database: str, listen: str) -> dict[str, str]:
+        """Return what the demo's prunella.yaml refers to."""
+        return {
+            "DEMO_DATABASE_URL": database,
+            "DEMO_LISTEN": listen,
+            "DEMO_SHOP": urlsplit(self.server.url).netloc,
+            "DEMO_CHAT_URL": f"{self.server.url}/chat",
+            "DEMO_CLIENT_SECRET": CLIENT_SECRET,
+            "DEMO_INGEST_TOKEN": INGEST_TOKEN,
+            "DEMO_ACCESS_TOKEN": self.tokens.access_token,
+            "DEMO_REFRESH_TOKEN": self.tokens.refresh_token,
+        }
+
+    async def call(self, path: str, payload: Mapping[str, Any]) -> Answer:
+        """Call a third party as the shop's own code does, with the token it still believes in."""
+        headers = {"authorization": f"Bearer {self.tokens.access_token}"}
+        return await post(f"{self.server.url}{path}", payload, headers)
+
+
+async def post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
+    """Send JSON and return whatever came back."""
+    return await asyncio.to_thread(_post, url, payload, headers)
+
+
+def _post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
+    sent = {"content-type": "application/json", **headers}
+    request = Request(url, data=json.dumps(payload).encode(), headers=sent, method="POST")  # noqa: S310, loopback
+    try:
+        with _direct.open(request, timeout=15) as reply:
+            return Answer(reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.read().decode())
+    except HTTPError as error:
+        lowered = {name.lower(): value for name, value in error.headers.items()}
+        return Answer(error.code, lowered, error.read().decode(errors="replace"))
+
+
+def _invalid_vat() -> words.Word:
+    body = {"error": {"code": "validation_error", "message": "vat_id: must have 9 digits"}}
+    return words.json(422, body)

@@ -1,0 +1,116 @@
+"""Five failures of a shop's morning, each with the end that is told beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prunella.demo.screen import Screen
+from prunella.demo.shop import INGEST_TOKEN, Answer, Shop, post
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a story plays: the shop that breaks, the prunella that heals, the screen that shows."""
+
+    shop: Shop
+    prunella: str
+    screen: Screen
+
+    async def fail(self, service: str, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Let the shop's integration call its third party, fail, and report to prunella; return prunella's answer."""
+        reply = await self.shop.call(f"/{service}{path}", payload)
+        self.screen.line("failed", service, f"POST {path}: HTTP {reply.status} {_first_line(reply)}")
+        event = {
+            "event_id": f"demo-{service}",
+            "service_name": service,
+            "http_status": reply.status,
+            "error_code": _code(reply),
+            "error_message": reply.body,
+            "headers": dict(reply.headers),
+            "endpoint": path,
+            "payload": payload,
+            "retry_count": 0,
+        }
+        return await self.report({name: value for name, value in event.items() if value is not None})
+
+    async def report(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Post to prunella as an integration does."""
+        url = f"{self.prunella}/integration-self-heal"
+        answer = await post(url, event, {"authorization": f"Bearer {INGEST_TOKEN}"})
+        body: dict[str, Any] = json.loads(answer.body)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a story ended."""
+
+    service: str
+    failed_with: str
+    done: str
+    as_told: bool
+
+
+Story = Callable[[Stage], Awaitable[Ending]]
+
+
+async def expired_token(stage: Stage) -> Ending:
+    """The CRM's token has expired: refresh it once, and send the contact again."""
+    answer = await stage.fail("crm", "/contacts", {"name": "Ada", "newsletter": True})
+    good = answer["status"] == "resolved" and answer["category"] == "auth" and stage.shop.oauth.refreshes == 1
+    return Ending("crm", "HTTP 401, expired token", "token refreshed once, contact sent", good)
+
+
+async def too_many_requests(stage: Stage) -> Ending:
+    """The carrier asks for two seconds of silence: keep it, then send the parcel."""
+    answer = await stage.fail("shipping", "/parcels", {"order": 4711, "weight_kg": 1.2})
+    good = answer["status"] == "resolved" and answer["category"] == "rate_limit" and not stage.shop.server.ledger.early
+    return Ending("shipping", "HTTP 429, Retry-After 2", "waited as asked, parcel sent", good)
+
+
+async def maintenance(stage: Stage) -> Ending:
+    """The warehouse is down: three tries are not enough, the scan finds it back."""
+    first = await stage.fail("warehouse", "/pick-lists", {"order": 4711, "lines": 3})
+    stage.screen.line("does", "warehouse", "rests; the maintenance ends; the scan looks again")
+    scan = await stage.report({"mode": "scan"})
+    good = first["status"] == "pending" and first["category"] == "network" and scan["resolved_count"] == 1
+    return Ending("warehouse", "HTTP 503, maintenance", "3 tries, then healed by the scan", good)
+
+
+async def invalid_data(stage: Stage) -> Ending:
+    """Billing refuses a record: no retry, a person repairs it, and its success closes the case."""
+    first = await stage.fail("billing", "/invoices", {"vat_id": "12", "total": 99.9})
+    stage.screen.line("does", "billing", "no retry: a person corrects the VAT id and sends it again")
+    sent = await stage.shop.call("/billing/invoices", {"vat_id": "123456789", "total": 99.9})
+    await stage.report(
+        {"event_id": "demo-billing-2", "service_name": "billing", "endpoint": "/invoices", "outcome": "success"}
+    )
+    again = await stage.report({"event_id": "demo-billing", "service_name": "billing", "error_message": "see above"})
+    good = (first["status"], first["category"], sent.status, again["status"]) == ("pending", "data", 200, "resolved")
+    return Ending("billing", "HTTP 422, validation", "not retried; healed when corrected", good)
+
+
+async def something_unknown(stage: Stage) -> Ending:
+    """The label printer says something nobody knows: one careful retry."""
+    answer = await stage.fail("labels", "/labels", {"order": 4711})
+    good = answer["status"] == "resolved" and answer["category"] == "unknown"
+    return Ending("labels", "HTTP 418, unknown", "one retry after a second", good)
+
+
+STORIES: tuple[Story, ...] = (expired_token, too_many_requests, maintenance, invalid_data, something_unknown)
+
+
+def _code(reply: Answer) -> str | None:
+    try:
+        error = json.loads(reply.body).get("error")
+    except ValueError:
+        return None
+    code = error.get("code") if isinstance(error, dict) else error
+    return code if isinstance(code, str) else None
+
+
+def _first_line(reply: Answer) -> str:
+    return " ".join(reply.body.split())[:60]

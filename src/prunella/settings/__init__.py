@@ -1,0 +1,157 @@
+"""What the user configured: prunella.yaml and the environment, checked as a whole, every mistake at once.
+
+Never shows a secret, neither in an error nor in a repr, and never ignores anything in silence: what this version
+does not use yet is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from prunella.core.errors import ConfigError
+from prunella.core.redact import Secret
+from prunella.core.services import Service
+from prunella.egress import EgressPolicy
+from prunella.engine.notices import Routes
+from prunella.settings import build, environment
+from prunella.settings.build import ChannelSettings, Seeds
+from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
+from prunella.settings.problems import problems_of
+from prunella.settings.source import Source, read
+from prunella.settings.values import Reading
+
+__all__ = ["ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One checked configuration.
+
+    Args:
+        database_url: `sqlite:///file` or `postgresql://…`; may hold a password, so it is not shown.
+        listen: host and port; loopback, so that nothing is reachable unless somebody says so.
+        public_url: where links in messages lead, without a slash at the end; default: `http://` and `listen`.
+        environment: `production`, or `development`, where failures may be forced.
+        secret_key: PRUNELLA_SECRET_KEY as it stands in the environment; None where it is not set.
+        migrate: `auto` brings the tables up to date at the start, `manual` only checks them.
+        seeds: service -> access and refresh token for a store that holds none yet.
+        secrets: every secret's value in file and environment, for the redactor.
+        warnings: what a person should know, in the form of the errors.
+    """
+
+    database_url: str = field(default="sqlite:///prunella.db", repr=False)
+    listen: tuple[str, int] = ("127.0.0.1", 8123)
+    public_url: str = ""
+    environment: str = "production"
+    ingest_tokens: tuple[Secret, ...] = ()
+    secret_key: Secret | None = None
+    migrate: str = "auto"
+    metrics_public: bool = False
+    plugins: tuple[str, ...] = ()
+    egress: EgressPolicy = field(default_factory=EgressPolicy)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    seeds: Seeds = field(default_factory=dict)
+    channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
+    routes: Routes = field(default_factory=Routes)
+    secrets: tuple[Secret, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.public_url:
+            host, port = self.listen
+            shown = f"[{host}]" if ":" in host else host
+            object.__setattr__(self, "public_url", f"http://{shown}:{port}")
+
+    @property
+    def development(self) -> bool:
+        """Tell whether failures may be forced."""
+        return self.environment == "development"
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the configuration; None: there is no file, everything has its default.
+
+    Raises:
+        ConfigError: with one line per mistake: file:line:column, path, what is wrong, what is allowed.
+    """
+    source = read(path) if path is not None else Source("")
+    environment.override(source, environ)
+    reading = Reading(environ)
+    problems = list(source.problems)
+    try:
+        file = File.model_validate(source.data, context=reading)
+    except ValidationError as error:
+        problems += problems_of(error, source)
+    if problems:
+        raise ConfigError([problem.text for problem in sorted(set(problems))])
+    return _settings(file, source, reading)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of prunella.yaml, for editors."""
+    schema = File.model_json_schema(schema_generator=_Schema)
+    return {"$schema": _Schema.schema_dialect, **schema, "title": "prunella.yaml"}
+
+
+class _Schema(GenerateJsonSchema):
+    """Leave out that everything may be null: it may, but no editor should propose it."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def _settings(file: File, source: Source, reading: Reading) -> Settings:
+    notify = file.notify or NotifySection()
+    key = reading.environ.get(environment.KEY)
+    own = _own((file.service or OwnSection()).given())
+    return Settings(
+        **own,
+        secret_key=reading.keep(key) if key else None,
+        egress=_egress(file.egress or EgressSection()),
+        services=build.services(file, reading),
+        seeds=build.seeds(file),
+        channels=build.channels(notify),
+        routes=build.routes(notify),
+        secrets=tuple(dict.fromkeys([*reading.secrets, *_password(own.get("database_url", ""))])),
+        warnings=_warnings(file, source, reading),
+    )
+
+
+def _own(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the section `service` as Settings hold it."""
+    host, _, port = given.get("listen", "").rpartition(":")
+    return {
+        **given,
+        **({"listen": (host.strip("[]"), int(port))} if port else {}),
+        "ingest_tokens": tuple(dict.fromkeys(given.get("ingest_tokens", ()))),
+        "plugins": tuple(given.get("plugins", ())),
+    }
+
+
+def _egress(section: EgressSection) -> EgressPolicy:
+    return EgressPolicy(allow_hosts=frozenset(section.allow_hosts or ()), allow_http=bool(section.allow_http))
+
+
+def _password(database_url: str) -> list[Secret]:
+    password = urlsplit(database_url).password
+    return [Secret(unquote(password))] if password else []
+
+
+def _warnings(file: File, source: Source, reading: Reading) -> tuple[str, ...]:
+    found = [source.problem(loc, text) for loc, text in build.unused(file)]
+    database = source.value(("service", "database_url"))
+    if isinstance(database, str) and "${" not in database and _password(database):
+        text = "a password stands here in plain text; put it into the environment and write ${NAME}"
+        found.append(source.problem(("service", "database_url"), text))
+    return (*(problem.text for problem in sorted(found)), *environment.unknown(reading.environ, source.variables))

@@ -1,0 +1,160 @@
+"""From checked sections to the records that the engine works with. What is not given keeps the record's own default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prunella.core.records import Severity
+from prunella.core.redact import Secret
+from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretSource, Service
+from prunella.engine.notices import Route, Routes
+from prunella.settings.addresses import host_of
+from prunella.settings.model import ChannelSection, DisableSection, File, NotifySection, RuleSection, ServiceSection
+from prunella.settings.source import Loc
+from prunella.settings.values import Reading
+
+_UNUSED = "accepted, but this version does not use it yet"
+_LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "advisor", "auth")
+_LATER_CHANNELS = frozenset({"email", "apprise"})
+
+Seeds = Mapping[str, tuple[Secret, Secret | None]]
+"""Service -> access token and refresh token that count while the store holds none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSettings:
+    """How to reach people; the channel itself is built where secrets can be opened.
+
+    Args:
+        kind: slack, teams or webhook.
+        url: the channel's address, which is a secret.
+        secret: the key that signs a webhook; None for the others.
+    """
+
+    kind: str
+    url: SecretSource
+    secret: SecretSource | None = None
+
+
+def services(file: File, reading: Reading) -> dict[str, Service]:
+    """Return the services by name."""
+    return {name: _service(name, section, reading) for name, section in (file.services or {}).items()}
+
+
+def _service(name: str, section: ServiceSection, reading: Reading) -> Service:
+    oauth, health, gate = section.oauth, section.health, section.gate
+    known: dict[str, Any] = {
+        "base_url": section.base_url,
+        "hosts": _hosts(section),
+        "health": health and Health(**_seconds(health.given())),
+        "oauth": oauth and OAuth(**_oauth(oauth.given())),
+        "bearer": section.bearer,
+        "headers": {
+            header: reading.keep(value) if isinstance(value, str) else value
+            for header, value in (section.headers or {}).items()
+        },
+        "gate": gate and GateLimits(**_seconds(gate.given())),
+        "disable_after": section.disable_after and _disable_after(section.disable_after),
+        "enable_again": section.enable_again,
+        "validate": section.reply,
+        "honours_idempotency_key": section.honours_idempotency_key,
+        "calls_max": section.calls_max,
+        "timeout_s": section.timeout,
+        "rules": tuple(_rule(rule) for rule in section.classify or ()),
+    }
+    return Service(name=name, **{field: value for field, value in known.items() if value is not None})
+
+
+def _hosts(section: ServiceSection) -> frozenset[str]:
+    if section.hosts is None and section.base_url is not None:
+        return frozenset({host_of(section.base_url)})
+    return frozenset(section.hosts or ())
+
+
+def _seconds(given: dict[str, Any]) -> dict[str, Any]:
+    """Name durations as records do: units last."""
+    return {f"{name}_s" if name in ("every", "timeout", "open") else name: value for name, value in given.items()}
+
+
+def _oauth(given: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in given.items() if name not in ("access_token", "refresh_token")}
+    return {**kept, "scopes": tuple(given.get("scopes", ()))}
+
+
+def _disable_after(section: DisableSection) -> DisableAfter:
+    limits = section.given()
+    network = section.network
+    if network is not None:
+        given = network.given()
+        names = {"count": "network", "within": "network_within_s"}
+        limits = {name: value for name, value in limits.items() if name != "network"}
+        limits |= {names[name]: value for name, value in given.items()}
+    return DisableAfter(**limits)
+
+
+def _rule(rule: RuleSection) -> dict[str, Any]:
+    wait = {} if rule.retry_after is None else {"retry_after": rule.retry_after}
+    return {"when": rule.when.given(), "kind": rule.kind, **wait}
+
+
+def seeds(file: File) -> dict[str, tuple[Secret, Secret | None]]:
+    """Return the tokens that the file brings along."""
+    sections = {name: section.oauth for name, section in (file.services or {}).items()}
+    return {
+        name: (oauth.access_token, oauth.refresh_token)
+        for name, oauth in sections.items()
+        if oauth is not None and oauth.access_token is not None
+    }
+
+
+def channels(notify: NotifySection) -> dict[str, ChannelSettings]:
+    """Return the channels that this version can serve."""
+    found = {name: _channel(section) for name, section in (notify.channels or {}).items()}
+    return {name: channel for name, channel in found.items() if channel is not None}
+
+
+def _channel(section: ChannelSection) -> ChannelSettings | None:
+    if section.webhook is not None:
+        return ChannelSettings(kind="webhook", url=section.webhook.url, secret=section.webhook.secret)
+    if section.slack is not None:
+        return ChannelSettings(kind="slack", url=section.slack)
+    return section.teams and ChannelSettings(kind="teams", url=section.teams)
+
+
+def routes(notify: NotifySection) -> Routes:
+    """Return the rules, without channels that can't be served yet; without rules every channel hears everything."""
+    served = channels(notify)
+    if notify.rules is None:
+        return Routes((Route(frozenset(Severity), tuple(served)),) if served else ())
+    found = (
+        Route(
+            frozenset(map(Severity, rule.severity)), tuple(name for name in rule.to if name in served), rule.digest or 0
+        )
+        for rule in notify.rules
+    )
+    return Routes(tuple(route for route in found if route.channels))
+
+
+def unused(file: File) -> Iterator[tuple[Loc, str]]:
+    """Name everything in the file that is accepted and does nothing yet."""
+    yield from (((name,), _UNUSED) for name in _LATER if getattr(file, name) is not None)
+    for name, service in (file.services or {}).items():
+        if service.rate is not None:
+            yield ("services", name, "rate"), _UNUSED
+    if file.notify is not None:
+        yield from _unused_of(file.notify)
+
+
+def _unused_of(notify: NotifySection) -> Iterator[tuple[Loc, str]]:
+    served = channels(notify)
+    for name, channel in (notify.channels or {}).items():
+        yield from (
+            (("notify", "channels", name, kind), _UNUSED) for kind in _LATER_CHANNELS & channel.model_fields_set
+        )
+    for number, rule in enumerate(notify.rules or ()):
+        if rule.escalate is not None:
+            yield ("notify", "rules", number, "escalate"), _UNUSED
+        if not any(name in served for name in rule.to):
+            yield ("notify", "rules", number, "to"), "holds no channel that this version can serve; nobody hears these"

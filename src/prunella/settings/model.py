@@ -1,0 +1,305 @@
+"""The shape of prunella.yaml: sections, names and allowed values. No defaults stand here: what is not given is None,
+and the records that the sections become know their own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from prunella.core.redact import scrub_tree
+from prunella.settings import addresses as at
+from prunella.settings import values as of
+from prunella.settings.source import Loc
+
+Found = list[tuple[Loc, PydanticCustomError]]
+"""Mistakes between values of one section, each with its way from there."""
+
+
+class Section(BaseModel):
+    """A mapping with known names; an empty value counts as not given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, data: Any) -> Any:
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            return data
+        known = names_of(cls)
+        return {name: value for name, value in data.items() if value is not None or name not in known}
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Section:
+        found = self.misfits()
+        if found:
+            raise PydanticCustomError("several", "several mistakes", {"found": found})
+        return self
+
+    def misfits(self) -> Found:
+        """List what does not fit together, though each value is fine."""
+        return []
+
+    def given(self) -> dict[str, Any]:
+        """Return what the file sets, by field name."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def names_of(section: type[Section]) -> list[str]:
+    """List the names that a section knows, as they are written in the file."""
+    return [info.alias or name for name, info in section.model_fields.items()]
+
+
+# service, egress --------------------------------------------------------------------------------------------------
+
+
+class OwnSection(Section):
+    """prunella itself."""
+
+    database_url: at.DatabaseAddress | None = None
+    listen: at.Listen | None = None
+    public_url: at.BaseAddress | None = Field(None, description="Where links in messages lead.")
+    environment: Annotated[Literal["production", "development"], of.EXPANDED] | None = None
+    ingest_tokens: list[of.EnvironmentSecret] | None = None
+    migrate: Annotated[Literal["auto", "manual"], of.EXPANDED] | None = None
+    metrics_public: of.Flag | None = None
+    plugins: list[at.Module] | None = Field(None, description="Python modules with @check and @remedy functions.")
+
+
+class EgressSection(Section):
+    """Where prunella may call."""
+
+    allow_hosts: list[at.AllowedHost] | None = Field(None, description="Private hosts that may be reached.")
+    allow_http: of.Flag | None = None
+
+
+# services ---------------------------------------------------------------------------------------------------------
+
+
+class HealthSection(Section):
+    """How to ask a service whether it is well."""
+
+    path: of.Text
+    every: Annotated[float, of.Between("1s", "1d")] | None = None
+    timeout: Annotated[float, of.Between("100ms", "10s")] | None = None
+    status_page: at.Address | None = None
+
+
+class RateSection(Section):
+    """How fast calls may begin; accepted, not used yet."""
+
+    initial_per_s: of.Rate | None = None
+
+
+class OAuthSection(Section):
+    """How to refresh a token (RFC 6749 section 6)."""
+
+    token_url: at.Address
+    client_id: of.Text
+    client_secret: of.SecretText | None = None
+    scopes: list[of.Text] | None = None
+    per_user: of.Flag | None = Field(None, description="One account per user of the event.")
+    access_token: of.EnvironmentSecret | None = Field(None, description="A seed: counts while the store holds none.")
+    refresh_token: of.EnvironmentSecret | None = Field(None, description="A seed: counts while the store holds none.")
+
+    def misfits(self) -> Found:
+        found: Found = []
+        if self.refresh_token is not None and self.access_token is None:
+            found.append((("refresh_token",), of.hidden("a seed needs both tokens; add access_token: ${NAME}")))
+        if self.per_user and self.access_token is not None:
+            text = "a seed belongs to no user; with per_user use: prunella credentials set SERVICE --user USER"
+            found.append((("access_token",), of.hidden(text)))
+        return found
+
+
+class GateSection(Section):
+    """When calls to a service stop, and when they may pass again."""
+
+    failures: of.Count | None = None
+    successes: of.Count | None = None
+    open: Annotated[float, of.Between("1s", "7d")] | None = None
+
+
+class NetworkSection(Section):
+    """How many network failures within which time disable a service."""
+
+    count: of.Count | None = None
+    within: Annotated[float, of.Between("1s", "31d")] | None = None
+
+
+class DisableSection(Section):
+    """How many failures from outside disable a service, or never."""
+
+    auth: Annotated[of.Count | None, *of.NEVER] = None
+    network: Annotated[NetworkSection | None, *of.NEVER] = None
+    data: Annotated[of.Count | None, *of.NEVER] = None
+    unknown: Annotated[of.Count | None, *of.NEVER] = None
+
+
+def _status(value: Any) -> Any:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(type(one) is int and 100 <= one <= 599 for one in listed):
+        raise of.wrong("is no HTTP status from 100 to 599, and no list of them; write e.g. 477 or [477, 478]")
+    return value
+
+
+def _words(value: Any) -> Any:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(one, int | str) and not isinstance(one, bool) and one != "" for one in listed):
+        raise of.wrong("is no text, and no list of texts; write e.g. RATE_LIMITED or [E1, E2]")
+    return value
+
+
+Words = Annotated[Any, PlainValidator(_words), WithJsonSchema({"type": ["string", "integer", "array"]})]
+
+
+class WhenSection(Section):
+    """Which failures a rule is about; everything that is given has to fit."""
+
+    status: Annotated[Any, PlainValidator(_status), WithJsonSchema({"type": ["integer", "array"]})] = None
+    code: Words = None
+    exc_type: Words = None
+    message: of.Text | None = Field(None, description="A part of the text, in any case.")
+
+    def misfits(self) -> Found:
+        nothing = of.hidden("names nothing and would fit everything; give status, code, exc_type or message")
+        return [] if self.given() else [((), nothing)]
+
+
+class RuleSection(Section):
+    """What a failure of this service means; asked before everything that prunella knows itself."""
+
+    when: WhenSection
+    kind: at.Kind
+    retry_after: Annotated[float, of.Between("0s", "31d")] | None = None
+
+
+class ServiceSection(Section):
+    """A service that prunella looks after."""
+
+    base_url: at.BaseAddress | None = None
+    hosts: list[at.Host] | None = Field(None, description="Where a replay may go; default: the host of base_url.")
+    health: HealthSection | None = None
+    rate: RateSection | None = None
+    oauth: OAuthSection | None = None
+    bearer: of.SecretText | None = None
+    headers: dict[at.HeaderName, of.HeaderText] | None = None
+    gate: GateSection | None = None
+    disable_after: DisableSection | None = None
+    enable_again: Annotated[Literal["by_person", "by_probe"], of.EXPANDED] | None = None
+    reply: Annotated[Literal["none", "json", "graphql"], of.EXPANDED] | None = Field(None, alias="validate")
+    honours_idempotency_key: of.Flag | None = None
+    timeout: Annotated[float, of.Between("100ms", "10s")] | None = None
+    calls_max: of.Count | None = None
+    classify: list[RuleSection] | None = None
+
+    def misfits(self) -> Found:
+        found = [
+            (("headers", name), of.plain_secret(storable=True))
+            for name, value in (self.headers or {}).items()
+            if isinstance(value, str) and scrub_tree({name: value}) != {name: value}
+        ]
+        if self.bearer is not None and self.oauth is not None:
+            found.append((("bearer",), of.hidden("stands beside oauth; a call carries one of them, remove the other")))
+        if self.enable_again == "by_probe" and self.health is None:
+            found.append((("enable_again",), of.wrong("needs a probe; add health: {path: /…}")))
+        if self.base_url is None and self.health is not None and "://" not in self.health.path:
+            found.append((("health", "path"), of.wrong("needs base_url; add base_url: https://…")))
+        if self.base_url is not None and self.hosts and at.host_of(self.base_url) not in self.hosts:
+            found.append(
+                (("hosts",), of.hidden("lacks the host of base_url; add it, or calls to base_url are refused"))
+            )
+        return found
+
+
+# notify -----------------------------------------------------------------------------------------------------------
+
+
+class WebhookSection(Section):
+    """A signed webhook (Standard Webhooks)."""
+
+    url: at.SecretAddress
+    secret: of.SecretText
+
+
+class ChannelSection(Section):
+    """One way to tell people; exactly one kind."""
+
+    slack: at.SecretAddress | None = None
+    teams: at.SecretAddress | None = None
+    webhook: WebhookSection | None = None
+    email: Annotated[dict[str, Any] | None, of.LATER] = None
+    apprise: Annotated[Any, of.LATER] = None
+
+    def misfits(self) -> Found:
+        if len(self.model_fields_set) == 1:
+            return []
+        return [((), of.hidden(f"must be of exactly one kind; write one of {', '.join(names_of(ChannelSection))}"))]
+
+
+class RouteSection(Section):
+    """Which messages go to which channels."""
+
+    severity: Annotated[list[Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]], Field(min_length=1)]
+    to: Annotated[list[of.Text], Field(min_length=1)]
+    digest: Annotated[float, of.Between("0s", "1d")] | None = Field(None, description="Gather messages for this long.")
+    escalate: Annotated[dict[str, Any] | None, of.LATER] = None
+
+
+class NotifySection(Section):
+    """Who hears what."""
+
+    channels: dict[at.Name, ChannelSection] | None = None
+    rules: list[RouteSection] | None = None
+
+    def misfits(self) -> Found:
+        known = list(self.channels or {})
+        allowed = f"; channels: {', '.join(known) or 'none'}"
+        return [
+            (("rules", number, "to", position), of.wrong(f"is no channel{of.nearest(name, known) or allowed}"))
+            for number, rule in enumerate(self.rules or ())
+            for position, name in enumerate(rule.to)
+            if name not in known
+        ]
+
+
+# the file ---------------------------------------------------------------------------------------------------------
+
+Mappings = Annotated[dict[str, Any] | None, of.LATER]
+
+
+class File(Section):
+    """prunella.yaml; every section may be left out."""
+
+    service: OwnSection | None = None
+    egress: EgressSection | None = None
+    services: dict[at.Name, ServiceSection] | None = None
+    databases: Mappings = None
+    limits: Mappings = None
+    windows: Annotated[list[Any] | None, of.LATER] = None
+    procedures: Mappings = None
+    entities: Mappings = None
+    known_issues: Mappings = None
+    advisor: Mappings = None
+    notify: NotifySection | None = None
+    auth: Mappings = None
+
+    def misfits(self) -> Found:
+        if self.egress is not None and self.egress.allow_http:
+            return []
+        refused = of.wrong("is not called without TLS; use https, or set egress.allow_http: true")
+        return [
+            (("services", name, *loc), refused)
+            for name, service in (self.services or {}).items()
+            for loc, address in _addresses(service).items()
+            if address is not None and address.startswith("http://")
+        ]
+
+
+def _addresses(service: ServiceSection) -> Mapping[Loc, str | None]:
+    return {("base_url",): service.base_url, ("oauth", "token_url"): service.oauth and service.oauth.token_url}
