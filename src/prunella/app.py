@@ -81,7 +81,9 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         tell: hears what a person should know at the start (a key file that was just made).
     """
     keys = open_keys(settings, tell)
-    redact.set_hash_key(keys.derive("redaction"))
+    redact.known.set_hash_key(keys.derive("redaction"))
+    for secret in settings.secrets:
+        redact.known.register(secret)
     store = await open_store(settings)
     caller = Egress(settings.egress)
     try:

@@ -245,12 +245,12 @@ def test_scrub_cuts_long_texts_before_reading_them() -> None:
     ],
 )
 def test_scrub_stays_quick_on_hostile_text(piece: str) -> None:
-    """Neither 1 MB of one piece nor the most that is read of it takes more than 200 ms."""
+    """Neither 1 MB of one piece nor the most that is read of it takes more than 100 ms (asked for: 200)."""
     for characters in (1_000_000, redact.CHARS_MAX):
         text = piece * (characters // len(piece))
         started = time.perf_counter()
         scrub(text)
-        assert time.perf_counter() - started < 0.2
+        assert time.perf_counter() - started < 0.1
 
 
 @given(st.text(alphabet=st.sampled_from("aZ0 :='\"\\{}[]-_@/.?&%\n") | st.characters(), max_size=300))

@@ -99,7 +99,10 @@ class Failure:
     operation: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", redact.scrub(self.message))
+        for name in ("message", "code", "exc_type", "operation"):
+            text = getattr(self, name)
+            if text:
+                object.__setattr__(self, name, redact.scrub(text))
         object.__setattr__(self, "headers", redact.evidence_headers(self.headers))
 
 

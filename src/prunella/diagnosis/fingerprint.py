@@ -98,7 +98,7 @@ def operation_of(method: str, endpoint: str) -> str:
 
 def _segment(segment: str) -> str:
     stem, dot, ending = segment.rpartition(".")
-    if dot and ending.isalpha() and len(ending) <= 5:
+    if dot and ending.isalpha() and len(ending) <= 5 and "@" not in stem:
         return f"{_segment(stem)}.{ending}"
     if _VERSION.fullmatch(segment):
         return segment

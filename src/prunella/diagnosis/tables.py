@@ -107,7 +107,7 @@ CODES: Final = _by_name(
             "internalserver internal internalfailure serviceunavailable unavailable fatal badgateway server api "
             "serverunavailable temporarilyunavailable backend overloaded overload serverisbusy serverbusy "
             "maintenance undermaintenance serviceoffline unknownserver soapserver dataloss readonly loading "
-            "masterdown clusterdown upstream internalerror ekmserviceunavailable servicetemporarilyunavailable "
+            "masterdown clusterdown upstream ekmserviceunavailable servicetemporarilyunavailable "
             "serviceinternal engineoverloaded"
         ),
         "network.contention": (
@@ -275,7 +275,7 @@ EXCEPTIONS: Final = _by_name(
             "apitimeout headerstimeout bodytimeout deadlineexceeded querycanceled proxytimeout "
             "serverselectiontimeout"
         ),
-        "network.dns": "gaierror gai herror nameresolution unknownhost clientconnectordns",
+        "network.dns": "gai nameresolution unknownhost clientconnectordns",
         "network.connection": (
             "connection connectionreset connectionrefused connectionaborted brokenpipe remotedisconnected "
             "chunkedencoding connect read write close protocol serverdisconnected clientos clientconnector "

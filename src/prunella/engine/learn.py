@@ -55,8 +55,6 @@ class Step:
 async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: Verdict) -> None:
     """Record that nothing runs now, why, and when to look again."""
     incident = case.incident
-    if verdict.answer is Answer.REFUSE:
-        await tx.operations.rest(incident.id, verdict.reason)
     step = await _held(tx, case, plan, verdict)
     if (incident.held_reason, incident.action_taken) != (step.held_reason, step.action):
         name = f"incident.{verdict.answer.value}"
@@ -368,6 +366,8 @@ async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident
         await resolve(parts, tx, incident, case.failure, step.proof)
         return
     INCIDENT.check(incident.state, step.state)
+    if step.state is _I.ESCALATED:
+        await tx.operations.rest(incident.id, step.held_reason or step.action)
     await tx.incidents.save(replace(incident, state=step.state))
     if step.person is not None and case.incident.held_reason != step.held_reason:
         link = trail.link(parts, incident.id)

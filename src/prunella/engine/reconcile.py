@@ -21,6 +21,7 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone:
             await tx.incidents.release_all(now)
             await tx.credentials.release_all()
             await tx.procedures.release_all()
+            await tx.outbox.release_all(now)
         incidents = await tx.incidents.wakeable()
         channels = await tx.outbox.waiting()
     for row in incidents:

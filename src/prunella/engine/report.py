@@ -16,6 +16,9 @@ from prunella.engine.parts import Parts
 _OTHER_WORKER_S = 0.5  # another process may settle the incident: then nothing is announced here
 
 
+_MOVING = (IncidentState.PENDING, IncidentState.OPEN, IncidentState.HEALING)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where an event stands: its incident, its own replay and its service's gate."""
@@ -26,7 +29,9 @@ class Standing:
 
     @property
     def status(self) -> str:
-        """Return document B's status: resolved, disabled or pending."""
+        """Return document B's status of this event: its own request went through, or its incident's status."""
+        if self.operation is not None and self.operation.state is OperationState.DONE:
+            return "resolved"
         return outward_status(self.incident, self.gate)
 
     @property
@@ -39,19 +44,12 @@ class Standing:
 
     def is_settled(self, horizon: datetime) -> bool:
         """Tell whether nothing more will happen to this event before `horizon`."""
-        if self.status != "pending" or self.incident.state not in (
-            IncidentState.OPEN,
-            IncidentState.HEALING,
-            IncidentState.PENDING,
-        ):
+        if outward_status(self.incident, self.gate) != "pending" or self.incident.state not in _MOVING:
             return True
-        if self.operation is not None and self.operation.state is not OperationState.WAITING:
-            return self.operation.state is not OperationState.RUNNING
-        if self.operation is not None and self.operation.due_at is None:
-            return self.operation.attempts > 0 and self.incident.lease_until is None and self.incident.next_at is None
         if self.incident.lease_until is not None:
             return False
-        return self.next_at is None or self.next_at > horizon
+        upcoming = [moment for moment in (self.next_at, self.incident.next_at) if moment is not None]
+        return all(moment > horizon for moment in upcoming)
 
 
 def outward_status(incident: Incident, gate: Gate | None) -> str:

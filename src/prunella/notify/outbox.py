@@ -20,6 +20,8 @@ from prunella.store.contract import Store
 _CLAIM = timedelta(seconds=30)
 _CLAIM_MAX = 500
 _SINGLY_MAX = 3
+_FLOOD_MESSAGES = 10  # more than this within the window is a flood: the rest waits for one digest
+_FLOOD_WINDOW = timedelta(seconds=60)
 _TRIES_MAX = 12
 _WAITS_S = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)  # the tries of one message span some eight hours
 _RANK = list(Severity)
@@ -43,6 +45,9 @@ class Delivery:
         """Send what is due on one channel, then submit the next delivery."""
         now = self.store.clock.now()
         async with self.store.transaction() as tx:
+            count, first = await tx.outbox.sent_since(name, now - _FLOOD_WINDOW)
+            if count >= _FLOOD_MESSAGES and first is not None:
+                await tx.outbox.postpone(name, first + _FLOOD_WINDOW)
             due = await tx.outbox.claim(name, now, now + _CLAIM, _CLAIM_MAX)
         for batch in batches(due):
             if not await self._send(name, batch):

@@ -119,7 +119,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         **own,
         secret_key=reading.keep(key) if key else None,
         egress=_egress(file.egress or EgressSection()),
-        services=build.services(file, reading),
+        services=build.services(file),
         seeds=build.seeds(file),
         channels=build.channels(notify),
         routes=build.routes(notify),
@@ -149,7 +149,7 @@ def _password(database_url: str) -> list[Secret]:
 
 
 def _warnings(file: File, source: Source, reading: Reading) -> tuple[str, ...]:
-    found = [source.problem(loc, text) for loc, text in build.unused(file)]
+    found = [source.place(loc, at_key=True).problem(loc, text) for loc, text in build.unused(file)]
     database = source.value(("service", "database_url"))
     if isinstance(database, str) and "${" not in database and _password(database):
         text = "a password stands here in plain text; put it into the environment and write ${NAME}"

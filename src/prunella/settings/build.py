@@ -13,7 +13,6 @@ from prunella.engine.notices import Route, Routes
 from prunella.settings.addresses import host_of
 from prunella.settings.model import ChannelSection, DisableSection, File, NotifySection, RuleSection, ServiceSection
 from prunella.settings.source import Loc
-from prunella.settings.values import Reading
 
 _UNUSED = "accepted, but this version does not use it yet"
 _LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "advisor", "auth")
@@ -38,12 +37,12 @@ class ChannelSettings:
     secret: SecretSource | None = None
 
 
-def services(file: File, reading: Reading) -> dict[str, Service]:
+def services(file: File) -> dict[str, Service]:
     """Return the services by name."""
-    return {name: _service(name, section, reading) for name, section in (file.services or {}).items()}
+    return {name: _service(name, section) for name, section in (file.services or {}).items()}
 
 
-def _service(name: str, section: ServiceSection, reading: Reading) -> Service:
+def _service(name: str, section: ServiceSection) -> Service:
     oauth, health, gate = section.oauth, section.health, section.gate
     known: dict[str, Any] = {
         "base_url": section.base_url,
@@ -52,7 +51,7 @@ def _service(name: str, section: ServiceSection, reading: Reading) -> Service:
         "oauth": oauth and OAuth(**_oauth(oauth.given())),
         "bearer": section.bearer,
         "headers": {
-            header: reading.keep(value) if isinstance(value, str) else value
+            header: Secret(value) if isinstance(value, str) else value
             for header, value in (section.headers or {}).items()
         },
         "gate": gate and GateLimits(**_seconds(gate.given())),
@@ -120,7 +119,7 @@ def _channel(section: ChannelSection) -> ChannelSettings | None:
         return ChannelSettings(kind="webhook", url=section.webhook.url, secret=section.webhook.secret)
     if section.slack is not None:
         return ChannelSettings(kind="slack", url=section.slack)
-    return section.teams and ChannelSettings(kind="teams", url=section.teams)
+    return None if section.teams is None else ChannelSettings(kind="teams", url=section.teams)
 
 
 def routes(notify: NotifySection) -> Routes:
@@ -130,7 +129,9 @@ def routes(notify: NotifySection) -> Routes:
         return Routes((Route(frozenset(Severity), tuple(served)),) if served else ())
     found = (
         Route(
-            frozenset(map(Severity, rule.severity)), tuple(name for name in rule.to if name in served), rule.digest or 0
+            frozenset(map(Severity, rule.severity)),
+            tuple(name for name in rule.to if name in served),
+            rule.digest or 0.0,
         )
         for rule in notify.rules
     )

@@ -15,7 +15,7 @@ OVERRIDES: Final[Mapping[str, str]] = {
     "PRUNELLA_ENVIRONMENT": "environment",
 }
 """Variable -> name in the section `service`."""
-TOKEN: Final = "PRUNELLA_INGEST_TOKEN"
+TOKEN: Final = "PRUNELLA_INGEST_TOKEN"  # noqa: S105, a name
 KEY: Final = "PRUNELLA_SECRET_KEY"
 _KNOWN: Final = [*OVERRIDES, TOKEN, KEY, "PRUNELLA_CONFIG", "PRUNELLA_TEST_DATABASE_URL"]
 
@@ -42,4 +42,4 @@ def unknown(environ: Mapping[str, str], referred: set[str]) -> Iterator[str]:
     """Name the variables that look like ours, that we do not know and that the file does not refer to."""
     for name in sorted(environ):
         if name.startswith("PRUNELLA_") and name not in _KNOWN and name not in referred:
-            yield f"{name}: unknown variable{nearest(name, _KNOWN) or '; known: ' + ', '.join(_KNOWN[:-1])}"
+            yield f"{name}: unknown variable{nearest(name, _KNOWN, cutoff=0.8) or '; known: ' + ', '.join(_KNOWN[:-1])}"

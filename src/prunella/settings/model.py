@@ -1,5 +1,6 @@
-"""The shape of prunella.yaml: sections, names and allowed values. No defaults stand here: what is not given is None,
-and the records that the sections become know their own defaults.
+"""The shape of prunella.yaml: sections, names and allowed values.
+
+No defaults stand here: what is not given is None, and the records that the sections become know their own defaults.
 """
 
 from __future__ import annotations
@@ -7,53 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from prunella.core.redact import scrub_tree
 from prunella.settings import addresses as at
 from prunella.settings import values as of
+from prunella.settings.section import Found, Section, names_of
 from prunella.settings.source import Loc
-
-Found = list[tuple[Loc, PydanticCustomError]]
-"""Mistakes between values of one section, each with its way from there."""
-
-
-class Section(BaseModel):
-    """A mapping with known names; an empty value counts as not given."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty(cls, data: Any) -> Any:
-        if data is None:
-            return {}
-        if not isinstance(data, dict):
-            return data
-        known = names_of(cls)
-        return {name: value for name, value in data.items() if value is not None or name not in known}
-
-    @model_validator(mode="after")
-    def _fitting(self) -> Section:
-        found = self.misfits()
-        if found:
-            raise PydanticCustomError("several", "several mistakes", {"found": found})
-        return self
-
-    def misfits(self) -> Found:
-        """List what does not fit together, though each value is fine."""
-        return []
-
-    def given(self) -> dict[str, Any]:
-        """Return what the file sets, by field name."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
-
-def names_of(section: type[Section]) -> list[str]:
-    """List the names that a section knows, as they are written in the file."""
-    return [info.alias or name for name, info in section.model_fields.items()]
-
 
 # service, egress --------------------------------------------------------------------------------------------------
 
@@ -63,18 +24,20 @@ class OwnSection(Section):
 
     database_url: at.DatabaseAddress | None = None
     listen: at.Listen | None = None
-    public_url: at.BaseAddress | None = Field(None, description="Where links in messages lead.")
+    public_url: at.BaseAddress | None = Field(default=None, description="Where links in messages lead.")
     environment: Annotated[Literal["production", "development"], of.EXPANDED] | None = None
     ingest_tokens: list[of.EnvironmentSecret] | None = None
     migrate: Annotated[Literal["auto", "manual"], of.EXPANDED] | None = None
     metrics_public: of.Flag | None = None
-    plugins: list[at.Module] | None = Field(None, description="Python modules with @check and @remedy functions.")
+    plugins: list[at.Module] | None = Field(
+        default=None, description="Python modules with @check and @remedy functions."
+    )
 
 
 class EgressSection(Section):
     """Where prunella may call."""
 
-    allow_hosts: list[at.AllowedHost] | None = Field(None, description="Private hosts that may be reached.")
+    allow_hosts: list[at.AllowedHost] | None = Field(default=None, description="Private hosts that may be reached.")
     allow_http: of.Flag | None = None
 
 
@@ -103,9 +66,13 @@ class OAuthSection(Section):
     client_id: of.Text
     client_secret: of.SecretText | None = None
     scopes: list[of.Text] | None = None
-    per_user: of.Flag | None = Field(None, description="One account per user of the event.")
-    access_token: of.EnvironmentSecret | None = Field(None, description="A seed: counts while the store holds none.")
-    refresh_token: of.EnvironmentSecret | None = Field(None, description="A seed: counts while the store holds none.")
+    per_user: of.Flag | None = Field(default=None, description="One account per user of the event.")
+    access_token: of.EnvironmentSecret | None = Field(
+        default=None, description="A seed: counts while the store holds none."
+    )
+    refresh_token: of.EnvironmentSecret | None = Field(
+        default=None, description="A seed: counts while the store holds none."
+    )
 
     def misfits(self) -> Found:
         found: Found = []
@@ -164,7 +131,7 @@ class WhenSection(Section):
     status: Annotated[Any, PlainValidator(_status), WithJsonSchema({"type": ["integer", "array"]})] = None
     code: Words = None
     exc_type: Words = None
-    message: of.Text | None = Field(None, description="A part of the text, in any case.")
+    message: of.Text | None = Field(default=None, description="A part of the text, in any case.")
 
     def misfits(self) -> Found:
         nothing = of.hidden("names nothing and would fit everything; give status, code, exc_type or message")
@@ -183,7 +150,9 @@ class ServiceSection(Section):
     """A service that prunella looks after."""
 
     base_url: at.BaseAddress | None = None
-    hosts: list[at.Host] | None = Field(None, description="Where a replay may go; default: the host of base_url.")
+    hosts: list[at.Host] | None = Field(
+        default=None, description="Where a replay may go; default: the host of base_url."
+    )
     health: HealthSection | None = None
     rate: RateSection | None = None
     oauth: OAuthSection | None = None
@@ -192,14 +161,14 @@ class ServiceSection(Section):
     gate: GateSection | None = None
     disable_after: DisableSection | None = None
     enable_again: Annotated[Literal["by_person", "by_probe"], of.EXPANDED] | None = None
-    reply: Annotated[Literal["none", "json", "graphql"], of.EXPANDED] | None = Field(None, alias="validate")
+    reply: Annotated[Literal["none", "json", "graphql"], of.EXPANDED] | None = Field(default=None, alias="validate")
     honours_idempotency_key: of.Flag | None = None
     timeout: Annotated[float, of.Between("100ms", "10s")] | None = None
     calls_max: of.Count | None = None
     classify: list[RuleSection] | None = None
 
     def misfits(self) -> Found:
-        found = [
+        found: Found = [
             (("headers", name), of.plain_secret(storable=True))
             for name, value in (self.headers or {}).items()
             if isinstance(value, str) and scrub_tree({name: value}) != {name: value}
@@ -247,7 +216,9 @@ class RouteSection(Section):
 
     severity: Annotated[list[Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]], Field(min_length=1)]
     to: Annotated[list[of.Text], Field(min_length=1)]
-    digest: Annotated[float, of.Between("0s", "1d")] | None = Field(None, description="Gather messages for this long.")
+    digest: Annotated[float, of.Between("0s", "1d")] | None = Field(
+        default=None, description="Gather messages for this long."
+    )
     escalate: Annotated[dict[str, Any] | None, of.LATER] = None
 
 
@@ -302,4 +273,5 @@ class File(Section):
 
 
 def _addresses(service: ServiceSection) -> Mapping[Loc, str | None]:
-    return {("base_url",): service.base_url, ("oauth", "token_url"): service.oauth and service.oauth.token_url}
+    token_url = service.oauth.token_url if service.oauth is not None else None
+    return {("base_url",): service.base_url, ("oauth", "token_url"): token_url}

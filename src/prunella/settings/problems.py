@@ -13,7 +13,8 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import ValidationError
 
 from prunella.core.redact import scrub
-from prunella.settings.model import File, Section, names_of
+from prunella.settings.model import File
+from prunella.settings.section import Section, names_of
 from prunella.settings.source import Loc, Problem, Source
 from prunella.settings.values import nearest
 
@@ -82,7 +83,7 @@ def _plain_secret(loc: Loc, *, storable: bool) -> str:
 
 
 def _not_one_of(value: Any, allowed: list[str]) -> str:
-    near = nearest(value, allowed) or (nearest(value.upper(), allowed) if isinstance(value, str) else "")
+    near = (nearest(value, allowed) or nearest(value.upper(), allowed)) if isinstance(value, str) else ""
     return f"{_shown(value)} is not one of {', '.join(allowed)}{near}"
 
 

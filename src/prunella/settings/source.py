@@ -33,7 +33,7 @@ _WORDS: Final = {
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{0,18})?)(?:[eE][-+]?[0-9]{1,3})?")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]{1,100})\}")
-_QUOTED: Final = re.compile(r"(['\"])(?!<).{2,}\1", re.DOTALL)
+_WRITTEN: Final = re.compile(r"(?<=alias |nchor |andle )['\"].*", re.DOTALL)
 
 
 class Problem(NamedTuple):
@@ -152,7 +152,7 @@ def _compose(name: str, text: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        fact = _QUOTED.sub("…", error.problem or "")  # what is quoted may be a value, and a value may be a secret
+        fact = _WRITTEN.sub("…", error.problem or "")  # what PyYAML quotes there may be the start of a secret
         raise ConfigError([f"{place}: is no YAML: {fact}; correct this line or the one above"]) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -170,7 +170,7 @@ class _Composer(yaml.SafeLoader):
         self._depth = 0
         self._nodes = 0
 
-    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:  # noqa: ARG002, the name is PyYAML's
         """Tell plain from quoted; a node with a tag of its own never comes by here, and so keeps it."""
         return _PLAIN if kind is yaml.ScalarNode and implicit[0] else _TEXT
 
@@ -178,7 +178,7 @@ class _Composer(yaml.SafeLoader):
         self._depth += 1
         self._nodes += 1
         if self._depth > DEPTH_MAX or self._nodes > NODES_MAX:
-            raise yaml.MarkedYAMLError(problem=_too_much(), problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem=_too_much(), problem_mark=parent.start_mark if parent else None)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node

@@ -6,7 +6,7 @@ What is wrong is said here, where it is read. A secret's text is never part of a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
@@ -57,10 +57,15 @@ def plain_secret(*, storable: bool) -> PydanticCustomError:
     return PydanticCustomError("plain_secret", "a secret stands in the file", {"storable": storable})
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str], cutoff: float = 0.6) -> str:
     """Return "; did you mean X?" for a word that is nearly a known one, otherwise nothing."""
-    close = get_close_matches(word, known, n=1)
+    close = get_close_matches(word, known, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _reading(info: ValidationInfo) -> Reading:
+    assert isinstance(info.context, Reading)  # load() hands it over
+    return info.context
 
 
 def expanded(value: Any, info: ValidationInfo) -> Any:
@@ -68,7 +73,7 @@ def expanded(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     if value.startswith(_STORED):
-        raise wrong("can't come from the store here; write ${NAME} and set it in the environment")
+        raise hidden("secret:// is not possible here; write ${NAME} and set it in the environment")
     return _REFERENCE.sub(lambda match: _variable(match, info), value)
 
 
@@ -76,7 +81,7 @@ def _variable(match: re.Match[str], info: ValidationInfo) -> str:
     name = match[1]
     if not match[2] or not _VARIABLE.fullmatch(name):
         raise hidden("holds a ${…} that names no variable; write ${NAME} with letters, digits and _ only")
-    text: str = info.context.environ.get(name, "")
+    text = _reading(info).environ.get(name, "")
     if not text:
         raise hidden(f"the environment variable {name} is not set; set it before prunella starts")
     return text
@@ -103,8 +108,8 @@ EXPANDED: Final = BeforeValidator(expanded)
 LATER: Final = Field(description="Accepted, but this version does not use it yet.")
 Text = Annotated[str, BeforeValidator(expanded), Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_expanded_scalar)]
-Count = Annotated[int, BeforeValidator(_expanded_scalar), Field(ge=1, le=1000)]
-Rate = Annotated[float, BeforeValidator(_expanded_scalar), Field(gt=0, le=100_000)]
+Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_expanded_scalar)]
+Rate = Annotated[float, Field(gt=0, le=100_000), BeforeValidator(_expanded_scalar)]
 NEVER: Final[Any] = (BeforeValidator(_or_never), Field(json_schema_extra=_schema_or_never))
 """Marks of a field that also takes the word never, which becomes None."""
 
@@ -116,10 +121,10 @@ class Between:
     least: str
     most: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:  # noqa: ARG002, PLW3201
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._read)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:  # noqa: ARG002, PLW3201
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         text = f"A duration from {self.least} to {self.most}."
         return {"type": "string", "pattern": f"^{_DURATION.pattern}$|^\\$\\{{", "description": text}
 
@@ -127,8 +132,9 @@ class Between:
         text = expanded(value, info)
         seconds = seconds_of(text) if isinstance(text, str) else None
         if seconds is None:
-            bare = str(value) if isinstance(scalar(str(value)), int) else ""
-            raise wrong(f"is not a duration; write {f'{bare}s' if bare else 'e.g. 500ms, 10s, 30m, 4h or 7d'}")
+            in_seconds = f"{value}s"
+            meant = in_seconds if seconds_of(in_seconds) is not None else "e.g. 500ms, 10s, 30m, 4h or 7d"
+            raise wrong(f"is not a duration; write {meant}")
         if not (seconds_of(self.least) or 0.0) <= seconds <= (seconds_of(self.most) or 0.0):
             raise wrong(f"is out of range; at least {self.least}, at most {self.most}")
         return seconds
@@ -151,8 +157,7 @@ def secret_of(value: Any, info: ValidationInfo, *, storable: bool) -> SecretSour
         return SecretRef(name)
     if "${" not in value and not value.startswith(_STORED):
         raise plain_secret(storable=storable)
-    keep: Callable[[str], Secret] = info.context.keep
-    return keep(expanded(value, info))
+    return _reading(info).keep(expanded(value, info))
 
 
 def _secret(value: Any, info: ValidationInfo) -> SecretSource:

@@ -50,8 +50,10 @@ class Transaction:
 class Store(Protocol):
     """prunella's own database."""
 
-    clock: Clock
-    """The clock that due times are judged by: on PostgreSQL the database's own."""
+    @property
+    def clock(self) -> Clock:
+        """The clock that due times are judged by: on PostgreSQL the database's own."""
+        ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction: committed when the block ends, rolled back when it raises."""

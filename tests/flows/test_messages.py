@@ -1,0 +1,102 @@
+"""Messages: one per event of interest, to every kind of channel, through restarts and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from flows.running import KEY, Up, configuration, event, running, start
+from prunella.testing import FaultyServer, html, throttled, times
+
+pytestmark = pytest.mark.slow
+
+
+def notify(shop: FaultyServer) -> str:
+    return f"""
+notify:
+  channels:
+    ops: {{slack: "${{SLACK}}"}}
+    board: {{teams: "${{TEAMS}}"}}
+    hook: {{webhook: {{url: "${{HOOK}}", secret: "${{PRUNELLA_SECRET_KEY}}"}}}}
+""".replace("${SLACK}", "secret://slack").replace("${TEAMS}", "secret://teams").replace("${HOOK}", "secret://hook")
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Up]:
+    """A prunella with one channel of each kind."""
+    with FaultyServer() as shop:
+        config = configuration(shop, notify(shop))
+        with running(tmp_path, shop, f"sqlite:///{tmp_path / 'p.db'}", config) as up:
+            for kind, receiver in (("slack", shop.chat), ("teams", shop.teams), ("hook", shop.webhook)):
+                receiver(f"/{kind}-channel")
+                up.cli("secret", "set", kind, given=f"{shop.url}/{kind}-channel")
+            yield up
+
+
+def titles(up: Up, channel: str = "slack") -> list[str]:
+    """Return the first lines that a channel received."""
+    sent = [one for one in up.shop.ledger.requests if one.path == f"/{channel}-channel"]
+    return [json.loads(one.body)["text"].split("\n")[0] for one in sent]
+
+
+def test_story_is_told_once_on_every_channel(told: Up) -> None:
+    """Given a failure that heals: detected, attempt, recovered, once each, with the time to recover."""
+    service = told.place()
+    told.heal(event(service))
+    wanted = ["Integration Failure Detected", "Recovery Attempt", "Integration Recovered"]
+    paths = [f"/{kind}-channel" for kind in ("slack", "teams", "hook")]
+
+    def counts() -> list[int]:
+        return [sum(one.path == path for one in told.shop.ledger.requests) for path in paths]
+
+    told.shop.wait_for(lambda: counts() == [3, 3, 3], 15)
+    texts = [one.body.decode() for one in told.shop.ledger.requests if one.path == "/slack-channel"]
+    assert all(title in text for title, text in zip(wanted, texts, strict=True))
+    assert "Time to Recover" in texts[2]
+    signed = next(one for one in told.shop.ledger.requests if one.path == "/hook-channel")
+    assert Webhook(KEY).verify(signed.body, {name.lower(): value for name, value in signed.headers.items()})
+    cards = [one.json() for one in told.shop.ledger.requests if one.path == "/teams-channel"]
+    assert cards[0]["attachments"][0]["contentType"] == "application/vnd.microsoft.card.adaptive"
+
+
+def test_disabled_message_has_count_and_link(told: Up) -> None:
+    """Given a disablement: one message with the count and a link to the dashboard."""
+    service = told.place()
+    for number in range(5):
+        told.heal(event(service, number, http_status=422, error_message="bad", endpoint=None, payload=None))
+    told.shop.wait_for(lambda: any("Integration Disabled" in one.body.decode() for one in told.shop.ledger.requests), 15)
+    (text,) = {
+        one.body.decode()
+        for one in told.shop.ledger.requests
+        if one.path == "/slack-channel" and "Integration Disabled" in one.body.decode()
+    }
+    assert "Failure Count" in text
+    assert f"/services/{service}" in text
+
+
+def test_channel_that_asks_for_silence_gets_it(told: Up) -> None:
+    """Given a chat that answers 429 with Retry-After, the message comes after it, not before, and not twice."""
+    told.shop.script("/slack-channel", [throttled(2), "ok"])
+    told.heal(event("quiet", endpoint=None, payload=None), prefer="respond-async")
+    told.shop.wait_for(lambda: sum(one.path == "/slack-channel" for one in told.shop.ledger.requests) == 2, 15)
+    first, second = [one.at_s for one in told.shop.ledger.requests if one.path == "/slack-channel"]
+    assert second - first >= 2.0
+
+
+def test_messages_survive_a_kill(told: Up) -> None:
+    """Given a chat that is down and a `kill -9`, the message arrives after the restart, once."""
+    told.shop.script("/slack-channel", [html(503, "down")])
+    told.heal(event("lost", endpoint=None, payload=None), prefer="respond-async")
+    told.shop.wait_for(lambda: any(one.path == "/slack-channel" for one in told.shop.ledger.requests), 15)
+    told.kill()
+    told.shop.script("/slack-channel", ["ok"])
+    again = start(told.folder, told.shop, told.database_url, (told.folder / "prunella.yaml").read_text())
+    try:
+        told.shop.wait_for(lambda: len(titles(told)) >= 2, 20)
+        assert again.rows("SELECT state, count(*) FROM notifications WHERE channel = 'ops' GROUP BY state") == [("sent", 1)]
+    finally:
+        again.end()

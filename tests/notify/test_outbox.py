@@ -1,0 +1,217 @@
+"""The outbox's promises, on the real store under virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from prunella.core.clock import Ids, Rng
+from prunella.core.events import Listeners
+from prunella.core.records import Notification, Severity
+from prunella.egress import Caller, Egress
+from prunella.notify.contract import Undelivered
+from prunella.notify.outbox import Delivery, batches, digest
+from prunella.runner.local import LocalRunner
+from prunella.store import migrations
+from prunella.store.sqlite import SqliteStore
+from prunella.testing import LoopClock, run_virtual
+
+_MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Chat:
+    """A channel that keeps what it gets and fails as it is told."""
+
+    name: str = "ops"
+    failures: list[Undelivered] = field(default_factory=list)
+    got: list[Notification] = field(default_factory=list)
+    at_s: list[float] = field(default_factory=list)
+    clock: LoopClock = field(default_factory=LoopClock)
+
+    async def send(self, notification: Notification, *, caller: Caller) -> None:
+        """Take it, or raise what is due."""
+        if self.failures:
+            raise self.failures.pop(0)
+        self.got.append(notification)
+        self.at_s.append(self.clock.monotonic())
+
+
+@dataclass
+class Post:
+    """An outbox with its runner."""
+
+    store: SqliteStore
+    runner: LocalRunner
+    chat: Chat
+    ids: Ids
+
+    async def put(self, count: int, *, after_s: float = 0.0) -> None:
+        """Queue messages."""
+        now = self.store.clock.now()
+        rows = [
+            Notification(
+                id=self.ids.new(),
+                key=self.ids.new(),
+                channel="ops",
+                kind="detected",
+                severity=Severity.MEDIUM,
+                title="Integration Failure Detected",
+                facts=(("Service", "crm"),),
+                incident_id=None,
+                link=None,
+                next_at=now + timedelta(seconds=after_s),
+                created_at=now,
+            )
+            for _ in range(count)
+        ]
+        async with self.store.transaction() as tx:
+            await tx.outbox.add(rows)
+            await self.runner.submit("deliver", "ops", at=rows[0].next_at, tx=tx)
+
+    async def states(self) -> dict[str, int]:
+        """Count messages by state."""
+        async with self.store.transaction() as tx:
+            rows = await tx.outbox.list(most=1000)
+        return {state: sum(row.state == state for row in rows) for state in {row.state for row in rows}}
+
+
+def play(tmp_path: Path, story: Callable[[Post], Awaitable[None]], *failures: Undelivered) -> Chat:
+    """Run a story over a fresh outbox; return what the chat got."""
+    path = tmp_path / "p.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    database = sqlite3.connect(path, isolation_level=None)
+
+    async def run() -> Chat:
+        clock = LoopClock()
+        chat = Chat(failures=list(failures), clock=clock)
+        store, listeners = SqliteStore(database, clock), Listeners()
+        runner = LocalRunner(clock, listeners)
+
+        async def channel(_: str) -> Chat:
+            return chat
+
+        delivery = Delivery(store, runner, Egress(), channel, listeners)
+        runner.handle("deliver", delivery.deliver)
+        post = Post(store, runner, chat, Ids(clock, Rng(1)))
+        work = asyncio.create_task(runner.run())
+        await story(post)
+        await runner.stop()
+        await work
+        return chat
+
+    try:
+        return run_virtual(run())
+    finally:
+        database.close()
+
+
+async def _later(post: Post, seconds: float) -> None:
+    await post.store.clock.sleep(seconds)
+
+
+def test_few_messages_go_out_singly_and_in_order(tmp_path: Path) -> None:
+    """Given three messages, three arrive, oldest first."""
+
+    async def story(post: Post) -> None:
+        await post.put(3)
+        await _later(post, 1)
+        assert await post.states() == {"sent": 3}
+
+    chat = play(tmp_path, story)
+    assert [one.id for one in chat.got] == sorted(one.id for one in chat.got)
+
+
+def test_pile_goes_out_as_first_and_digest(tmp_path: Path) -> None:
+    """Given 300 messages at once: the first as it is, one digest that counts the rest."""
+
+    async def story(post: Post) -> None:
+        await post.put(300)
+        await _later(post, 1)
+
+    chat = play(tmp_path, story)
+    assert [one.kind for one in chat.got] == ["detected", "digest"]
+    assert dict(chat.got[1].facts) == {"Integration Failure Detected (crm)": "299"}
+
+
+def test_flood_over_time_ends_in_a_digest(tmp_path: Path) -> None:
+    """Given one message a second for 50 s: ten go out singly, the rest as digests, at most one per window."""
+
+    async def story(post: Post) -> None:
+        for _ in range(50):
+            await post.put(1)
+            await _later(post, 1)
+        await _later(post, 120)
+        assert await post.states() == {"sent": 50}
+
+    chat = play(tmp_path, story)
+    assert len(chat.got) <= 13
+    assert [one.kind for one in chat.got[:10]] == ["detected"] * 10
+
+
+def test_retry_after_silences_the_whole_channel(tmp_path: Path) -> None:
+    """Given a receiver that asks for 30 s of silence, nothing is sent before, and everything afterwards, once."""
+
+    async def story(post: Post) -> None:
+        await post.put(2)
+        await _later(post, 5)
+        await post.put(1)
+        await _later(post, 60)
+        assert await post.states() == {"sent": 3}
+
+    chat = play(tmp_path, story, Undelivered("429", retry_after_s=30.0))
+    assert min(chat.at_s) >= 30.0
+    assert len({one.id for one in chat.got}) == len(chat.got)
+
+
+def test_dead_address_takes_no_further_tries(tmp_path: Path) -> None:
+    """Given a receiver that is gone, the message is kept as dead with its reason; the next one is still tried."""
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 1)
+        assert await post.states() == {"dead": 1}
+        await post.put(1)
+        await _later(post, 1)
+        assert await post.states() == {"dead": 1, "sent": 1}
+
+    assert len(play(tmp_path, story, Undelivered("404", permanent=True)).got) == 1
+
+
+def test_unreachable_receiver_is_tried_again_with_growing_waits(tmp_path: Path) -> None:
+    """Given four failures, the fifth try delivers; none is lost."""
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 3600)
+        assert await post.states() == {"sent": 1}
+
+    chat = play(tmp_path, story, *[Undelivered("down") for _ in range(4)])
+    assert 1 + 5 + 30 + 120 <= chat.at_s[0] <= 1 + 5 + 30 + 120 + 5
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (3, [1, 1, 1]), (4, [1, 3]), (50, [1, 49])])
+def test_batches_keep_every_message(count: int, sizes: list[int]) -> None:
+    """Given any number of messages, each is in exactly one batch."""
+    one = partial(
+        Notification, key="k", channel="ops", kind="detected", severity=Severity.LOW, title="t", facts=(), incident_id=None,
+        link=None, next_at=None, created_at=_MOMENT,
+    )
+    assert [len(batch) for batch in batches([one(id=str(n)) for n in range(count)])] == sizes
+
+
+def test_digest_carries_the_highest_severity() -> None:
+    """Given LOW and CRITICAL in one digest, it is CRITICAL."""
+    rows = [
+        Notification(id=s, key=s, channel="ops", kind="detected", severity=Severity(s), title="t", facts=(), incident_id="i",
+                     link=None, next_at=None, created_at=_MOMENT)
+        for s in ("LOW", "CRITICAL", "HIGH")
+    ]
+    assert digest(rows).severity is Severity.CRITICAL

@@ -1,0 +1,246 @@
+"""A prunella process in the simulation: the real parts, wired as `app.py` wires them, over a slow database.
+
+Only the waiting is made up. Every statement takes random time before and after, under the store's own lock; a process
+can die at each of these moments, alone or with the whole machine, and what it had not committed is rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from prunella.core.clock import Ids, Rng
+from prunella.core.errors import StoreUnavailable
+from prunella.core.events import Event, Listeners
+from prunella.core.records import Severity
+from prunella.engine import patrol
+from prunella.engine.heal import heal
+from prunella.engine.intake import Intake
+from prunella.engine.notices import Route, Routes
+from prunella.engine.parts import Parts
+from prunella.engine.reconcile import reconcile
+from prunella.notify.contract import Channel
+from prunella.notify.outbox import Delivery
+from prunella.remedies.contract import Outcome, Target
+from prunella.remedies.http import Probe, Replay
+from prunella.remedies.oauth import RefreshToken
+from prunella.runner.local import LocalRunner
+from prunella.store import migrations
+from prunella.store.secrets import Keys, Vault
+from prunella.store.sqlite import SqliteStore
+from prunella.testing import LoopClock, VirtualLoop
+from simulation.invariants import Watch
+from simulation.world import START, Chat, Wire, World
+
+KEYS = Keys([b"simulation-simulation-simulation"])
+STATEMENT_MAX_S = 0.05
+ROUTES = Routes(
+    (
+        Route(frozenset({Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL}), ("ops",)),
+        Route(frozenset({Severity.LOW}), ("ops",), digest_s=60.0),
+        Route(frozenset({Severity.LOW, Severity.HIGH}), ("mail",)),
+    )
+)
+_TOLD = ("incident", "service", "remedy", "state", "attempt", "how", "channel", "count", "handler", "error")
+
+
+@cache
+def _template() -> bytes:
+    """Migrate once; every run starts from a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        migrations.upgrade(f"sqlite:///{path}")
+        database = sqlite3.connect(path)
+        try:
+            return database.serialize()
+        finally:
+            database.close()
+
+
+class Machine:
+    """What the processes share: the database, its lock, the loop, and the power switch.
+
+    Args:
+        slowness: the higher, the rarer a slow statement: 1 is up to 50 ms evenly, 6 mostly a few.
+        faults: how often a statement fails although the database is there.
+        crash_at: numbers of the I/O steps at which everything dies.
+    """
+
+    def __init__(self, world: World, *, slowness: float, faults: float, crash_at: Sequence[int]) -> None:
+        self.world = world
+        self.database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
+        self.database.deserialize(_template())
+        self.watch = Watch(world, self.database)
+        self.rng = Rng(f"{world.seed}/machine")
+        self.slowness, self.faults = slowness, faults
+        self.crash_at = set(crash_at)
+        self.steps = 0
+        self.turn = asyncio.Lock()
+        self.holder: Process | None = None
+        self.processes: list[Process] = []
+
+    def boot(self, loop: VirtualLoop) -> None:
+        """Begin again after a crash: nothing is left but what was committed."""
+        if self.database.in_transaction:
+            self.database.execute("ROLLBACK")
+        self.loop, self.turn, self.holder = loop, asyncio.Lock(), None
+        self.processes.clear()
+        self.world.alive.clear()
+
+    def kill(self, process: Process) -> None:
+        """End one process where it stands: its transaction is rolled back, nobody waits for its replies."""
+        self.world.trace.say(self.world.now_s(), "kill", process.name)
+        process.died.set_result(None)
+        self.processes.remove(process)
+        self.world.alive.discard(process.name)
+        self.watch.died(process.name)
+        if self.holder is process:
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
+            self.holder = None
+            self.turn.release()
+
+
+class Process:
+    """One prunella: store, runner, intake, remedies and delivery of its own."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine, self.name = machine, name
+        world = machine.world
+        self.died: asyncio.Future[None] = machine.loop.create_future()
+        rng = Rng(f"{world.seed}/{name}")
+        clock = LoopClock(START + timedelta(seconds=world.epoch_s))
+        self.store = SlowStore(machine, self, clock)
+        listeners = Listeners()
+        listeners.subscribe(self._hear)
+        runner = LocalRunner(clock, listeners)
+        self.vault = Vault(self.store, KEYS)
+        caller = Wire(world, self)
+        replay = Replay(caller, self.vault, self.store)
+        known = (replay, Probe(replay), RefreshToken(caller, self.vault, self.store, name))
+        remedies = {one.name: one for one in known}
+
+        def act(remedy: str, target: Target) -> Any:
+            return remedies[remedy].apply(target)
+
+        services = {name: place.service for name, place in world.places.items()}
+        self.parts = Parts(
+            store=self.store,
+            runner=runner,
+            services=services,
+            routes=ROUTES,
+            act=act,
+            seal=KEYS.seal,
+            unseal=KEYS.open,
+            clock=clock,
+            ids=Ids(clock, rng),
+            rng=rng,
+            listeners=listeners,
+            worker=name,
+            public_url="https://prunella.example",
+        )
+        self.intake = Intake(self.parts)
+        self.procedures = patrol.standing_procedures(services)
+        delivery = Delivery(self.store, runner, caller, self._channel, listeners)
+        runner.handle("heal", partial(heal, self.parts))
+        runner.handle("deliver", delivery.deliver)
+        runner.handle("procedure", self._procedure)
+        machine.processes.append(self)
+        world.alive.add(name)
+
+    async def work(self, *, alone: bool) -> None:
+        """Start, and start again where the database is away, as a supervisor would have it."""
+        while True:
+            try:
+                await reconcile(self.parts, self.procedures, alone=alone)
+                break
+            except StoreUnavailable:
+                await self.parts.clock.sleep(1.0)
+        await self.parts.runner.run()
+
+    async def io(self, most_s: float, slowness: float = 1.0) -> None:
+        """Let random time pass; here everything may end."""
+        machine = self.machine
+        await asyncio.sleep(most_s * machine.rng.random() ** slowness)
+        machine.steps += 1
+        if machine.steps in machine.crash_at:
+            machine.world.trace.say(machine.world.now_s(), "crash", f"at step {machine.steps}")
+            await machine.loop.crash_here()
+        await self.live_on()
+
+    async def live_on(self) -> None:
+        """Return to the living only."""
+        if self.died.done():
+            await self.rest_in_peace()
+
+    async def rest_in_peace(self) -> NoReturn:
+        """Never return."""
+        never: asyncio.Future[NoReturn] = self.machine.loop.create_future()
+        await never
+        raise AssertionError
+
+    async def _procedure(self, name: str) -> None:
+        await patrol.run_procedure(self.parts, self.procedures[name])
+
+    async def _channel(self, name: str) -> Channel:
+        return Chat(name, self.machine.world, self)
+
+    def _hear(self, event: Event) -> None:
+        world = self.machine.world
+        facts = [f"{name}={event.fields[name]}" for name in _TOLD if name in event.fields]
+        world.trace.say(world.now_s(), event.name, self.name, *facts)
+        if event.name == "engine.failed":
+            self.machine.watch.engine_failed(str(event.fields["handler"]), str(event.fields["error"]))
+
+
+class SlowStore(SqliteStore):
+    """The real SQLite store whose statements take time, and sometimes fail."""
+
+    def __init__(self, machine: Machine, process: Process, clock: LoopClock) -> None:
+        super().__init__(machine.database, clock)
+        self._machine, self._process = machine, process
+        self._turn = Turn(machine, process)
+
+    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+        machine = self._machine
+        await self._process.io(STATEMENT_MAX_S, machine.slowness)
+        if machine.faults and machine.rng.random() < machine.faults:
+            machine.world.trace.say(machine.world.now_s(), "store.failed", self._process.name)
+            raise StoreUnavailable("SQLite: disk I/O error; nothing of this request was recorded")
+        machine.watch.before(text, values, self._process.name)
+        result = await super().run(text, values)
+        machine.watch.after(text, values)
+        await self._process.io(STATEMENT_MAX_S, machine.slowness)
+        return result
+
+
+class Turn(asyncio.Lock):
+    """One process's view of the lock that all share: the dead neither take it nor keep it."""
+
+    def __init__(self, machine: Machine, process: Process) -> None:
+        super().__init__()
+        self._machine, self._process = machine, process
+
+    async def acquire(self) -> Literal[True]:
+        machine = self._machine
+        await machine.turn.acquire()
+        if self._process.died.done():
+            machine.turn.release()
+            await self._process.rest_in_peace()
+        machine.holder = self._process
+        return True
+
+    def release(self) -> None:
+        machine = self._machine
+        if machine.holder is self._process:
+            machine.holder = None
+            machine.turn.release()
+
+
+__all__ = ["KEYS", "Machine", "Outcome", "Process"]

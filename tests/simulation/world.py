@@ -1,0 +1,340 @@
+"""The outside, simulated: third parties with moods, token providers, a chat. All of it on virtual time, from one seed.
+
+It plays no favourites and knows nothing of the engine: it sees requests and keeps a ledger of what they brought about.
+A request is under way for a while before it has its effect, and the reply for a while after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json as json_format
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from prunella.core.clock import Rng
+from prunella.core.errors import EgressFailed
+from prunella.core.records import Notification
+from prunella.core.services import Service
+from prunella.egress import UNSET, Caller, Reply
+from prunella.notify.contract import Undelivered
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PATIENCE = 0.4  # seconds at most, before and again after an effect
+
+MOODS: Mapping[str, Mapping[str, int]] = {
+    "well": {"ok": 1},
+    "flaky": {"ok": 8, "503": 2, "lost": 2, "timeout": 1, "refused": 1, "html": 1, "429": 1},
+    "down": {"503": 4, "timeout": 2, "refused": 3, "dns": 1},
+    "lossy": {"lost": 3, "ok": 1, "timeout_after": 2},
+    "busy": {"429_2": 3, "429_30": 2, "429": 1, "ok": 1},
+    "strange": {"422": 2, "html": 2, "ok_false": 2, "500": 1, "ok": 3},
+}
+PROVIDER_MOODS: Mapping[str, Mapping[str, int]] = {
+    "well": {"ok": 1},
+    "flaky": {"ok": 8, "503": 2, "timeout": 1, "refused": 1, "odd": 1},
+    "lossy": {"ok": 8, "lost": 1},
+    "down": {"503": 2, "timeout": 1, "refused": 1},
+}
+_EFFECT = frozenset({"ok", "lost", "timeout_after"})
+_BROKEN: Mapping[str, tuple[str, str, bool]] = {
+    "lost": ("ConnectionResetError", "ECONNRESET", True),
+    "refused": ("ConnectionRefusedError", "ECONNREFUSED", False),
+    "dns": ("gaierror", "EAI_AGAIN", False),
+}
+
+
+class Trace:
+    """What happened, in order; two runs of one seed tell the same."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, at_s: float, what: str, *facts: object) -> None:
+        """Note one thing."""
+        self.lines.append(f"{at_s:11.6f} {what} {' '.join(map(str, facts))}")
+
+    def digest(self) -> str:
+        """Return what stands for the whole trace."""
+        return hashlib.blake2b("\n".join(self.lines).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(eq=False)
+class Flight:
+    """One request under way; `process` is who sent it."""
+
+    process: str
+    service: str
+    method: str
+    path: str
+    key: str
+    headers: Mapping[str, str]
+    body: Any
+    form: Mapping[str, str] | None
+    deadline_s: float
+    reply: asyncio.Future[Reply]
+    arrived: bool = False
+
+
+class Moods:
+    """How somebody feels, changing every so often; from `well_from_s` on it stays well."""
+
+    def __init__(self, rng: Rng, kinds: Mapping[str, Mapping[str, int]], mean_s: float, well_from_s: float) -> None:
+        self._rng, self._kinds, self._mean_s, self._well_from_s = rng, kinds, mean_s, well_from_s
+        self._until_s, self._mood = 0.0, "well"
+
+    def draw(self, now_s: float) -> str:
+        """Return the answer that the mood of the moment gives."""
+        while self._until_s <= now_s and now_s < self._well_from_s:
+            self._mood = self._rng.choice(sorted(self._kinds))
+            self._until_s += self._rng.expovariate(1 / self._mean_s) + 1.0
+        chances = self._kinds["well" if now_s >= self._well_from_s else self._mood]
+        return self._rng.choices(list(chances), list(chances.values()))[0]
+
+
+@dataclass
+class Account:
+    """One account at a token provider: refresh tokens rotate, a second use of one revokes them all."""
+
+    access: str
+    refresh: str
+    used: set[str] = field(default_factory=set)
+    revoked: bool = False
+    held_by: str | None = None  # the process that holds the new pair and has not saved it yet
+
+
+@dataclass
+class Place:
+    """One third party: its service as configured, its moods and its ledger."""
+
+    service: Service
+    moods: Moods
+    provider_moods: Moods
+    accounts: dict[str, Account] = field(default_factory=dict)
+    memory: dict[str, bytes] = field(default_factory=dict)
+    effects: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+class World:
+    """Everything outside of prunella."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.trace = Trace()
+        self.rng = Rng(f"{seed}/world")
+        self.places: dict[str, Place] = {}
+        self.flights: list[Flight] = []
+        self.secrets: set[str] = set()
+        self.replies: defaultdict[str, Counter[str]] = defaultdict(Counter)  # idempotency key -> answers sent
+        self.probed_well: dict[str, float] = {}
+        self.successes: dict[str, float] = {}
+        self.wrongs: list[str] = []
+        self.alive: set[str] = set()  # the processes that live at the moment
+        self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
+        self.calm_from_s = float("inf")
+
+    def now_s(self) -> float:
+        """Return the virtual seconds since the beginning, crashes and all."""
+        return self.epoch_s + asyncio.get_running_loop().time()
+
+    def wrong(self, what: str) -> None:
+        """Note that a promise was broken."""
+        self.wrongs.append(what)
+        self.trace.say(self.now_s(), "WRONG", what)
+
+    def secret(self, prefix: str) -> str:
+        """Make up a secret that must turn up nowhere."""
+        made = f"{prefix}{self.rng.getrandbits(96):024x}"
+        self.secrets.add(made)
+        return made
+
+    def connect(self, service: str, account: str) -> Account:
+        """Give an account new tokens, as when a person consents again."""
+        fresh = Account(self.secret("acc-"), self.secret("ref-"))
+        self.places[service].accounts[account] = fresh
+        return fresh
+
+    # Requests ------------------------------------------------------------------------------------------------
+
+    async def exchange(self, flight: Flight) -> Reply:
+        """Carry one request out, as seen by who sent it."""
+        for other in self.flights:
+            if flight.key and other.key == flight.key and other.process == flight.process:
+                self.wrong(f"two calls under one key at once: {flight.key}")
+        self.flights.append(flight)
+        self.trace.say(self.now_s(), "call", flight.process, flight.method, flight.service, flight.path, flight.key)
+        asyncio.get_running_loop().call_later(self._while(), self.arrive, flight)
+        try:
+            async with asyncio.timeout(flight.deadline_s):
+                return await flight.reply
+        except TimeoutError:
+            fact = f"no reply within {flight.deadline_s:g} s"
+            raise EgressFailed(f"{flight.service}: {fact}", exc_type="TimeoutError") from None
+        finally:
+            self.flights.remove(flight)
+
+    def arrive(self, flight: Flight) -> None:
+        """Let a request have its effect and send the answer on its way."""
+        flight.arrived = True
+        place = self.places[flight.service]
+        is_token = flight.form is not None
+        kind = (place.provider_moods if is_token else place.moods).draw(self.now_s())
+        kind, reply = self._token(place, flight, kind) if is_token else self._serve(place, flight, kind)
+        self.replies[flight.key][kind] += 1
+        self.trace.say(self.now_s(), "answer", flight.service, flight.path, flight.key, kind)
+        if kind.startswith("timeout"):
+            return
+        asyncio.get_running_loop().call_later(self._while(), _land, flight, kind, reply)
+
+    def crash(self) -> None:
+        """Forget who waits for replies; what is still on the wire arrives or does not."""
+        for flight in self.flights:
+            if not flight.arrived and self.rng.random() < 0.5:
+                self.arrive(flight)
+        self.flights.clear()
+
+    def _while(self) -> float:
+        return self.rng.uniform(0.001, PATIENCE)
+
+    def _serve(self, place: Place, flight: Flight, kind: str) -> tuple[str, Reply]:
+        if flight.path == "/health":
+            kind = kind if kind in ("ok", "503", "refused", "timeout") else "ok"
+            if kind == "ok":
+                self.probed_well[flight.service] = self.now_s()
+            return kind, _reply(200 if kind == "ok" else 503, {"ok": True})
+        if kind in (*_EFFECT, "422", "html", "ok_false") and not self._welcome(place, flight):
+            token = flight.headers.get("authorization", "")
+            return "401", _reply(401, {"error": "invalid_token", "seen": token})
+        if place.service.honours_idempotency_key and flight.key in place.memory and kind in _EFFECT:
+            return kind, Reply(200, {"content-type": "application/json"}, place.memory[flight.key], 0.1)
+        if kind in _EFFECT:
+            reference = flight.path.rsplit("/", 1)[-1]
+            place.effects[reference].append(flight.key)
+            reply = _reply(200, {"ok": True, "id": reference})
+            place.memory[flight.key] = reply.body
+            return kind, reply
+        return kind, _other_reply(kind, flight)
+
+    def _welcome(self, place: Place, flight: Flight) -> bool:
+        if place.service.oauth is None:
+            return True
+        known = [f"Bearer {account.access}" for account in place.accounts.values()]
+        return flight.headers.get("authorization") in known
+
+    def _token(self, place: Place, flight: Flight, kind: str) -> tuple[str, Reply]:
+        """Rotate, refuse, or break off: the token endpoint."""
+        assert flight.form is not None
+        sent = flight.form["refresh_token"]
+        account = next((one for one in place.accounts.values() if sent == one.refresh or sent in one.used), None)
+        if kind not in _EFFECT:
+            return kind, _other_reply(kind, flight)
+        if account is None or account.revoked:
+            return "invalid_grant", _reply(400, {"error": "invalid_grant"})
+        if sent in account.used:
+            self._judge_reuse(flight, account)
+            account.revoked, account.access = True, "none"
+            return "reuse", _reply(400, {"error": "invalid_grant"})
+        account.used.add(sent)
+        account.access, account.refresh = self.secret("acc-"), self.secret("ref-")
+        account.held_by = flight.process if kind == "ok" else "nobody"
+        body = {"access_token": account.access, "refresh_token": account.refresh, "expires_in": 3600}
+        return kind, _reply(200, body)
+
+    def _judge_reuse(self, flight: Flight, account: Account) -> None:
+        """A second use is excused only where the new pair never came to be saved."""
+        if account.held_by is None:
+            self.wrong(f"a refresh token was used again although the new pair was saved: {flight.service}")
+        elif account.held_by in self.alive:
+            self.wrong(f"a refresh token was used twice while {account.held_by} held the new pair: {flight.service}")
+
+
+def _land(flight: Flight, kind: str, reply: Reply) -> None:
+    if flight.reply.done():
+        return
+    if kind in _BROKEN:
+        exc_type, errno_name, sent = _BROKEN[kind]
+        flight.reply.set_exception(
+            EgressFailed(f"{flight.service}: {errno_name}", exc_type=exc_type, errno_name=errno_name, sent=sent)
+        )
+    else:
+        flight.reply.set_result(reply)
+
+
+def _reply(status: int, body: Any, **headers: str) -> Reply:
+    return Reply(status, {"content-type": "application/json", **headers}, json_format.dumps(body).encode(), 0.1)
+
+
+def _other_reply(kind: str, flight: Flight) -> Reply:
+    """Answer without an effect; some echo what they were sent, as real ones do."""
+    match kind:
+        case "html":
+            return Reply(200, {"content-type": "text/html"}, b"<!doctype html><p>Our app is better than ever</p>", 0.1)
+        case "ok_false":
+            return _reply(200, {"ok": False, "error": f"cannot use {flight.headers.get('authorization', 'that')}"})
+        case "422":
+            return _reply(422, {"code": "validation_error", "received": flight.body})
+        case "429" | "429_2" | "429_30":
+            wait = kind[4:]
+            return _reply(429, {"code": "rate_limit_exceeded"}, **({"retry-after": wait} if wait else {}))
+        case "odd":
+            return _reply(400, {"error": {"message": f"we do not like {(flight.form or {}).get('refresh_token')}"}})
+    return _reply(int(kind) if kind.isdigit() else 503, {"error": "unavailable"})
+
+
+class Wire(Caller):
+    """The one way out of one process."""
+
+    def __init__(self, world: World, process: Any) -> None:
+        self._world, self._process = world, process
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: Any = UNSET,
+        form: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        deadline_s: float = 5.0,
+    ) -> Reply:
+        parts = urlsplit(url)
+        sent = dict(headers or {})
+        flight = Flight(
+            process=self._process.name,
+            service=str(parts.hostname).partition(".")[0],
+            method=method,
+            path=parts.path,
+            key=sent.get("idempotency-key", ""),
+            headers=sent,
+            body=None if json is UNSET else json,
+            form=form,
+            deadline_s=deadline_s,
+            reply=asyncio.get_running_loop().create_future(),
+        )
+        try:
+            reply = await self._world.exchange(flight)
+        finally:
+            await self._process.live_on()
+        return reply
+
+
+class Chat:
+    """A chat channel that is sometimes slow, sometimes deaf, and sometimes hears without saying so."""
+
+    def __init__(self, name: str, world: World, process: Any) -> None:
+        self.name = name
+        self._world, self._process = world, process
+
+    async def send(self, notification: Notification, *, caller: Caller) -> None:
+        await self._process.io(PATIENCE)
+        lot = self._world.rng.random() if self._world.now_s() < self._world.calm_from_s else 1.0
+        heard = lot >= 0.1
+        self._world.trace.say(self._world.now_s(), "chat", self.name, notification.kind, notification.id, heard)
+        await self._process.io(PATIENCE)
+        if lot < 0.15:
+            raise Undelivered(f"{self.name}: the receiver answered 503", retry_after_s=5.0 if lot < 0.05 else None)
