@@ -10,7 +10,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,6 +215,14 @@ def start(folder: Path, shop: FaultyServer, database_url: str, config: str, list
     url = lines[-1].split()[3]
     environ["LISTEN"] = urlsplit(url).netloc
     return Up(url, shop, database_url, folder, environ, process, reader, lines)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    """Wait until another process has come so far; there is no event of its to wait on."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, "it did not come true in time"
+        threading.Event().wait(0.05)
 
 
 def problem(reply: httpx2.Response) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from flows.running import KEY, Up, configuration, event, running, start
-from prunella.testing import FaultyServer, html, throttled, times
+from flows.running import KEY, Up, configuration, event, eventually, running, start
+from prunella.testing import FaultyServer, html, throttled
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +97,7 @@ def test_messages_survive_a_kill(told: Up) -> None:
     again = start(told.folder, told.shop, told.database_url, (told.folder / "prunella.yaml").read_text())
     try:
         told.shop.wait_for(lambda: len(titles(told)) >= 2, 20)
-        assert again.rows("SELECT state, count(*) FROM notifications WHERE channel = 'ops' GROUP BY state") == [("sent", 1)]
+        query = "SELECT state, count(*) FROM notifications WHERE channel = 'ops' GROUP BY state"
+        eventually(lambda: again.rows(query) == [("sent", 1)])
     finally:
         again.end()

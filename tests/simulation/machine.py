@@ -84,6 +84,7 @@ class Machine:
         self.turn = asyncio.Lock()
         self.holder: Process | None = None
         self.processes: list[Process] = []
+        self.graves: list[asyncio.Future[NoReturn]] = []  # who is forgotten is collected, and runs its `finally`
 
     def boot(self, loop: VirtualLoop) -> None:
         """Begin again after a crash: nothing is left but what was committed."""
@@ -182,6 +183,7 @@ class Process:
     async def rest_in_peace(self) -> NoReturn:
         """Never return."""
         never: asyncio.Future[NoReturn] = self.machine.loop.create_future()
+        self.machine.graves.append(never)
         await never
         raise AssertionError
 
@@ -210,7 +212,7 @@ class SlowStore(SqliteStore):
     async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
         machine = self._machine
         await self._process.io(STATEMENT_MAX_S, machine.slowness)
-        if machine.faults and machine.rng.random() < machine.faults:
+        if machine.world.stormy() and machine.rng.random() < machine.faults:
             machine.world.trace.say(machine.world.now_s(), "store.failed", self._process.name)
             raise StoreUnavailable("SQLite: disk I/O error; nothing of this request was recorded")
         machine.watch.before(text, values, self._process.name)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json as json_format
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -136,15 +136,22 @@ class World:
         self.alive: set[str] = set()  # the processes that live at the moment
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
         self.calm_from_s = float("inf")
+        self.loop = asyncio.AbstractEventLoop()
+        self.echo: Callable[[Flight], None] | None = None  # hears of every failed replay
 
     def now_s(self) -> float:
         """Return the virtual seconds since the beginning, crashes and all."""
-        return self.epoch_s + asyncio.get_running_loop().time()
+        return self.epoch_s + self.loop.time()
+
+    def stormy(self) -> bool:
+        """Tell whether things still go wrong."""
+        return self.now_s() < self.calm_from_s
 
     def wrong(self, what: str) -> None:
         """Note that a promise was broken."""
-        self.wrongs.append(what)
-        self.trace.say(self.now_s(), "WRONG", what)
+        if what not in self.wrongs:
+            self.wrongs.append(what)
+            self.trace.say(self.now_s(), "WRONG", what)
 
     def secret(self, prefix: str) -> str:
         """Make up a secret that must turn up nowhere."""
@@ -167,7 +174,7 @@ class World:
                 self.wrong(f"two calls under one key at once: {flight.key}")
         self.flights.append(flight)
         self.trace.say(self.now_s(), "call", flight.process, flight.method, flight.service, flight.path, flight.key)
-        asyncio.get_running_loop().call_later(self._while(), self.arrive, flight)
+        self.loop.call_later(self._while(), self.arrive, flight)
         try:
             async with asyncio.timeout(flight.deadline_s):
                 return await flight.reply
@@ -188,10 +195,13 @@ class World:
         self.trace.say(self.now_s(), "answer", flight.service, flight.path, flight.key, kind)
         if kind.startswith("timeout"):
             return
-        asyncio.get_running_loop().call_later(self._while(), _land, flight, kind, reply)
+        self.loop.call_later(self._while(), _land, flight, kind, reply)
+        if self.echo is not None and kind != "ok" and not is_token and flight.path != "/health":
+            self.echo(flight)
 
     def crash(self) -> None:
         """Forget who waits for replies; what is still on the wire arrives or does not."""
+        self.echo = None
         for flight in self.flights:
             if not flight.arrived and self.rng.random() < 0.5:
                 self.arrive(flight)
@@ -332,7 +342,7 @@ class Chat:
 
     async def send(self, notification: Notification, *, caller: Caller) -> None:
         await self._process.io(PATIENCE)
-        lot = self._world.rng.random() if self._world.now_s() < self._world.calm_from_s else 1.0
+        lot = self._world.rng.random() if self._world.stormy() else 1.0
         heard = lot >= 0.1
         self._world.trace.say(self._world.now_s(), "chat", self.name, notification.kind, notification.id, heard)
         await self._process.io(PATIENCE)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from prunella.core.errors import PrunellaError
-from prunella.core.records import Incident, Operation, Run
+from prunella.core.records import Category, Incident, Operation, Run
+from prunella.core.services import Service
 from prunella.core.states import OperationState, RunState
 from prunella.diagnosis.classify import classify
 from prunella.engine import learn, payloads, trail
@@ -20,11 +20,13 @@ from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
 from prunella.engine.learn import Result
 from prunella.engine.parts import LEASE_S, Parts
-from prunella.engine.plan import Case, Plan, choose, first_wait_s
+from prunella.engine.perform import perform
+from prunella.engine.plan import TRIES, Case, Plan, choose, first_wait_s
 from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Transaction
 
 _WAVE_MAX = 16
+_DIED = "the worker died in mid-call"
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 
 
@@ -51,6 +53,7 @@ async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
     now = parts.clock.now()
     incident = await tx.incidents.claim(incident_id, parts.worker, now, now + timedelta(seconds=LEASE_S))
     if incident is None:
+        await _come_back(parts, tx, incident_id, now)
         return None
     await _recover_interrupted(parts, tx, incident)
     case = await read_case(parts, tx, incident)
@@ -67,6 +70,7 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
     service = parts.services.get(incident.service)
     failure = await tx.signals.failure(incident.signal_id)
     gate = await tx.gates.take(incident.service, now)
+    tally = await tx.operations.tally(incident.id)
     due = await tx.operations.due(incident.id, now, _WAVE_MAX)
     account = due[0].account if due else incident.account
     return Case(
@@ -77,7 +81,8 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
         gate=gate,
         credential=await tx.credentials.read(incident.service, account) if service and service.oauth else None,
         due=tuple(one for one in due if one.account == account),
-        operations=await tx.operations.tally(incident.id),
+        operations=tally,
+        quarantined=await tx.operations.quarantined_because(incident.id) if tally.get("dead") else None,
         in_flight=await tx.runs.in_flight(incident.service),
         now=now,
     )
@@ -108,44 +113,53 @@ async def carry_out(parts: Parts, case: Case, plan: Plan, runs: Sequence[Run]) -
 
 
 async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:
-    """Perform one attempt; whatever happens comes back as an outcome."""
-    assert case.service is not None and plan.remedy is not None  # the gate keeper lets nothing else through
+    """Perform one attempt."""
+    assert plan.remedy is not None  # the gate keeper lets nothing else through
     parts.listeners.emit("run.started", incident=case.incident.id, service=run.service, remedy=run.remedy)
-    try:
-        target = Target(
-            service=case.service,
-            account=operation.account if operation else case.incident.account,
-            incident_id=case.incident.id,
-            idempotency_key=run.idempotency_key,
-            request=payloads.open_request(parts, operation) if operation else None,
-            stale_version=plan.stale_version,
-        )
-        return await parts.act(plan.remedy, target)
-    except PrunellaError as error:  # a missing secret, a host that is not the service's: no repetition helps
-        return Outcome(ok=False, detail=str(error), needs_person=str(error))
-    except Exception as error:
-        parts.listeners.emit("engine.failed", handler=plan.remedy, error=type(error).__name__)
-        return Outcome(ok=False, detail=f"the remedy {plan.remedy} raised {type(error).__name__}")
+    return await perform(parts, plan.remedy, lambda: _target(parts, case, plan, run, operation))
+
+
+def _target(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Target:
+    assert case.service is not None  # the gate keeper lets nothing else through
+    return Target(
+        service=case.service,
+        account=operation.account if operation else case.incident.account,
+        incident_id=case.incident.id,
+        idempotency_key=run.idempotency_key,
+        request=payloads.open_request(parts, operation) if operation else None,
+        stale_version=plan.stale_version,
+    )
+
+
+async def _come_back(parts: Parts, tx: Transaction, incident_id: str, now: datetime) -> None:
+    """Look again when the lease of whoever has the incident ends: it may be dead, or have failed to settle."""
+    incident = await tx.incidents.get(incident_id)
+    if incident is not None and incident.lease_until is not None and incident.lease_until > now:
+        await parts.runner.submit("heal", incident_id, at=incident.lease_until, tx=tx)
 
 
 async def _recover_interrupted(parts: Parts, tx: Transaction, incident: Incident) -> None:
     """Face what a dead worker left in mid-call: nobody knows its outcome, so only a repeatable call is repeated."""
     now = parts.clock.now()
     for run in await tx.runs.running_of(incident.id):
-        ended = replace(run, state=RunState.UNKNOWN, ended_at=now, detail="the worker died in mid-call")
+        ended = replace(run, state=RunState.UNKNOWN, ended_at=now, detail=_DIED)
         await tx.runs.settle(ended, RunState.RUNNING)
         await trail.note(parts, tx, "run.unknown", run.service, reason=ended.detail, incident=incident.id)
     service = parts.services.get(incident.service)
     for operation in await tx.operations.running(incident.id):
-        if operation.method in _REPEATABLE or (service is not None and service.honours_idempotency_key):
-            again = replace(operation, state=OperationState.WAITING, due_at=now)
-        else:
-            reason = (
-                "outcome unknown: the worker died in mid-call and the service is not declared to honour "
-                "idempotency keys; look whether the request arrived, then replay or cancel it"
-            )
-            again = replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason)
-        await tx.operations.save(again, OperationState.RUNNING)
+        await tx.operations.save(_after_death(service, operation, now), OperationState.RUNNING)
+
+
+def _after_death(service: Service | None, operation: Operation, now: datetime) -> Operation:
+    """Repeat at once what may be repeated, but not for ever: it may be what kills the workers."""
+    if operation.method not in _REPEATABLE and not (service is not None and service.honours_idempotency_key):
+        reason = (
+            f"outcome unknown: {_DIED} and the service is not declared to honour "
+            "idempotency keys; look whether the request arrived, then replay or cancel it"
+        )
+        return replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason)
+    due = now if operation.attempts < TRIES[Category.NETWORK] else None
+    return replace(operation, state=OperationState.WAITING, due_at=due, last_error=_DIED)
 
 
 def _run(

@@ -222,7 +222,7 @@ def _operation(parts: Parts, arrival: Arrival, incident: Incident) -> Operation 
         service=service.name,
         account=arrival.signal.account,
         method=request.method,
-        endpoint=redact.scrub(request.endpoint) if refused else request.endpoint,
+        endpoint=redact.scrub(request.endpoint),
         payload_sealed=payloads.seal_request(parts, operation_id, request if not refused else Request(method="", endpoint="")),
         idempotency_key=f"prunella-{arrival.signal.id}",
         state=OperationState.DEAD if refused else OperationState.WAITING,

@@ -171,7 +171,8 @@ async def _waiting_for_due(tx: Transaction, case: Case) -> Step:
     """Say when the next replay is due, or that everything rests until the next scan."""
     due = await tx.operations.next_due(case.incident.id)
     if due is None:
-        return Step(state=_I.OPEN, action=case.incident.action_taken, held_reason=case.incident.held_reason)
+        reason = case.incident.held_reason or "rests until the next scan or a person looks again"
+        return Step(state=_I.OPEN, action=case.incident.action_taken, held_reason=reason)
     wait = (due - case.now).total_seconds()
     if wait < INLINE_WAIT_MAX_S:
         return Step(state=_I.OPEN, action="retry sequence started", next_at=due)
@@ -234,6 +235,8 @@ def _next_of(
     parts: Parts, case: Case, operation: Operation, outcome: Outcome, diagnosis: Diagnosis | None, now: datetime
 ) -> Operation:
     """Return what becomes of one replayed operation."""
+    if outcome.busy:
+        return replace(operation, due_at=now + _BUSY)
     tried = replace(
         operation,
         attempts=operation.attempts + 1,
@@ -323,17 +326,18 @@ async def _after_replays(tx: Transaction, case: Case, plan: Plan, results: Seque
 
 def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification) -> Step:
     """Nothing is due any more: leave the rest to the scan, or to a person."""
-    action = f"replayed without success ({error})"
+    why = error or proof.how
+    action = f"replayed without success ({why})"
     refused = _refused_with_fresh_token(case, failed)
     if proof.proven is False or refused or (failed is not None and failed.needs_person):
         return Step(
-            state=_I.ESCALATED, action=action, held_reason=error, person=proof.how if proof.proven is False else error,
+            state=_I.ESCALATED, action=action, held_reason=why, person=proof.how if proof.proven is False else error,
             refresh_failed=refused,
         )
     if case.now - case.incident.first_seen > _GIVE_UP_AFTER:
-        return Step(state=_I.ESCALATED, action=action, held_reason=error, person="no success within 24 hours")
+        return Step(state=_I.ESCALATED, action=action, held_reason=why, person="no success within 24 hours")
     person = f"one retry did not help: {error}" if case.incident.category is Category.UNKNOWN else None
-    return Step(state=_I.OPEN, action=f"{action}; the next scan looks again", held_reason=error, person=person)
+    return Step(state=_I.OPEN, action=f"{action}; the next scan looks again", held_reason=why, person=person)
 
 
 def _refused_with_fresh_token(case: Case, failed: Outcome | None) -> bool:

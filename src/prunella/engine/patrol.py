@@ -17,6 +17,7 @@ from prunella.core.states import GateState, IncidentState
 from prunella.engine import gates, notices, trail
 from prunella.engine.heal import heal
 from prunella.engine.parts import Parts
+from prunella.engine.perform import perform
 from prunella.remedies.contract import Target
 from prunella.store.contract import Transaction
 
@@ -172,7 +173,7 @@ async def probe(parts: Parts, name: str) -> Mapping[str, Any]:
     if gate.state in (GateState.CLOSED, GateState.PAUSED):
         return {"gate": gate.state.value}
     target = Target(service=service, account="", incident_id="probe", idempotency_key=f"probe:{parts.ids.new()}")
-    outcome = await parts.act("probe", target)
+    outcome = await perform(parts, "probe", lambda: target)
     async with parts.store.transaction() as tx:
         gate = await tx.gates.take(name, parts.clock.now())
         if outcome.ok and gate.state is GateState.DISABLED and service.enable_again == "by_probe":

@@ -12,14 +12,15 @@ from prunella.engine.parts import Parts
 
 
 def seal_request(parts: Parts, operation_id: str, request: Request) -> bytes:
-    """Return the payload, encrypted for the operation's row."""
-    return parts.seal(json.dumps(request.payload).encode(), f"operations:{operation_id}")
+    """Return address and payload, encrypted for the operation's row: secrets travel in query strings, too."""
+    sealed = json.dumps({"endpoint": request.endpoint, "payload": request.payload})
+    return parts.seal(sealed.encode(), f"operations:{operation_id}")
 
 
 def open_request(parts: Parts, operation: Operation) -> Request:
     """Return the request as it came in."""
-    payload = json.loads(parts.unseal(operation.payload_sealed, f"operations:{operation.id}"))
-    return Request(method=operation.method, endpoint=operation.endpoint, payload=payload)
+    original = json.loads(parts.unseal(operation.payload_sealed, f"operations:{operation.id}"))
+    return Request(method=operation.method, endpoint=original["endpoint"], payload=original["payload"])
 
 
 def not_replayable(service: Service, request: Request) -> str | None:

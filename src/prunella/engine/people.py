@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prunella.core.errors import IllegalTransition
+from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Credential, Gate, Incident
 from prunella.core.states import INCIDENT, GateState, IncidentState
 from prunella.engine import gates, patrol, trail
@@ -34,6 +34,8 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
     if name not in parts.services:
         return None
     if act == "probe":
+        if parts.services[name].health is None:
+            raise InvalidInput(f"service {name} has no health address to probe; set services.{name}.health in prunella.yaml")
         await patrol.probe(parts, name)
     async with parts.store.transaction() as tx:
         now = parts.clock.now()

@@ -30,6 +30,7 @@ class Case:
     Args:
         due: operations that may be replayed now, oldest first.
         operations: how many operations the incident has, by state.
+        quarantined: why the newest operation in quarantine is there.
         in_flight: calls to this service that are under way in any process.
     """
 
@@ -41,6 +42,7 @@ class Case:
     credential: Credential | None
     due: tuple[Operation, ...]
     operations: dict[str, int]
+    quarantined: str | None
     in_flight: int
     now: datetime
 
@@ -80,7 +82,7 @@ def choose(case: Case) -> Plan:
     if case.operations.get("waiting") or case.operations.get("running"):
         return Plan(procedure=procedure, remedy=None, action="retry scheduled")
     if case.operations.get("dead"):
-        return Plan(procedure=procedure, remedy=None, person=True, action="a person has to look at the quarantined request")
+        return Plan(procedure=procedure, remedy=None, person=True, action=f"request in quarantine: {case.quarantined}")
     if case.service is not None and case.service.health is not None and case.incident.attempts < 3:
         return Plan(procedure=procedure, remedy="probe", action="check the service's health")
     return Plan(procedure=procedure, remedy=None, action="wait for a success signal")

@@ -45,9 +45,12 @@ class Delivery:
         """Send what is due on one channel, then submit the next delivery."""
         now = self.store.clock.now()
         async with self.store.transaction() as tx:
+            until = await tx.outbox.silent_until(name, now)
             count, first = await tx.outbox.sent_since(name, now - _FLOOD_WINDOW)
-            if count >= _FLOOD_MESSAGES and first is not None:
-                await tx.outbox.postpone(name, first + _FLOOD_WINDOW)
+            if until is None and count >= _FLOOD_MESSAGES and first is not None:
+                until = first + _FLOOD_WINDOW
+            if until is not None:
+                await tx.outbox.postpone(name, until)
             due = await tx.outbox.claim(name, now, now + _CLAIM, _CLAIM_MAX)
         for batch in batches(due):
             if not await self._send(name, batch):

@@ -45,10 +45,10 @@ _RELEASE = Sql(
     .values(refreshing_by=None, refreshing_until=None, needs_person=param("needs"))
 )
 _RELEASE_ALL = Sql(update(t).where(t.c.refreshing_until.is_not(None)).values(refreshing_by=None, refreshing_until=None))
-_DROP = Sql(delete(t).where(*_BY_ACCOUNT))
 _SECRET = Sql(select(named.c.value_sealed).where(named.c.name == param("name_")))
 _SECRET_NAMES = Sql(select(named.c.name).order_by(named.c.name))
 _DROP_SECRET = Sql(delete(named).where(named.c.name == param("name_")))
+_REPLACED = tuple(column.name for column in t.c if column.name not in ("service", "account", "version"))
 
 
 class CredentialRows:
@@ -66,9 +66,17 @@ class CredentialRows:
         return records(Credential, await self._session.fetch(_OF_SERVICE, service_=service))
 
     async def put(self, credential: Credential) -> None:
-        """Store tokens that a person handed over, in place of what was there."""
-        await self._session.change(_DROP, service_=credential.service, account_=credential.account)
-        await self._session.insert(t, [row_of(credential)])
+        """Store tokens that a person handed over, in place of what was there, as a version that never was before."""
+        was = f"{self._session.dialect.table(t)}.version"
+        replaced = ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
+        await self._session.insert(
+            t,
+            [row_of(credential)],
+            conflict=(
+                f"ON CONFLICT (service, account) DO UPDATE SET {replaced}, "
+                f"version = CASE WHEN excluded.version > {was} THEN excluded.version ELSE {was} + 1 END"
+            ),
+        )
 
     async def claim_refresh(self, credential: Credential, worker: str, now: datetime, until: datetime) -> bool:
         """Win the right to refresh this version of the tokens, until `until`; False for everybody else."""
@@ -120,8 +128,11 @@ class CredentialRows:
 
     async def put_secret(self, name: str, sealed: bytes, now: datetime) -> None:
         """Store a named secret in place of what was there."""
-        await self._session.change(_DROP_SECRET, name_=name)
-        await self._session.insert(named, [{"name": name, "value_sealed": sealed, "changed_at": now}])
+        await self._session.insert(
+            named,
+            [{"name": name, "value_sealed": sealed, "changed_at": now}],
+            conflict="ON CONFLICT (name) DO UPDATE SET value_sealed = excluded.value_sealed, changed_at = excluded.changed_at",
+        )
 
     async def drop_secret(self, name: str) -> bool:
         """Forget a named secret; False when there was none."""

@@ -103,13 +103,16 @@ class IncidentRows:
     async def open_or_join(self, fresh: Incident) -> Incident:
         """Open `fresh`, or add its count to the incident that is open for the same scope; return what stands."""
         table = self._session.dialect.table(t)
+        newest = f"excluded.last_seen >= {table}.last_seen"  # reports may overtake each other
         await self._session.insert(
             t,
             [row_of(fresh)],
             conflict=(
                 "ON CONFLICT (service, account, fingerprint) WHERE state <> 'resolved' DO UPDATE SET "
-                f"count = {table}.count + excluded.count, last_seen = excluded.last_seen, "
-                "signal_id = excluded.signal_id, next_at = CASE WHEN "
+                f"count = {table}.count + excluded.count, "
+                f"last_seen = CASE WHEN {newest} THEN excluded.last_seen ELSE {table}.last_seen END, "
+                f"signal_id = CASE WHEN {newest} THEN excluded.signal_id ELSE {table}.signal_id END, "
+                "next_at = CASE WHEN "
                 f"{table}.next_at IS NULL OR {table}.next_at > excluded.next_at THEN excluded.next_at "
                 f"ELSE {table}.next_at END"
             ),

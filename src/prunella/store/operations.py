@@ -61,6 +61,9 @@ _REST_STARTED = Sql(
     .where(_OF_INCIDENT, _WAITING, t.c.attempts == 0, t.c.due_at.is_(None))
     .values(attempts=1, last_error=param("error"))
 )
+_QUARANTINE = Sql(
+    select(t.c.last_error).where(_OF_INCIDENT, t.c.state == _S.DEAD.value).order_by(t.c.created_at.desc()).limit(1)
+)
 _RUNNING = Sql(select(t).where(_OF_INCIDENT, t.c.state == _S.RUNNING.value))
 
 
@@ -72,8 +75,9 @@ class OperationRows:
 
     async def add(self, operations: Sequence[Operation]) -> None:
         """Queue operations; one whose idempotency key is queued already is left as it stands."""
+        in_one_order = sorted(operations, key=lambda one: one.idempotency_key)  # or two batches deadlock
         await self._session.insert(
-            t, [row_of(one) for one in operations], conflict="ON CONFLICT (idempotency_key) DO NOTHING"
+            t, [row_of(one) for one in in_one_order], conflict="ON CONFLICT (idempotency_key) DO NOTHING"
         )
 
     async def get(self, operation_id: str) -> Operation | None:
@@ -110,6 +114,11 @@ class OperationRows:
         """Mark waiting operations as running and count the attempt; return those that this caller won."""
         return [row["id"] for row in await self._session.fetch(_BEGIN, ids=list(ids))]
 
+    async def quarantined_because(self, incident_id: str) -> str | None:
+        """Return why the newest quarantined operation is there, None when there is none."""
+        row = await self._session.one(_QUARANTINE, incident=incident_id)
+        return row["last_error"] if row else None
+
     async def running(self, incident_id: str) -> list[Operation]:
         """Return the operations that are in mid-call, or were when their worker died."""
         return records(Operation, await self._session.fetch(_RUNNING, incident=incident_id))
@@ -140,7 +149,7 @@ class OperationRows:
 
     async def list(self, *, most: int, **equal: Any) -> list[Operation]:
         """Return operations, newest first, that equal the given columns."""
-        query = select(t).order_by(t.c.created_at.desc()).limit(most)
+        query = select(t).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
         return records(Operation, await self._session.fetch(prepare(query, self._session.dialect)))

@@ -31,7 +31,7 @@ _DUE = Sql(
 )
 _SETTLE = Sql(
     update(t)
-    .where(member_of(t.c.id, "ids"))
+    .where(member_of(t.c.id, "ids"), t.c.state != "sent")
     .values(state=param("state_"), next_at=param("next"), last_error=param("error"), sent_at=param("sent"))
 )
 _NEXT = Sql(
@@ -49,6 +49,11 @@ _POSTPONE = Sql(
 )
 
 _RELEASE_ALL = Sql(update(t).where(t.c.state == "sending").values(state="waiting", next_at=param("now")))
+_SILENCE = Sql(
+    select(func.min(t.c.next_at).label("until")).where(
+        t.c.channel == param("channel_"), t.c.state == "waiting", t.c.attempts > 0, t.c.next_at > param("now")
+    )
+)
 _SENT_SINCE = Sql(
     select(func.count(t.c.sent_at.distinct()).label("count"), func.min(t.c.sent_at).label("first")).where(
         t.c.channel == param("channel_"), t.c.sent_at > param("since")
@@ -64,9 +69,10 @@ class OutboxRows:
 
     async def add(self, notifications: Sequence[Notification]) -> list[str]:
         """Queue notifications; one whose (key, channel) is known is left out; return the ids queued."""
+        in_one_order = sorted(notifications, key=lambda one: (one.key, one.channel))  # or two batches deadlock
         return await self._session.insert(
             t,
-            [row_of(one) for one in notifications],
+            [row_of(one) for one in in_one_order],
             conflict="ON CONFLICT (key, channel) DO NOTHING",
             returning="id",
         )
@@ -82,7 +88,7 @@ class OutboxRows:
     async def settle(
         self, ids: Sequence[str], state: str, *, next_at: datetime | None, error: str | None, sent_at: datetime | None
     ) -> None:
-        """Write how a delivery ended."""
+        """Write how a delivery ended; what was sent stays sent, whatever a slower sender of the same has to say."""
         await self._session.change(_SETTLE, ids=list(ids), state_=state, next=next_at, error=error, sent=sent_at)
 
     async def postpone(self, channel: str, until: datetime) -> None:
@@ -93,6 +99,11 @@ class OutboxRows:
         """Return how many messages (a digest is one) went out after `since`, and when the first of them did."""
         row = await self._session.one(_SENT_SINCE, channel_=channel, since=since)
         return (row["count"], row["first"]) if row else (0, None)
+
+    async def silent_until(self, channel: str, now: datetime) -> datetime | None:
+        """Return when a channel that failed may be tried again; None when it may be tried now."""
+        row = await self._session.one(_SILENCE, channel_=channel, now=now)
+        return row["until"] if row else None
 
     async def release_all(self, now: datetime) -> int:
         """Put what is being sent back in line: only for a store whose other processes are known to be dead."""

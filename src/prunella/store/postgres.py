@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from prunella.core.clock import AnchoredClock
@@ -16,7 +17,18 @@ from prunella.store.contract import Transaction
 from prunella.store.sql import Dialect, PostgresDialect
 
 _ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
-_POOL_WAIT_S = 5.0
+_NETWORK: dict[str, str | int | None] = {
+    "application_name": "prunella",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""How long a silent network is believed in: 25 s at most, where the system's own limit is a quarter of an hour.
+
+The address may name its own values (PostgreSQL manual, libpq, "Parameter Key Words").
+"""
 
 
 class _Connection:
@@ -42,23 +54,31 @@ class PostgresStore:
         self._anchored_at = float("-inf")
 
     @classmethod
-    async def open(cls, url: str, *, connections_max: int = 8) -> PostgresStore:
-        """Connect; `StoreUnavailable` when the database does not answer within 5 s."""
+    async def open(cls, url: str, *, connections_max: int = 8, wait_s: float = 5.0) -> PostgresStore:
+        """Connect; `StoreUnavailable` when the database does not answer.
+
+        Args:
+            wait_s: how long a request waits for a connection, at the start and in an outage.
+        """
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            url,
+            make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url)}),
             min_size=1,
             max_size=connections_max,
             open=False,
-            timeout=_POOL_WAIT_S,
-            kwargs={"autocommit": True, "application_name": "prunella"},
+            timeout=wait_s,
+            reconnect_timeout=wait_s,  # then the next request tries at once: no long back-off once the outage is over
+            kwargs={"autocommit": True},
         )
         store = cls(pool)
         try:
-            await pool.open(wait=True, timeout=_POOL_WAIT_S)
+            await pool.open(wait=True, timeout=wait_s)
+            await store._anchor()
         except PoolTimeout as error:
             await pool.close()
             raise _unavailable(error) from error
-        await store._anchor()
+        except BaseException:
+            await pool.close()
+            raise
         return store
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -68,24 +88,31 @@ class PostgresStore:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
         await self._anchor()
+        async with self._connected() as connection, connection.transaction():
+            transaction = Transaction(_Connection(connection, self._dialect))
+            yield transaction
+        for action in transaction.after_commit:
+            action()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lend a connection; one that broke takes the others of its time along, so that not each request finds one."""
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                transaction = Transaction(_Connection(connection, self._dialect))
-                yield transaction
+            async with self._pool.connection() as connection:
+                try:
+                    yield connection
+                finally:
+                    if connection.broken:
+                        await self._pool.drain()
         except (pg.DeadlockDetected, pg.SerializationFailure) as error:
             raise Conflict("PostgreSQL ended the transaction in favour of another; try again") from error
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise _unavailable(error) from error
-        for action in transaction.after_commit:
-            action()
 
     async def ping(self) -> None:
         """Raise `StoreUnavailable` unless the database answers."""
-        try:
-            async with self._pool.connection() as connection:
-                await connection.execute("SELECT 1")
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+        async with self._connected() as connection:
+            await connection.execute("SELECT 1")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -95,11 +122,9 @@ class PostgresStore:
         """Follow the database's clock, so that a jump of this host's clock moves no due time."""
         if self.clock.monotonic() - self._anchored_at < _ANCHOR_EVERY_S:
             return
-        try:
-            async with self._pool.connection() as connection:
-                row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+        async with self._connected() as connection:
+            row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+        assert row is not None
         self.clock.anchor(row[0])
         self._anchored_at = self.clock.monotonic()
 

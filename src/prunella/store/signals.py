@@ -33,7 +33,7 @@ _COUNT_SINCE = Sql(
 _LAST_OF_INCIDENT = Sql(
     select(t.c.id, t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape)
     .where(t.c.incident_id == param("incident"), t.c.outcome == "failure")
-    .order_by(t.c.received_at.desc())
+    .order_by(t.c.received_at.desc(), t.c.id.desc())
     .limit(1)
 )
 
@@ -46,10 +46,11 @@ class SignalRows:
 
     async def add(self, arrived: Sequence[tuple[Signal, Diagnosis | None, Any]]) -> set[str]:
         """Store signals (with diagnosis and payload shape); return the ids of those not seen before."""
+        in_one_order = sorted(arrived, key=lambda one: (one[0].source, one[0].event_id))  # or two batches deadlock
         return set(
             await self._session.insert(
                 t,
-                [_row(*one) for one in arrived],
+                [_row(*one) for one in in_one_order],
                 conflict="ON CONFLICT (source, event_id) DO NOTHING",
                 returning="id",
             )

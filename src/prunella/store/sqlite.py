@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,8 @@ _PRAGMAS = (
     "PRAGMA busy_timeout = 5000",
     "PRAGMA foreign_keys = ON",
 )
+_OUR_MISTAKES = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.NotSupportedError)
+"""What says that a statement was wrong; every other database error says that the file cannot be used."""
 
 
 class SqliteStore:
@@ -45,11 +47,22 @@ class SqliteStore:
 
     @classmethod
     def open_file(cls, path: Path, clock: Clock) -> SqliteStore:
-        """Open the file for this process alone; `StoreLocked` when another process has it."""
-        lock = hold(path)
-        database = sqlite3.connect(path, isolation_level=None, cached_statements=512)
-        for pragma in _PRAGMAS:
-            database.execute(pragma)
+        """Open the file for this process alone; `StoreLocked` when another process has it.
+
+        Raises:
+            StoreUnavailable: the folder is missing or closed to us, or the file is no SQLite database.
+        """
+        with ExitStack() as undo:
+            lock = undo.enter_context(hold(path))
+            try:
+                database = undo.enter_context(
+                    closing(sqlite3.connect(path, isolation_level=None, cached_statements=512))
+                )
+                for pragma in _PRAGMAS:
+                    database.execute(pragma)
+            except sqlite3.DatabaseError as error:
+                raise StoreUnavailable(f"{path}: {error}; let database_url name a file that is prunella's") from error
+            undo.pop_all()
         return cls(database, clock, lock=lock)
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -76,13 +89,15 @@ class SqliteStore:
         try:
             cursor = self._database.execute(text, values)
             rows = cursor.fetchall() if cursor.description else ()
-        except sqlite3.OperationalError as error:
+        except _OUR_MISTAKES:
+            raise
+        except sqlite3.DatabaseError as error:
             raise StoreUnavailable(f"SQLite: {error}; nothing of this request was recorded") from error
         return rows, cursor.rowcount
 
     async def ping(self) -> None:
         """Raise `StoreUnavailable` unless the file can be read."""
-        await self.run("SELECT 1", {})
+        await self.run("SELECT count(*) FROM sqlite_master", {})  # SELECT 1 would not touch the file
 
     async def close(self) -> None:
         """Close the file and let another process have it."""
@@ -93,7 +108,12 @@ class SqliteStore:
 
 def hold(path: Path) -> IO[str]:
     """Lock the database for this process, or say who has it. The lock ends with the process, however it ends."""
-    lock = path.with_name(path.name + ".lock").open("a+")
+    try:
+        lock = path.with_name(path.name + ".lock").open("a+")
+    except OSError as error:
+        raise StoreUnavailable(
+            f"{path}: the folder cannot be written ({error.strerror}); create it, or let database_url name another"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

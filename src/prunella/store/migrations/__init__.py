@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from prunella.core.errors import SchemaBehind, StoreUnavailable
@@ -18,17 +20,21 @@ _LOCK = 7_077_852  # any number of our own; two processes that start together mi
 
 
 def upgrade(url: str) -> None:
-    """Create or change the tables at `url` as this version wants them."""
-    with _connect(url) as connection:
+    """Create or change the tables at `url` as this version wants them: all of it, or nothing."""
+    with _connected(url, "BEGIN IMMEDIATE") as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            if not inspect(connection).has_schema(SCHEMA):  # IF NOT EXISTS asks for the right to create it even so
+                connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         command.upgrade(_config(connection), "head")
 
 
 def current(url: str) -> str | None:
     """Return the revision that the tables at `url` are at; None where there are none."""
-    with _connect(url) as connection:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        return None  # connecting would make the file
+    with _connected(url, "BEGIN") as connection:
         return _context(connection).get_current_revision()
 
 
@@ -51,27 +57,37 @@ def check(url: str) -> None:
 def sync_url(url: str) -> str:
     """Name the driver that SQLAlchemy shall use."""
     parsed = make_url(url)
-    return url if parsed.get_backend_name() == "sqlite" else parsed.set(drivername="postgresql+psycopg").render_as_string(
-        hide_password=False
-    )
+    if parsed.get_backend_name() == "sqlite":
+        return url
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
-class _connect:  # noqa: N801, reads as a verb
-    """One connection in one transaction; all of it happens or nothing."""
-
-    def __init__(self, url: str) -> None:
-        self._engine = create_engine(sync_url(url))
-
-    def __enter__(self) -> Connection:
+@contextmanager
+def _connected(url: str, begin: str) -> Iterator[Connection]:
+    """Lend a connection inside one transaction; `begin` is how SQLite starts it."""
+    engine = _engine(url, begin)
+    try:
         try:
-            self._begin = self._engine.begin()
-            return self._begin.__enter__()
+            connection = engine.connect()
+            transaction = connection.begin()
         except OperationalError as error:
-            raise StoreUnavailable(f"the database does not answer ({type(error.orig).__name__})") from error
+            detail = str(error.orig) if engine.dialect.name == "sqlite" else type(error.orig).__name__  # no DSN
+            raise StoreUnavailable(f"the database does not answer ({detail})") from error
+        with connection, transaction:
+            yield connection
+    finally:
+        engine.dispose()
 
-    def __exit__(self, *error: object) -> None:
-        self._begin.__exit__(*error)  # type: ignore[arg-type]  # exactly what `with` hands over
-        self._engine.dispose()
+
+def _engine(url: str, begin: str) -> Engine:
+    parsed = make_url(sync_url(url))
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed)
+        # Left alone, Python's driver begins no transaction before DDL, and half a migration would stay.
+        event.listen(engine, "connect", lambda opened, _: setattr(opened, "isolation_level", None))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+    return create_engine(parsed.update_query_dict({"connect_timeout": parsed.query.get("connect_timeout", "5")}))
 
 
 def _context(connection: Connection) -> MigrationContext:

@@ -1,0 +1,246 @@
+"""What must hold: at every commit, at every begun attempt, and when the storm is over.
+
+Written against the tables and the outside's ledger, never against the engine's own view of itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from prunella.core.records import Category
+from prunella.engine.plan import TRIES
+from prunella.store import credentials as credential_rows
+from prunella.store import operations as operation_rows
+from prunella.store.sql import SqliteDialect
+from simulation.world import START, World
+
+_DIALECT = SqliteDialect()
+_ROTATE = credential_rows._ROTATE.prepared(_DIALECT).text
+_WAKE = operation_rows._WAKE_RESTING.prepared(_DIALECT).text
+_REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
+
+_AT_EVERY_COMMIT = """
+SELECT 'an incident waits for nothing that anybody can see', id FROM incidents
+  WHERE state <> 'resolved' AND next_at IS NULL AND coalesce(held_reason, '') = '' AND lease_until IS NULL
+UNION ALL SELECT 'an incident is healing and nobody has it', id FROM incidents
+  WHERE state = 'healing' AND lease_until IS NULL AND next_at IS NULL
+UNION ALL SELECT 'an incident is resolved with work left', i.id FROM incidents i JOIN operations o ON o.incident_id = i.id
+  WHERE i.state = 'resolved' AND o.state IN ('waiting', 'running', 'dead')
+UNION ALL SELECT 'an incident is resolved and leased', id FROM incidents WHERE state = 'resolved' AND lease_until IS NOT NULL
+UNION ALL SELECT 'an operation has two live runs', operation_id FROM runs
+  WHERE state = 'running' AND operation_id IS NOT NULL GROUP BY operation_id HAVING count(*) > 1
+UNION ALL SELECT 'an operation runs without a run', o.id FROM operations o WHERE o.state = 'running'
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.operation_id = o.id AND r.state = 'running')
+UNION ALL SELECT 'a count is not the number of its events', i.id FROM incidents i WHERE i.count <> (SELECT count(*)
+  FROM signals s WHERE s.incident_id = i.id AND s.outcome = 'failure' AND s.event_id NOT LIKE 'echo-%')
+UNION ALL SELECT 'nobody came although it was due', id FROM incidents
+  WHERE state IN ('pending', 'open', 'healing', 'verifying') AND max(next_at, coalesce(lease_until, next_at)) < :late
+UNION ALL SELECT 'nobody came although its lease was over', id FROM incidents
+  WHERE state IN ('pending', 'open', 'healing', 'verifying') AND lease_until < :late
+"""
+PATIENCE_S = 90.0
+"""How late the engine may be, with a slow database and a queue before it."""
+
+_AT_THE_END = """
+SELECT 'a run never ended', id FROM runs WHERE state IN ('planned', 'running')
+UNION ALL SELECT 'an operation is still running', id FROM operations WHERE state = 'running'
+UNION ALL SELECT 'a due incident was forgotten', id FROM incidents
+  WHERE state IN ('pending', 'open', 'healing', 'verifying') AND next_at < :late
+UNION ALL SELECT 'a lease ran out and nobody came', id FROM incidents WHERE lease_until < :late AND state <> 'escalated'
+UNION ALL SELECT 'a due operation was forgotten', o.id FROM operations o JOIN incidents i ON i.id = o.incident_id
+  WHERE o.state = 'waiting' AND o.due_at < :late AND i.state IN ('pending', 'open', 'healing', 'verifying')
+UNION ALL SELECT 'an accepted failure has no incident', s.id FROM signals s LEFT JOIN incidents i ON i.id = s.incident_id
+  WHERE s.outcome = 'failure' AND i.id IS NULL
+UNION ALL SELECT 'an opening is not in the audit', i.id FROM incidents i WHERE 1 <>
+  (SELECT count(*) FROM audit a WHERE a.incident_id = i.id AND a.action = 'incident.opened')
+UNION ALL SELECT 'a recovery is not in the audit', i.id FROM incidents i WHERE (i.state = 'resolved') <>
+  (SELECT count(*) FROM audit a WHERE a.incident_id = i.id AND a.action = 'incident.resolved')
+UNION ALL SELECT 'a recovery was not told once per channel', i.id FROM incidents i WHERE (i.state = 'resolved') * 2 <>
+  (SELECT count(*) FROM notifications n WHERE n.key = 'recovered:' || i.id)
+UNION ALL SELECT 'a detection was not told', i.id FROM incidents i WHERE NOT EXISTS
+  (SELECT 1 FROM notifications n WHERE n.key = 'detected:' || i.id)
+UNION ALL SELECT 'a message was never sent', id FROM notifications WHERE state <> 'sent'
+"""
+
+
+def moment(now_s: float) -> str:
+    """Spell a virtual time as the tables do."""
+    return (START + timedelta(seconds=now_s)).isoformat(sep=" ", timespec="microseconds")
+
+
+class Watch:
+    """Look over the database's shoulder, statement by statement."""
+
+    def __init__(self, world: World, database: sqlite3.Connection) -> None:
+        self._world, self._database = world, database
+        self._changes = 0
+        self._rotated: list[tuple[str, str, str]] = []
+        self._rounds: Counter[str] = Counter()  # incident -> how often its resting work was woken
+        self._tries: Counter[tuple[str, int]] = Counter()
+        self.interrupted: set[str] = set()  # runs whose process died
+        self.failures: Counter[str] = Counter()
+
+    def before(self, text: str, values: Mapping[str, Any], process: str) -> None:
+        """Judge a statement that is about to run."""
+        if text.startswith('INSERT INTO "runs"'):
+            numbers = range(sum(name.startswith("id_") for name in values))
+            self._begun([{name: values[f"{name}_{number}"] for name in _RUN} for number in numbers])
+        elif text == _ROTATE:
+            self._rotated.append((values["service_"], values["account_"], process))
+        elif text == _WAKE:
+            self._rounds[values["incident"]] += 1
+        elif text == "BEGIN IMMEDIATE":
+            self._rotated.clear()
+
+    def after(self, text: str, values: Mapping[str, Any]) -> None:
+        """Judge what stands after a commit."""
+        if text != "COMMIT" or self._database.total_changes == self._changes:
+            return
+        self._changes = self._database.total_changes
+        late = moment(max(self._world.now_s() - PATIENCE_S, 0.0)) if self._world.loop.time() > PATIENCE_S else moment(0.0)
+        for promise, row in self._database.execute(_AT_EVERY_COMMIT, {"late": late}):
+            self._world.wrong(f"{promise}: {row}")
+        for service, account_name, process in self._rotated:
+            account = self._world.places[service].accounts[account_name]
+            if account.held_by == process:
+                account.held_by = None
+        self._rotated.clear()
+
+    def died(self, process: str) -> None:
+        """Note which attempts a process leaves behind."""
+        rows = self._database.execute("SELECT id FROM runs WHERE state = 'running' AND worker = ?", (process,))
+        self.interrupted.update(row[0] for row in rows)
+
+    def engine_failed(self, handler: str, error: str) -> None:
+        """Note a failure of our own."""
+        self.failures[error] += 1
+        if error != "StoreUnavailable":
+            self._world.wrong(f"{handler} failed: {error}")
+
+    def _begun(self, runs: list[dict[str, Any]]) -> None:
+        """An attempt may begin only where the gate lets it, and only so often."""
+        if not runs:
+            return
+        service, now = runs[0]["service"], moment(self._world.now_s())
+        gate = self._database.execute(
+            "SELECT state, reopen_at, throttled_until FROM gates WHERE service = ?", (service,)
+        ).fetchone()
+        state, reopen_at, throttled_until = gate
+        shut = state in ("paused", "disabled") or (state == "open" and reopen_at is not None and reopen_at > now)
+        if shut:
+            self._world.wrong(f"an attempt began while {service} was {state}")
+        if throttled_until is not None and throttled_until > now and runs[0]["remedy"] != "refresh_token":
+            self._world.wrong(f"an attempt began while {service} had asked for silence")
+        under_way = self._database.execute(
+            "SELECT count(*) FROM runs WHERE service = ? AND state = 'running'", (service,)
+        ).fetchone()[0]
+        most = self._world.places[service].service.calls_max if state == "closed" else 1
+        if under_way + len(runs) > most:
+            self._world.wrong(f"{under_way + len(runs)} calls to {service} at once, {most} allowed while {state}")
+        for run in runs:
+            if run["operation_id"] is not None:
+                self._tried(run)
+
+    def _tried(self, run: dict[str, Any]) -> None:
+        place = (run["operation_id"], self._rounds[run["incident_id"]])
+        self._tries[place] += 1
+        category = self._database.execute(
+            "SELECT category FROM incidents WHERE id = ?", (run["incident_id"],)
+        ).fetchone()[0]
+        long_waits = self._world.replies[run["idempotency_key"]]["429_30"]
+        unknown = self._database.execute(
+            "SELECT count(*) FROM runs WHERE operation_id = ? AND state = 'unknown'", (run["operation_id"],)
+        ).fetchone()[0]
+        most = TRIES[Category(category)] + long_waits
+        if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK] + long_waits)):
+            self._world.wrong(f"try {self._tries[place]} in one round of {category}: {run['operation_id']}")
+
+
+_RUN = ("id", "service", "remedy", "incident_id", "operation_id", "idempotency_key")
+
+
+def at_the_end(world: World, database: sqlite3.Connection, watch: Watch) -> None:
+    """Judge how everything stands when the storm is over and everybody had time."""
+    late = moment(world.now_s() - 60.0)
+    for promise, row in database.execute(_AT_THE_END, {"late": late}):
+        world.wrong(f"{promise}: {row}")
+    database.row_factory = sqlite3.Row
+    incidents = {row["id"]: row for row in database.execute("SELECT * FROM incidents ORDER BY id")}
+    operations = database.execute("SELECT * FROM operations ORDER BY id").fetchall()
+    runs = database.execute("SELECT * FROM runs ORDER BY id").fetchall()
+    _healed(world, incidents.values(), operations)
+    _proven(world, incidents.values(), operations)
+    _once(world)
+    _interrupted(world, watch, runs, {row["id"]: row for row in operations})
+    _secrets(world, database)
+
+
+def _healed(world: World, incidents: Iterable[sqlite3.Row], operations: list[sqlite3.Row]) -> None:
+    """With everything well again, what a machine can heal is healed; the rest says whom it waits for."""
+    quarantined = {row["incident_id"] for row in operations if row["state"] == "dead"}
+    for row in incidents:
+        if row["state"] == "resolved":
+            continue
+        place = world.places.get(row["service"])
+        for_a_person = (
+            row["category"] in ("data", "unknown")
+            or row["id"] in quarantined
+            or place is None
+            or (row["category"] == "auth" and place.service.oauth is None)
+        )
+        if not row["held_reason"]:
+            world.wrong(f"an incident is left without a reason: {row['id']}")
+        elif not for_a_person:
+            world.wrong(f"an incident could be healed and is not: {row['id']} {row['state']} {row['held_reason']}")
+
+
+def _proven(world: World, incidents: Iterable[sqlite3.Row], operations: list[sqlite3.Row]) -> None:
+    """Nothing is called resolved, and nobody is told so, without a proof from outside."""
+    for row in incidents:
+        if row["state"] != "resolved":
+            continue
+        own = [one for one in operations if one["incident_id"] == row["id"]]
+        unproven = [one["id"] for one in own if not world.replies[one["idempotency_key"]]["ok"]]
+        seen_well_s = max(world.probed_well.get(row["service"], -1.0), world.successes.get(row["service"], -1.0))
+        if unproven or (not own and moment(seen_well_s) < row["first_seen"]):
+            world.wrong(f"an incident was called resolved without proof: {row['id']} {unproven}")
+
+
+def _once(world: World) -> None:
+    """Where a receiver honours our key, nothing happens twice."""
+    for name, place in world.places.items():
+        for reference, keys in place.effects.items():
+            if place.service.honours_idempotency_key and len(keys) > 1:
+                world.wrong(f"{len(keys)} effects of one request at {name}: {reference} {keys}")
+
+
+def _interrupted(world: World, watch: Watch, runs: list[sqlite3.Row], operations: Mapping[str, sqlite3.Row]) -> None:
+    """What a death interrupted is shown as unknown, and repeated only where that does no harm."""
+    for number, run in enumerate(runs):
+        if run["id"] not in watch.interrupted:
+            continue
+        if run["state"] != "unknown":
+            world.wrong(f"an interrupted run is {run['state']}: {run['id']}")
+        operation = operations.get(run["operation_id"])
+        if operation is None or operation["method"] in _REPEATABLE:
+            continue
+        place = world.places[run["service"]]
+        again = [one["id"] for one in runs[number + 1 :] if one["operation_id"] == run["operation_id"]]
+        if again and not place.service.honours_idempotency_key:
+            world.wrong(f"an interrupted call was silently repeated: {run['id']} {again}")
+
+
+def _secrets(world: World, database: sqlite3.Connection) -> None:
+    """No secret stands in any text column."""
+    tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        for row in database.execute(f'SELECT * FROM "{table}"'):
+            text = " ".join(value for value in tuple(row) if isinstance(value, str))
+            for secret in world.secrets:
+                if secret in text:
+                    where = [name for name in row.keys() if isinstance(row[name], str) and secret in row[name]]
+                    world.wrong(f"a secret ({secret[:4]}…) stands in {table}.{','.join(where)}")

@@ -1,0 +1,174 @@
+"""The tables become what this version wants: from nothing, once, whole, and whoever else starts at the same moment."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect, text
+
+from prunella.core.errors import SchemaBehind, StoreUnavailable
+from prunella.store import migrations
+from prunella.store.migrations import views
+from prunella.store.tables import SCHEMA, metadata
+
+UPGRADE = "import sys; from prunella.store import migrations; migrations.upgrade(sys.argv[1])"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'prunella.db'}"
+    return str(request.getfixturevalue("fresh_postgres_url"))
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    """Connect so that prunella's schema is the default one."""
+    options = {} if url.startswith("sqlite") else {"options": f"-csearch_path={SCHEMA}"}
+    engine = create_engine(migrations.sync_url(url), connect_args=options)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def tables(url: str) -> set[str]:
+    with connected(url) as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_upgrade_builds_everything_from_nothing(empty_url: str) -> None:
+    """An empty database becomes one with every table, every view and the newest revision."""
+    assert migrations.current(empty_url) is None
+    migrations.upgrade(empty_url)
+    assert migrations.current(empty_url) == migrations.head()
+    assert tables(empty_url) == {*metadata.tables, "alembic_version"}
+    with connected(empty_url) as connection:
+        assert set(inspect(connection).get_view_names()) == set(views.VIEWS)
+        for name in views.VIEWS:
+            assert connection.execute(text(f"SELECT * FROM {name}")).all() == []
+
+
+def test_upgrade_twice_changes_nothing(empty_url: str) -> None:
+    """A second upgrade leaves rows and tables alone."""
+    migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
+        connection.execute(text("INSERT INTO secrets VALUES ('slack', 'x', '2026-01-01 00:00:00.000000+00:00')"))
+        connection.commit()
+    migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
+        assert connection.execute(text("SELECT name FROM secrets")).all() == [("slack",)]
+
+
+def test_upgraded_tables_equal_the_definitions(empty_url: str) -> None:
+    """The revisions lead to the very tables that the code is written for: columns, types, indexes, constraints."""
+    migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_upgrade_stays_in_its_own_schema(fresh_postgres_url: str) -> None:
+    """On PostgreSQL nothing is put into `public`, which other tools expose."""
+    migrations.upgrade(fresh_postgres_url)
+    engine = create_engine(migrations.sync_url(fresh_postgres_url))
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names("public") == []
+        assert inspect(connection).get_view_names("public") == []
+    engine.dispose()
+
+
+def test_upgrade_that_fails_leaves_nothing(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the last step fails, the steps before it are undone, and the next upgrade starts from nothing."""
+
+    def fail(connection: Connection) -> None:
+        assert inspect(connection).has_table("audit", schema=None if "sqlite" in empty_url else SCHEMA)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "create_views", fail)
+        with pytest.raises(ZeroDivisionError):
+            migrations.upgrade(empty_url)
+    assert tables(empty_url) == set()
+    migrations.upgrade(empty_url)
+    migrations.check(empty_url)
+
+
+@pytest.mark.slow
+def test_upgrade_by_two_processes_at_once(empty_url: str) -> None:
+    """Two processes that start together on an empty database both end well."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", UPGRADE, empty_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate()[1] for process in processes] == ["", ""]
+    assert [process.returncode for process in processes] == [0, 0]
+    migrations.check(empty_url)
+
+
+def test_check_refuses_other_tables(empty_url: str) -> None:
+    """Tables of no or another revision are refused, with both revisions and the command that helps; ours pass."""
+    with pytest.raises(SchemaBehind, match=rf"revision none, this version needs {migrations.head()}; run: prunella db"):
+        migrations.check(empty_url)
+    migrations.upgrade(empty_url)
+    migrations.check(empty_url)
+    with connected(empty_url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.commit()
+    with pytest.raises(SchemaBehind, match="revision 9999"):
+        migrations.check(empty_url)
+
+
+def test_check_does_not_make_a_file(tmp_path: Path) -> None:
+    """Asking about a SQLite file that is not there changes nothing on the disk."""
+    path = tmp_path / "prunella.db"
+    with pytest.raises(SchemaBehind):
+        migrations.check(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_check_works_while_a_process_writes(tmp_path: Path) -> None:
+    """Asking where the tables stand neither waits for the running process nor makes it wait."""
+    path = tmp_path / "prunella.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        migrations.check(f"sqlite:///{path}")
+        other.execute("COMMIT")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////nowhere/at/all/prunella.db",
+        "postgresql://prunella:hunter2hunter2@127.0.0.1:1/prunella",
+    ],
+)
+def test_upgrade_of_what_does_not_answer_is_told(url: str) -> None:
+    """A database that cannot be reached is named as such, without its password."""
+    with pytest.raises(StoreUnavailable, match="does not answer") as told:
+        migrations.upgrade(url)
+    assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("sqlite:///prunella.db", "sqlite:///prunella.db"),
+        ("postgresql://ada:p%40ss@db:5432/prunella", "postgresql+psycopg://ada:p%40ss@db:5432/prunella"),
+        ("postgres://ada@db/prunella?sslmode=require", "postgresql+psycopg://ada@db/prunella?sslmode=require"),
+        ("postgresql+psycopg://ada@db/prunella", "postgresql+psycopg://ada@db/prunella"),
+    ],
+)
+def test_url_names_the_driver(given: str, named: str) -> None:
+    """Whatever spelling a hosting service hands out, psycopg is used, and the password stays as it was."""
+    assert migrations.sync_url(given) == named

@@ -1,0 +1,47 @@
+"""Every attempt is written before its call and settled once after it, on both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from store.making import at, run
+
+from prunella.core.errors import Conflict
+from prunella.core.states import RunState
+from prunella.store.contract import Store
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_run_is_settled_once(store: Store) -> None:
+    """How an attempt ended is written once; the second writer is told that it is too late."""
+    ended = run(state=RunState.DONE, ended_at=at(2), status=201, detail="created")
+    async with store.transaction() as tx:
+        await tx.runs.add([run()])
+        await tx.runs.settle(ended, RunState.RUNNING)
+        assert await tx.runs.of_incident("incident-1") == [ended]
+    with pytest.raises(Conflict, match="run-1"):
+        async with store.transaction() as tx:
+            await tx.runs.settle(replace(ended, state=RunState.FAILED), RunState.RUNNING)
+    async with store.transaction() as tx:
+        assert await tx.runs.of_incident("incident-1") == [ended]
+
+
+async def test_runs_of_an_incident_come_in_their_order(store: Store) -> None:
+    """Oldest first; those that began together by id; other incidents' aside."""
+    runs = [run(3, started_at=at(0)), run(1, started_at=at(1)), run(2, started_at=at(1), state=RunState.DONE)]
+    async with store.transaction() as tx:
+        await tx.runs.add([*reversed(runs), run(9, incident_id="incident-2")])
+        assert await tx.runs.of_incident("incident-1") == runs
+        assert {one.id for one in await tx.runs.running_of("incident-1")} == {"run-3", "run-1"}
+        assert await tx.runs.of_incident("incident-9") == []
+
+
+async def test_runs_in_flight_are_counted_by_service(store: Store) -> None:
+    """Only running calls to that service count."""
+    async with store.transaction() as tx:
+        assert await tx.runs.in_flight("hubspot") == 0
+        await tx.runs.add([run(1), run(2, service="stripe"), run(3, state=RunState.TIMED_OUT), run(4)])
+        assert await tx.runs.in_flight("hubspot") == 2
+        await tx.runs.add([])
