@@ -101,8 +101,8 @@ async def drive(port: int, requests: list[bytes], connections: int, pace_s: floa
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     """Warm up, then measure."""
     event = MIXES[options.mix]
-    warm = [request(event(number, "warm")) for number in range(options.warm_up)]
-    counted = [request(event(number, "counted")) for number in range(options.requests)]
+    warm = [request(event(number, f"warm-{options.stamp}")) for number in range(options.warm_up)]
+    counted = [request(event(number, options.stamp)) for number in range(options.requests)]
     pace_s = options.connections / options.rate if options.rate else 0.0
     await drive(options.port, warm, options.connections)
     tally, took_s = await drive(options.port, counted, options.connections, pace_s)
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--warm-up", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--stamp", default="counted", help="begins the event ids, which have to be new to the server")
     parser.add_argument("--rate", type=float, default=0.0, help="requests per second; 0 sends as fast as answers come")
     print(json.dumps(asyncio.run(measure(parser.parse_args()))))
 

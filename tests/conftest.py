@@ -131,4 +131,3 @@ async def store(anyio_backend: str, database_url: str) -> AsyncIterator[Store]:
     )
     yield opened
     await opened.close()
-

@@ -37,11 +37,6 @@ LOOPBACK = EgressPolicy(allow_hosts=frozenset({"127.0.0.0/8"}), allow_http=True)
 BOMB_BYTES = 100 * 2**20
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Ear:
     """A server on loopback that answers every request with the same bytes and remembers what it heard."""
 

@@ -73,11 +73,6 @@ class Receiver:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def receiver(anyio_backend: str) -> AsyncIterator[Receiver]:
     """Listen on loopback; says `ok` until the test sets another answer."""
     ear = Receiver()

@@ -37,12 +37,13 @@ UNION ALL SELECT 'an operation runs without a run', o.id FROM operations o WHERE
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.operation_id = o.id AND r.state = 'running')
 UNION ALL SELECT 'a count is not the number of its events', i.id FROM incidents i WHERE i.count <> (SELECT count(*)
   FROM signals s WHERE s.incident_id = i.id AND s.outcome = 'failure' AND s.event_id NOT LIKE 'echo-%')
-UNION ALL SELECT 'nobody came although it was due', id FROM incidents
-  WHERE state IN ('pending', 'open', 'healing', 'verifying') AND max(next_at, coalesce(lease_until, next_at)) < :late
-UNION ALL SELECT 'nobody came although its lease was over', id FROM incidents
-  WHERE state IN ('pending', 'open', 'healing', 'verifying') AND lease_until < :late
 """
-PATIENCE_S = 90.0
+
+_OVERDUE = """
+SELECT id, version FROM incidents WHERE state IN ('pending', 'open', 'healing', 'verifying')
+  AND max(coalesce(next_at, lease_until), coalesce(lease_until, next_at)) < :now
+"""
+_PATIENCE_S = 90.0
 """How late the engine may be, with a slow database and a queue before it."""
 
 _AT_THE_END = """
@@ -80,6 +81,9 @@ class Watch:
         self._changes = 0
         self._rotated: list[tuple[str, str, str]] = []
         self._rounds: Counter[str] = Counter()  # incident -> how often its resting work was woken
+        self.kept: dict[str, str] = {}  # incident -> the state that a person put it into
+        self.people_at_work = 0
+        self._overdue: dict[tuple[str, int], float] = {}
         self._tries: Counter[tuple[str, int]] = Counter()
         self.interrupted: set[str] = set()  # runs whose process died
         self.failures: Counter[str] = Counter()
@@ -101,14 +105,14 @@ class Watch:
         if text != "COMMIT" or self._database.total_changes == self._changes:
             return
         self._changes = self._database.total_changes
-        late = moment(max(self._world.now_s() - PATIENCE_S, 0.0)) if self._world.loop.time() > PATIENCE_S else moment(0.0)
-        for promise, row in self._database.execute(_AT_EVERY_COMMIT, {"late": late}):
+        for promise, row in self._database.execute(_AT_EVERY_COMMIT):
             self._world.wrong(f"{promise}: {row}")
+        self._somebody_comes()
         for service, account_name, process in self._rotated:
             account = self._world.places[service].accounts[account_name]
             if account.held_by == process:
                 account.held_by = None
-        self._rotated.clear()
+        self._kept_by_people()
 
     def died(self, process: str) -> None:
         """Note which attempts a process leaves behind."""
@@ -141,23 +145,46 @@ class Watch:
         most = self._world.places[service].service.calls_max if state == "closed" else 1
         if under_way + len(runs) > most:
             self._world.wrong(f"{under_way + len(runs)} calls to {service} at once, {most} allowed while {state}")
-        for run in runs:
-            if run["operation_id"] is not None:
-                self._tried(run)
 
-    def _tried(self, run: dict[str, Any]) -> None:
-        place = (run["operation_id"], self._rounds[run["incident_id"]])
+    def _kept_by_people(self) -> None:
+        """What a person put aside stays there until it is resolved or a person takes it up."""
+        for incident, wanted in list(self.kept.items()):
+            state = self._database.execute("SELECT state FROM incidents WHERE id = ?", (incident,)).fetchone()[0]
+            if state in (wanted, "resolved"):
+                continue
+            del self.kept[incident]
+            if not self.people_at_work:
+                self._world.wrong(f"a person had {wanted} it and the machine made it {state}: {incident}")
+
+    def _somebody_comes(self) -> None:
+        """What is due, or whose lease has ended, is taken up before long."""
+        now_s = self._world.now_s()
+        found = set(self._database.execute(_OVERDUE, {"now": moment(now_s)}).fetchall())
+        self._overdue = {one: since for one, since in self._overdue.items() if one in found}
+        for one in found:
+            since_s = max(self._overdue.setdefault(one, now_s), self._world.epoch_s)
+            if now_s - since_s > _PATIENCE_S:
+                self._world.wrong(f"nobody came although it was due: {one[0]}")
+
+    def called(self, key: str) -> None:
+        """A replay is sent: at most so many in one round, and a crash in mid-call may cost one more."""
+        row = self._database.execute(
+            "SELECT o.id, o.incident_id, i.category FROM operations o JOIN incidents i ON i.id = o.incident_id "
+            "WHERE o.idempotency_key = ?",
+            (key,),
+        ).fetchone()
+        if row is None:
+            return
+        operation, incident, category = row
+        place = (operation, self._rounds[incident])
         self._tries[place] += 1
-        category = self._database.execute(
-            "SELECT category FROM incidents WHERE id = ?", (run["incident_id"],)
-        ).fetchone()[0]
-        long_waits = self._world.replies[run["idempotency_key"]]["429_30"]
         unknown = self._database.execute(
-            "SELECT count(*) FROM runs WHERE operation_id = ? AND state = 'unknown'", (run["operation_id"],)
+            "SELECT count(*) FROM runs WHERE operation_id = ? AND state = 'unknown'", (operation,)
         ).fetchone()[0]
-        most = TRIES[Category(category)] + long_waits
-        if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK] + long_waits)):
-            self._world.wrong(f"try {self._tries[place]} in one round of {category}: {run['operation_id']}")
+        long_waits = self._world.replies[key]["429_30"]
+        most = TRIES[Category(category)]
+        if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK])) + long_waits:
+            self._world.wrong(f"try {self._tries[place]} in one round of {category}: {operation}")
 
 
 _RUN = ("id", "service", "remedy", "incident_id", "operation_id", "idempotency_key")

@@ -77,6 +77,7 @@ class Machine:
         self.database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
         self.database.deserialize(_template())
         self.watch = Watch(world, self.database)
+        world.called = self.watch.called
         self.rng = Rng(f"{world.seed}/machine")
         self.slowness, self.faults = slowness, faults
         self.crash_at = set(crash_at)
@@ -93,6 +94,7 @@ class Machine:
         self.loop, self.turn, self.holder = loop, asyncio.Lock(), None
         self.processes.clear()
         self.world.alive.clear()
+        self.watch.people_at_work = 0
 
     def kill(self, process: Process) -> None:
         """End one process where it stands: its transaction is rolled back, nobody waits for its replies."""

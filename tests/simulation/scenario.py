@@ -295,10 +295,10 @@ class Scenario:
         what = rng.choice(("service", "service", "incident", "token", "secret", "scan", "success"))
         if what == "service":
             act = rng.choice(people.SERVICE_ACTS)
-            acts.append((f"{act} {service}", people.act_on_service(parts, service, act, by="ann", reason="to see")))
+            acts.append((f"{act} {service}", self._on_service(process, service, act)))
         elif what == "incident" and incident is not None:
             act = rng.choice(people.INCIDENT_ACTS)
-            acts.append((f"{act} {incident}", people.act_on_incident(parts, incident, act, by="ann")))
+            acts.append((f"{act} {incident}", self._on_incident(process, incident, act)))
         elif what == "token":
             acts.append(("connect", self._connect(process, *rng.choice(self._accounts()))))
         elif what == "secret":
@@ -313,12 +313,15 @@ class Scenario:
 
     async def _person(self, process: Process, name: str, act: Awaitable[Any]) -> None:
         self.world.trace.say(self.world.now_s(), "person", process.name, name)
+        self.machine.watch.people_at_work += 1
         try:
             await self._unless_dead(process, act)
         except (IllegalTransition, InvalidInput) as error:
             self.world.trace.say(self.world.now_s(), "refused", error)
         except Exception as error:
             self.world.wrong(f"a person's act failed: {name}: {type(error).__name__} {error}")
+        finally:
+            self.machine.watch.people_at_work -= 1
 
     async def _repair(self) -> None:
         """With the storm over, people put everything right."""
@@ -331,9 +334,7 @@ class Scenario:
         for service in sorted(self.world.places):
             for act in ("resume", "enable"):
                 await self._until_done(
-                    lambda process, act=act, service=service: people.act_on_service(  # type: ignore[misc]
-                        process.parts, service, act, by="ann"
-                    )
+                    lambda process, act=act, service=service: self._on_service(process, service, act)  # type: ignore[misc]
                 )
 
     async def _ask_again(self) -> None:
@@ -341,7 +342,7 @@ class Scenario:
         rows = self.machine.database.execute("SELECT id FROM incidents WHERE state <> 'resolved' ORDER BY id").fetchall()
         for (incident,) in rows:
             await self._until_done(
-                lambda process, incident=incident: people.act_on_incident(process.parts, incident, "retry", by="ann")  # type: ignore[misc]
+                lambda process, incident=incident: self._on_incident(process, incident, "retry")  # type: ignore[misc]
             )
 
     async def _report_successes(self) -> None:
@@ -354,12 +355,17 @@ class Scenario:
             if process is None:
                 await asyncio.sleep(1.0)
                 continue
-            try:
-                await self._unless_dead(process, act(process))
-            except IllegalTransition:
-                pass
+            await self._person(process, "repairs", act(process))
             if not process.died.done():
                 return
+
+    async def _on_service(self, process: Process, service: str, act: str) -> None:
+        await people.act_on_service(process.parts, service, act, by="ann", reason="to see")
+
+    async def _on_incident(self, process: Process, incident: str, act: str) -> None:
+        await people.act_on_incident(process.parts, incident, act, by="ann")
+        if act in ("suppress", "escalate"):
+            self.machine.watch.kept[incident] = "suppressed" if act == "suppress" else "escalated"
 
     async def _connect(self, process: Process, service: str, account: str) -> None:
         tokens = self.world.connect(service, account)

@@ -137,6 +137,7 @@ class World:
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
         self.calm_from_s = float("inf")
         self.loop = asyncio.AbstractEventLoop()
+        self.called: Callable[[str], None] | None = None  # hears of every call's key
         self.echo: Callable[[Flight], None] | None = None  # hears of every failed replay
 
     def now_s(self) -> float:
@@ -173,6 +174,8 @@ class World:
             if flight.key and other.key == flight.key and other.process == flight.process:
                 self.wrong(f"two calls under one key at once: {flight.key}")
         self.flights.append(flight)
+        if self.called is not None:
+            self.called(flight.key)
         self.trace.say(self.now_s(), "call", flight.process, flight.method, flight.service, flight.path, flight.key)
         self.loop.call_later(self._while(), self.arrive, flight)
         try:

@@ -76,7 +76,12 @@ async def test_incident_is_opened_anew_after_it_was_resolved(store: Store) -> No
 
 async def test_incident_joined_later_is_due_at_the_earliest_time(store: Store) -> None:
     """Joining wakes a resting incident and never postpones one that is due already."""
-    for before, joining, after in ((None, at(5), at(5)), (at(9), at(5), at(5)), (at(2), at(5), at(2)), (at(2), None, at(2))):
+    for before, joining, after in (
+        (None, at(5), at(5)),
+        (at(9), at(5), at(5)),
+        (at(2), at(5), at(2)),
+        (at(2), None, at(2)),
+    ):
         name = f"{before}/{joining}"
         await opened(store, name, next_at=before)
         joined = await opened(store, f"{name}+", fingerprint=f"print-{name}", next_at=joining)
@@ -173,7 +178,9 @@ async def test_save_leaves_the_counters_of_intake_alone(store: Store) -> None:
     """Reports that arrive while an incident is healed keep counting, whatever the healer writes back."""
     claimed = await opened(store)
     await opened(store, 2, fingerprint="print-1", count=4, last_seen=at(5))
-    await save(store, replace(claimed, state=IncidentState.VERIFYING, attempts=3, next_at=at(9), action_taken="replayed"))
+    await save(
+        store, replace(claimed, state=IncidentState.VERIFYING, attempts=3, next_at=at(9), action_taken="replayed")
+    )
     found = await get(store)
     assert (found.count, found.last_seen, found.signal_id) == (5, at(5), "signal-2")
     assert (found.state, found.attempts, found.next_at, found.action_taken) == ("verifying", 3, at(9), "replayed")

@@ -41,7 +41,12 @@ async def test_operation_is_queued_once_per_idempotency_key(store: Store, outsid
         for sender in range(20)
     )
     first = outside("SELECT id FROM operations ORDER BY idempotency_key")
-    await queue(store, operation("late", idempotency_key="a", method="DELETE"), operation("x"), operation("x2", idempotency_key="key-x"))
+    await queue(
+        store,
+        operation("late", idempotency_key="a", method="DELETE"),
+        operation("x"),
+        operation("x2", idempotency_key="key-x"),
+    )
     assert outside("SELECT id FROM operations WHERE idempotency_key IN ('a', 'b') ORDER BY idempotency_key") == first
     assert outside("SELECT count(*) FROM operations") == [(3,)]
 
@@ -154,3 +159,16 @@ async def test_operations_are_found_by_signal_state_and_incident(store: Store) -
         listed = await tx.operations.list(most=2, service="hubspot")
         assert await tx.operations.list(most=9, state="dead") == []
     assert [one.id for one in listed] == ["operation-2", "operation-3"]
+
+
+async def test_quarantine_tells_the_newest_reason(store: Store) -> None:
+    """Why the newest dead operation of an incident is dead; nothing where none is."""
+    await queue(
+        store,
+        operation(1, state=OperationState.DEAD, last_error="older"),
+        operation(2, state=OperationState.DEAD, last_error="HTTP 422", created_at=at(1)),
+        operation(3, last_error="waits", created_at=at(2)),
+    )
+    async with store.transaction() as tx:
+        assert await tx.operations.quarantined_because("incident-1") == "HTTP 422"
+        assert await tx.operations.quarantined_because("incident-2") is None

@@ -146,3 +146,38 @@ async def test_list_returns_the_newest_first(store: Store) -> None:
             "notification-2",
             "notification-1",
         ]
+
+
+async def test_sent_since_counts_messages_not_rows(store: Store) -> None:
+    """What went out together, as a digest, counts once; only that channel and that time."""
+    await add(store, *(notification(number) for number in range(1, 6)), notification(9, channel="chat"))
+    moments = {1: at(-60), 2: at(-9), 3: at(-9), 4: at(-1), 9: at(-1)}
+    async with store.transaction() as tx:
+        assert await tx.outbox.sent_since("ops", at(-60)) == (0, None)
+        for number, moment in moments.items():
+            await tx.outbox.settle([f"notification-{number}"], "sent", next_at=None, error=None, sent_at=moment)
+        assert await tx.outbox.sent_since("ops", at(-60)) == (2, at(-9))
+        assert await tx.outbox.sent_since("chat", at(-60)) == (1, at(-1))
+
+
+async def test_silence_lasts_until_the_failed_message_is_due(store: Store) -> None:
+    """A channel that failed is left alone until its message's next try; new messages alone do not silence it."""
+    await add(store, notification(1), notification(2, next_at=at(5)))
+    async with store.transaction() as tx:
+        assert await tx.outbox.silent_until("ops", NOW) is None
+    await claim(store)
+    await settle(store, "waiting", at(60))
+    async with store.transaction() as tx:
+        assert await tx.outbox.silent_until("ops", NOW) == at(60)
+        assert await tx.outbox.silent_until("chat", NOW) is None
+        assert await tx.outbox.silent_until("ops", at(60)) is None
+
+
+async def test_release_all_puts_what_is_being_sent_back_in_line(store: Store) -> None:
+    """After the other processes died what they had taken is due now; what was settled stays settled."""
+    await add(store, notification(1), notification(2), notification(3, next_at=at(99)))
+    await claim(store)
+    await settle(store, "sent", number=2)
+    async with store.transaction() as tx:
+        assert await tx.outbox.release_all(at(1)) == 1
+    assert await claim(store, at(1)) == ["notification-1"]

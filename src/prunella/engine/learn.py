@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from prunella.core.errors import Conflict
 from prunella.core.records import Category, Diagnosis, Failure, Gate, Incident, Operation, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
@@ -73,10 +74,12 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id
     )
-    if incident.claimed_by != parts.worker:
+    if (incident.claimed_by, incident.lease_until) != (parts.worker, case.incident.lease_until):
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
         return
     step = await _next_step(parts, tx, case, plan, results)
+    if incident.state is _I.ESCALATED and step.proof is None:  # a person did that while we were calling
+        step = replace(step, state=_I.ESCALATED, next_at=None, held_reason=incident.held_reason, person=None)
     incident = replace(incident, wave=_next_wave(incident.wave, results))
     await _advance(parts, tx, case, incident, gate, step)
 
@@ -161,7 +164,7 @@ async def _held(tx: Transaction, case: Case, plan: Plan, verdict: Verdict) -> St
             person=verdict.reason if case.incident.category is Category.AUTH and case.service else None,
             refresh_failed=dead_token and case.incident.category is Category.AUTH,
         )
-    if plan.remedy is None and case.operations.get("waiting"):
+    if verdict.reason == plan.action and case.operations.get("waiting"):  # nothing but time holds it
         return await _waiting_for_due(tx, case)
     state = _I.VERIFYING if plan.remedy is None and case.incident.attempts else _I.OPEN
     return Step(state=state, action=plan.action, next_at=verdict.until, held_reason=verdict.reason)
@@ -193,7 +196,10 @@ async def _settle_result(
     outcome = result.outcome
     diagnosis = classify(outcome.failure, now=now) if outcome.failure is not None else None
     run = replace(result.run, state=_run_state(outcome), ended_at=now, status=outcome.status, detail=outcome.detail)
-    await tx.runs.settle(run, RunState.RUNNING)
+    try:
+        await tx.runs.settle(run, RunState.RUNNING)
+    except Conflict:  # we were taken for dead, and whoever did so has decided what becomes of the operation
+        return gate
     if result.operation is not None:
         await tx.operations.save(_next_of(parts, case, result.operation, outcome, diagnosis, now), OperationState.RUNNING)
     tx.on_commit(

@@ -20,7 +20,7 @@ from prunella.store.contract import Store
 _CLAIM = timedelta(seconds=30)
 _CLAIM_MAX = 500
 _SINGLY_MAX = 3
-_FLOOD_MESSAGES = 10  # more than this within the window is a flood: the rest waits for one digest
+_FLOOD_MESSAGES = 20  # more than this within the window is a flood: the rest waits for one digest
 _FLOOD_WINDOW = timedelta(seconds=60)
 _TRIES_MAX = 12
 _WAITS_S = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)  # the tries of one message span some eight hours

@@ -6,13 +6,13 @@ unaltered and under one idempotency key for ever.
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 from prunella.core.errors import EgressError, EgressFailed
 from prunella.core.records import Failure, Request
 from prunella.core.services import Service
-from prunella.egress import Caller, Reply
+from prunella.egress import UNSET, Caller, Reply
 from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Store
 from prunella.store.secrets import Vault
@@ -39,7 +39,7 @@ class Replay:
                 request.method,
                 service.url(request.endpoint),
                 headers=headers,
-                json=request.payload,
+                json=UNSET if request.payload is None else request.payload,
                 deadline_s=service.timeout_s,
             )
         except EgressError as error:
@@ -71,17 +71,11 @@ class Probe:
 
     async def apply(self, target: Target) -> Outcome:
         """Ask once."""
-        assert target.service.health is not None  # a probe is only planned where there is an address to ask
-        request = Request(method="GET", endpoint=target.service.health.path)
-        return await self._replay.apply(
-            Target(
-                service=target.service,
-                account=target.account,
-                incident_id=target.incident_id,
-                idempotency_key=target.idempotency_key,
-                request=request,
-            )
-        )
+        health = target.service.health
+        assert health is not None  # a probe is only planned where there is an address to ask
+        asked = replace(target.service, timeout_s=health.timeout_s, validate="none")
+        request = Request(method="GET", endpoint=health.path)
+        return await self._replay.apply(replace(target, service=asked, request=request))
 
 
 def judge(service: Service, reply: Reply, version: int | None = None) -> Outcome:
@@ -122,22 +116,22 @@ def _unexpected(service: Service, reply: Reply) -> str | None:
         return "the body is HTML"
     try:
         body = reply.json()
-    except ValueError:
+    except EgressFailed:
         return "the body is no JSON" if "json" in reply.headers.get("content-type", "") else None
     if not isinstance(body, dict):
         return None
     if body.get("ok") is False:
         return f"ok is false ({str(body.get('error', 'no reason given'))[:80]})"
-    if body.get("errors") and not body.get("data") and (service.validate == "graphql" or "errors" in body):
-        return "it holds errors and no data"
+    if body.get("errors") and (service.validate == "graphql" or not body.get("data")):
+        return "it holds errors"
     return None
 
 
 def _code(reply: Reply) -> str | None:
     """Return the service's own code, from the places where services put it."""
     try:
-        body: Any = json.loads(reply.body)
-    except ValueError:
+        body: Any = reply.json()
+    except EgressFailed:
         return None
     for place in (body, body.get("error") if isinstance(body, dict) else None):
         if isinstance(place, dict):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from prunella.core.errors import EgressError
+from prunella.core.errors import EgressError, EgressFailed
 from prunella.core.records import Credential, Failure
 from prunella.core.services import OAuth, Service
 from prunella.egress import Caller, Reply
@@ -140,6 +140,6 @@ def _person(reason: str, *, status: int | None = None, code: str | None = None, 
 def _answer(reply: Reply) -> Mapping[str, Any]:
     try:
         body = reply.json()
-    except ValueError:
+    except EgressFailed:
         return {}
     return body if isinstance(body, dict) else {}

@@ -16,6 +16,7 @@ from prunella.runner.contract import Commit, Handler, Queued
 
 _log = logging.getLogger(__name__)
 _AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+_STALE_MAX = 64
 
 Key = tuple[str, ...]
 
@@ -55,8 +56,10 @@ class LocalRunner:
 
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""
-        self._due.pop((name, *ids), None)
-        self._again.discard((name, *ids))
+        key = (name, *ids)
+        self._due.pop(key, None)
+        self._again.discard(key)
+        self._raised.pop(key, None)
 
     async def run(self) -> None:
         """Call what is due until `stop`."""
@@ -85,7 +88,7 @@ class LocalRunner:
         return 0.0 if at is None else (at - self._clock.now()).total_seconds()
 
     def _push(self, key: Key, delay_s: float) -> None:
-        due = self._clock.monotonic() + max(delay_s, 0.0)
+        due = self._clock.monotonic() + delay_s  # in the past as well: what is overdue longest comes first
         if due >= self._due.get(key, float("inf")):
             return
         self._due[key] = due
@@ -95,6 +98,9 @@ class LocalRunner:
     def _enqueue(self, key: Key, due: float) -> None:
         self._count += 1
         heapq.heappush(self._heap, (due, self._count, key))
+        if len(self._heap) > 2 * len(self._due) + _STALE_MAX:  # cancelled, or moved forward: they would stay till due
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def _start_due(self) -> None:
         now = self._clock.monotonic()

@@ -66,5 +66,3 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give everything back; the store cannot be used afterwards."""
         ...
-
-

@@ -34,9 +34,7 @@ _CLAIM = Sql(
         t.c.state.in_(_CLAIMABLE),
         or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
     )
-    .values(
-        claimed_by=param("worker"), lease_until=param("until"), state=_S.HEALING.value, version=t.c.version + 1
-    )
+    .values(claimed_by=param("worker"), lease_until=param("until"), state=_S.HEALING.value, version=t.c.version + 1)
     .returning(*t.c)
 )
 _SAVE = Sql(
@@ -57,11 +55,12 @@ _LAST_RESOLVED = Sql(
     .order_by(t.c.resolved_at.desc())
     .limit(1)
 )
-_LINK_PREVIOUS = Sql(
-    update(t).where(t.c.id == param("id_")).values(previous_id=param("previous"), regressed=True)
-)
+_LINK_PREVIOUS = Sql(update(t).where(t.c.id == param("id_")).values(previous_id=param("previous"), regressed=True))
 _OPEN_OF_SERVICE = Sql(
-    select(t).where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value).order_by(t.c.first_seen).limit(500)
+    select(t)
+    .where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value)
+    .order_by(t.c.first_seen)
+    .limit(500)
 )
 _DUE = Sql(
     select(t)
@@ -172,9 +171,7 @@ class IncidentRows:
             query = query.where(t.c[name].in_(value) if isinstance(value, (list, tuple)) else t.c[name] == value)
         if before is not None:
             moment, incident_id = before
-            query = query.where(
-                or_(t.c.first_seen < moment, and_(t.c.first_seen == moment, t.c.id < incident_id))
-            )
+            query = query.where(or_(t.c.first_seen < moment, and_(t.c.first_seen == moment, t.c.id < incident_id)))
         return records(Incident, await self._session.fetch(prepare(query, self._session.dialect)))
 
     async def tally(self, since: datetime) -> Row:
@@ -182,7 +179,9 @@ class IncidentRows:
         dialect = self._session.dialect
         states = await self._session.fetch(
             prepare(
-                select(t.c.state, func.count().label("count")).where(t.c.state != _S.RESOLVED.value).group_by(t.c.state),
+                select(t.c.state, func.count().label("count"))
+                .where(t.c.state != _S.RESOLVED.value)
+                .group_by(t.c.state),
                 dialect,
             )
         )
@@ -198,4 +197,3 @@ class IncidentRows:
             )
         )
         return {"states": states, "resolved": resolved, "categories": categories}
-

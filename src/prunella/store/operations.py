@@ -20,9 +20,7 @@ _OF_INCIDENT = t.c.incident_id == param("incident")
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _BY_SIGNAL = Sql(select(t).where(t.c.signal_id == param("signal")))
-_NEW = Sql(
-    select(func.count().label("count")).where(_OF_INCIDENT, _WAITING, t.c.attempts == 0, t.c.due_at.is_(None))
-)
+_NEW = Sql(select(func.count().label("count")).where(_OF_INCIDENT, _WAITING, t.c.attempts == 0, t.c.due_at.is_(None)))
 _SCHEDULE_NEW = Sql(
     update(t).where(_OF_INCIDENT, _WAITING, t.c.attempts == 0, t.c.due_at.is_(None)).values(due_at=param("due"))
 )

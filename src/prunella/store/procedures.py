@@ -60,9 +60,7 @@ class ProcedureRows:
 
     async def finish(self, name: str, worker: str, now: datetime, *, failed: bool, result: Mapping[str, Any]) -> None:
         """Note how the run ended."""
-        await self._session.change(
-            _FINISH, name_=name, worker=worker, now=now, failed=int(failed), result=dict(result)
-        )
+        await self._session.change(_FINISH, name_=name, worker=worker, now=now, failed=int(failed), result=dict(result))
 
     async def release_all(self) -> int:
         """End every lease: only for a store whose other processes are known to be dead."""

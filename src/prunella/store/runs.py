@@ -14,13 +14,9 @@ from prunella.store.tables import runs as t
 
 _OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident")).order_by(t.c.started_at, t.c.id))
 _IN_FLIGHT = Sql(
-    select(func.count().label("count")).where(
-        t.c.service == param("service_"), t.c.state == RunState.RUNNING.value
-    )
+    select(func.count().label("count")).where(t.c.service == param("service_"), t.c.state == RunState.RUNNING.value)
 )
-_RUNNING_OF_INCIDENT = Sql(
-    select(t).where(t.c.incident_id == param("incident"), t.c.state == RunState.RUNNING.value)
-)
+_RUNNING_OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident"), t.c.state == RunState.RUNNING.value))
 _SETTLE = Sql(
     update(t)
     .where(t.c.id == param("id_"), t.c.state == param("was"))

@@ -7,7 +7,6 @@ copied to another row does not open. The first key seals, all keys open: that is
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import secrets
 from collections import deque
@@ -53,12 +52,15 @@ class Keys:
     def beside(cls, database: Path) -> tuple[Keys, Path | None]:
         """Read the key file beside a SQLite file; create it (mode 0600) when missing and return its path then."""
         path = database.with_name(database.name + ".key")
-        if path.exists():
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
             return cls.parse(path.read_text()), None
         text = generate_key()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text + "\n")
+            file.flush()
+            os.fsync(descriptor)  # the database is synced, too: what this key seals must not outlive it
         return cls.parse(text), path
 
     def derive(self, purpose: str) -> bytes:
@@ -83,7 +85,7 @@ class Keys:
             )
         try:
             return cipher.decrypt(nonce, sealed[1 + _ID_BYTES + _NONCE_BYTES :], row.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
             raise SecretError(f"{row}: the ciphertext was altered or belongs to another row") from None
 
 
@@ -152,7 +154,7 @@ def _row(ref: SecretRef) -> str:
 def _decode(text: str) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         value = b""
     if len(value) != KEY_BYTES:
         raise SecretError(

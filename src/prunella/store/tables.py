@@ -145,6 +145,7 @@ operations = Table(
     _must("created_at", Moment),
     Index("operations_by_incident", "incident_id", "state", "due_at"),
     Index("operations_by_lane", "service", "state", "created_at"),
+    Index("operations_by_signal", "signal_id"),
 )
 
 runs = Table(
@@ -234,6 +235,7 @@ notifications = Table(
     Column("sent_at", Moment),
     UniqueConstraint("key", "channel", name="notifications_once"),
     Index("notifications_by_state", "channel", "state", "next_at"),
+    Index("notifications_by_sent", "channel", "sent_at"),
 )
 
 audit = Table(

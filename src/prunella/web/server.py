@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -47,11 +50,28 @@ async def run_server(app: App, listening: socket.socket, started: Callable[[str]
     config = uvicorn.Config(
         create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
     host, port = listening.getsockname()[:2]
     async with app.running():
         started(f"http://{host}:{port}")
         await server.serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but a signal only ends the serving: uvicorn would raise it again and kill the handlers under way."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the loop."""
+        yield
+
+    def stop(self) -> None:
+        """Take no new request; asked a second time, drop those under way."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -56,4 +56,6 @@ def create_views(connection: Connection) -> None:
         "http": "(s.failure->>'status')::integer" if postgres else "json_extract(s.failure, '$.status')",
     }
     for name, query in VIEWS.items():
-        connection.execute(text(f"CREATE VIEW {prefix}{name} AS {query.format(p=prefix, **json)}".replace("::", "\\:\\:")))
+        connection.execute(
+            text(f"CREATE VIEW {prefix}{name} AS {query.format(p=prefix, **json)}".replace("::", "\\:\\:"))
+        )

@@ -1,0 +1,180 @@
+"""Secrets at rest open only in their row, only with their key, and never tell their value in an error."""
+
+from __future__ import annotations
+
+import base64
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from store.making import NOW, credential
+
+from prunella.core import redact
+from prunella.core.errors import SecretError
+from prunella.core.redact import Secret
+from prunella.core.services import SecretRef
+from prunella.store.contract import Store
+from prunella.store.secrets import Keys, Vault, generate_key
+
+OLD, NEW = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+KEYS = Keys.parse(OLD)
+
+
+# Sealing
+
+
+@given(st.binary(max_size=500), st.text(st.characters(codec="utf-8"), max_size=50))
+def test_seal_opens_again_in_its_row(value: bytes, row: str) -> None:
+    """What was sealed for a row opens there, whatever it holds."""
+    assert KEYS.open(KEYS.seal(value, row), row) == value
+
+
+@given(st.binary(max_size=50), st.data())
+def test_seal_refuses_every_alteration(value: bytes, data: st.DataObject) -> None:
+    """One bit turned, anything cut off, anything added: SecretError, and nothing else."""
+    sealed = KEYS.seal(value, "secrets:slack")
+    place = data.draw(st.integers(0, len(sealed) - 1))
+    turned = sealed[:place] + bytes([sealed[place] ^ 1 << data.draw(st.integers(0, 7))]) + sealed[place + 1 :]
+    for altered in (turned, sealed[:place], sealed[place + 1 :], sealed + b"\0"):
+        with pytest.raises(SecretError, match="secrets:slack"):
+            KEYS.open(altered, "secrets:slack")
+
+
+def test_seal_is_bound_to_its_row() -> None:
+    """Ciphertext that was copied to another row does not open, and the message does not hold the value."""
+    sealed = KEYS.seal(b"xoxb-1234", "secrets:slack")
+    with pytest.raises(
+        SecretError, match="secrets:teams: the ciphertext was altered or belongs to another row"
+    ) as told:
+        KEYS.open(sealed, "secrets:teams")
+    assert "xoxb" not in str(told.value)
+
+
+def test_seal_never_looks_the_same_twice() -> None:
+    """Equal secrets have unequal ciphertexts, and none holds the plain text."""
+    sealed = {KEYS.seal(b"xoxb-1234", "secrets:slack") for _ in range(100)}
+    assert len(sealed) == 100
+    assert not any(b"xoxb" in one for one in sealed)
+
+
+# Keys
+
+
+def test_keys_rotate() -> None:
+    """With the new key in front old ciphertexts still open; sealed anew, they need the old key no more."""
+    sealed = KEYS.seal(b"value", "row")
+    both = Keys.parse(f" {NEW} , {OLD} ")
+    assert both.open(sealed, "row") == b"value"
+    again = both.seal(b"value", "row")
+    assert Keys.parse(NEW).open(again, "row") == b"value"
+    with pytest.raises(SecretError, match="not among PRUNELLA_SECRET_KEY; add the old key behind the new one"):
+        Keys.parse(NEW).open(sealed, "row")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " , ",
+        "short",
+        base64.b64encode(b"x" * 31).decode(),
+        base64.b64encode(b"x" * 33).decode(),
+        "ü" * 44,
+        OLD[:-1],
+    ],
+)
+def test_keys_of_the_wrong_size_are_refused(text: str) -> None:
+    """A key that is no 32 bytes in base64 is refused, with the command that makes a good one, without its text."""
+    with pytest.raises(SecretError, match="must be 32 bytes in base64, got .*openssl rand -base64 32") as told:
+        Keys.parse(text)
+    assert text.strip(" ,") == "" or text not in str(told.value)
+
+
+def test_keys_are_made_fresh() -> None:
+    """A generated key is one that `parse` takes, and another each time."""
+    assert len({generate_key() for _ in range(10)}) == 10
+    Keys.parse(generate_key())
+
+
+def test_keys_for_other_purposes_are_told_apart() -> None:
+    """What is derived for one purpose says nothing about another, stays the same, and is not the key itself."""
+    derived = [KEYS.derive("redaction"), KEYS.derive("session"), Keys.parse(NEW).derive("redaction")]
+    assert len({*derived, b"\1" * 32}) == 4
+    assert {len(one) for one in derived} == {32}
+    assert Keys.parse(f"{OLD},{NEW}").derive("redaction") == derived[0]
+
+
+def test_key_file_is_made_once_beside_the_database(tmp_path: Path) -> None:
+    """The first start makes a key file that only its owner reads, and tells its path; later starts read it."""
+    database = tmp_path / "prunella.db"
+    made, path = Keys.beside(database)
+    assert path == tmp_path / "prunella.db.key"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    read, second = Keys.beside(database)
+    assert second is None
+    assert read.open(made.seal(b"value", "row"), "row") == b"value"
+
+
+# The vault
+
+
+@pytest.fixture
+def vault(store: Store) -> Iterator[Vault]:
+    """A vault on both databases; what it lets the redactor know is forgotten afterwards."""
+    before = redact.known.known_values
+    yield Vault(store, KEYS)
+    for value in redact.known.known_values - before:
+        redact.forget(value)
+
+
+@pytest.mark.anyio
+async def test_vault_reveals_what_is_referred_to(vault: Vault, store: Store) -> None:
+    """A value in the configuration is itself; a reference is looked up and opened; a missing one says what to do."""
+    assert await vault.reveal(Secret("plain")) == "plain"
+    slack = SecretRef("slack")
+    with pytest.raises(SecretError, match="secret://slack is not set; set it with: prunella secret set slack"):
+        await vault.reveal(slack)
+    async with store.transaction() as tx:
+        await tx.credentials.put_secret("slack", vault.sealed(slack, "xoxb-größe"), NOW)
+        await tx.credentials.put_secret("stolen", vault.sealed(slack, "xoxb-größe"), NOW)
+    assert await vault.reveal(slack) == "xoxb-größe"
+    with pytest.raises(SecretError, match="belongs to another row"):
+        await vault.reveal(SecretRef("stolen"))
+
+
+@pytest.mark.anyio
+async def test_vault_opens_tokens_of_their_account_only(vault: Vault, store: Store) -> None:
+    """Both tokens survive the database; swapped, or copied to another account, they do not open."""
+    blank = credential("ada")
+    tokens = credential(
+        "ada",
+        access_sealed=vault.seal_access(blank, "access-1234"),
+        refresh_sealed=vault.seal_refresh(blank, "refresh-1234"),
+    )
+    async with store.transaction() as tx:
+        await tx.credentials.put(tokens)
+        found = await tx.credentials.read("hubspot", "ada")
+    assert found is not None
+    assert (vault.open_access(found), vault.open_refresh(found)) == ("access-1234", "refresh-1234")
+    swapped = credential("ada", access_sealed=tokens.refresh_sealed, refresh_sealed=tokens.access_sealed)
+    with pytest.raises(SecretError, match="credentials:hubspot:ada:access"):
+        vault.open_access(swapped)
+    with pytest.raises(SecretError, match="credentials:hubspot:ben:refresh"):
+        vault.open_refresh(credential("ben", refresh_sealed=tokens.refresh_sealed))
+
+
+@pytest.mark.anyio
+async def test_vault_lets_the_redactor_know_tokens_in_use(vault: Vault) -> None:
+    """A token that was sealed or opened is removed from every text; of very many the newest are remembered."""
+    blank = credential()
+    sealed = vault.seal_access(blank, "first-token-0")
+    assert "first-token-0" not in redact.scrub("it was first-token-0 again")
+    for number in range(300):
+        vault.seal_access(blank, f"later-token-{number:03}")
+    assert redact.scrub("later-token-299") != "later-token-299"
+    assert redact.scrub("first-token-0") == "first-token-0"
+    vault.open_access(credential(access_sealed=sealed))
+    assert redact.scrub("first-token-0") != "first-token-0"

@@ -1,0 +1,205 @@
+"""Statements mean the same in both dialects, find their rows by index, and carry values unharmed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Text, select
+from store.making import NOW
+
+from prunella.store.sql import Dialect, IdList, PostgresDialect, Sql, SqliteDialect, bulk_insert, member_of, prepare
+from prunella.store.tables import Json, Moment, audit, metadata, signals
+
+SQLITE, POSTGRES = SqliteDialect(), PostgresDialect()
+DIALECTS = pytest.mark.parametrize("dialect", [SQLITE, POSTGRES], ids=lambda dialect: dialect.name)
+NOUNS = ("audit", "credentials", "gates", "incidents", "operations", "outbox", "procedures", "runs", "signals")
+SMALL = {"gates._ALL", "credentials._SECRET_NAMES", "procedures._ALL", "procedures._RELEASE_ALL"}
+AT_THE_START = {"incidents._RELEASE", "credentials._RELEASE_ALL", "outbox._RELEASE_ALL", "outbox._NEXT"}
+
+
+def statements() -> Iterator[tuple[str, Sql]]:
+    for noun in NOUNS:
+        module = importlib.import_module(f"prunella.store.{noun}")
+        yield from ((f"{noun}.{name}", value) for name, value in vars(module).items() if isinstance(value, Sql))
+
+
+STATEMENTS = pytest.mark.parametrize("statement", [pytest.param(value, id=name) for name, value in statements()])
+
+
+@pytest.fixture
+def file(sqlite_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as connection:
+        yield connection
+
+
+# Every statement
+
+
+def test_statements_are_understood_by_sqlite(file: sqlite3.Connection) -> None:
+    """SQLite takes every prepared statement of every noun."""
+    for name, statement in statements():
+        prepared = statement.prepared(SQLITE)
+        assert file.execute(f"EXPLAIN {prepared.text}", prepared.bind({})), name
+
+
+def test_statements_are_understood_by_postgresql(migrated_postgres_url: str) -> None:
+    """PostgreSQL takes every prepared statement of every noun, in prunella's own schema."""
+    with psycopg.connect(migrated_postgres_url) as connection:
+        for name, statement in statements():
+            prepared = statement.prepared(POSTGRES)
+            assert connection.execute(f"EXPLAIN {prepared.text}".encode(), prepared.bind({})).fetchall(), name
+            assert "prunella." in prepared.text, name
+
+
+def test_statements_find_their_rows_by_index(file: sqlite3.Connection) -> None:
+    """No statement reads a whole table on SQLite, where that stops the loop, but those of a start or a small table."""
+    scanning = set()
+    for name, statement in statements():
+        prepared = statement.prepared(SQLITE)
+        plan = [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind({}))]
+        if any(step.startswith("SCAN") and "json_each" not in step for step in plan):
+            scanning.add(name)
+    assert scanning - SMALL == AT_THE_START
+
+
+def test_statements_are_compiled_once_per_dialect() -> None:
+    """The second use of a statement compiles nothing, and each dialect has its own text."""
+    statement = Sql(select(audit).where(audit.c.id == "x"))
+    assert statement.prepared(SQLITE) is statement.prepared(SqliteDialect())
+    assert statement.prepared(SQLITE) is not statement.prepared(POSTGRES)
+    assert bulk_insert(SQLITE, audit, 3, "") is bulk_insert(SQLITE, audit, 3, "")
+
+
+@DIALECTS
+def test_values_of_a_statement_do_not_leak_into_the_next(dialect: Dialect) -> None:
+    """Binding leaves the statement's constants and the caller's values as they were."""
+    prepared = prepare(select(audit).where(audit.c.at >= NOW, audit.c.target == "a\0b"), dialect)
+    first = prepared.bind({})
+    assert prepared.bind({}) == first
+    assert "a\ufffdb" in first.values()
+    given_values = {"x": 1}
+    prepared.bind(given_values)
+    assert given_values == {"x": 1}
+
+
+# Values
+
+
+@DIALECTS
+@given(st.text())
+def test_text_is_changed_only_where_no_database_takes_it(dialect: Dialect, text: str) -> None:
+    """Clean text passes as it is; any other becomes encodable, without NUL, as long as before, and stays so."""
+    encode = dialect.encoder(Text())
+    assert encode is not None
+    stored = encode(text)
+    clean = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    assert (stored == text) == clean
+    assert len(stored) == len(text)
+    assert "\0" not in stored.encode().decode()
+    assert encode(stored) == stored
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES | st.text(alphabet='\\u0\0\ud800a"'))
+def test_json_is_changed_only_where_no_database_takes_it(value: Any) -> None:
+    """JSON comes back equal; where it held NUL or half a character, those alone are replaced."""
+    encode = SQLITE.encoder(Json())
+    assert encode is not None
+    text = encode(value)
+    text.encode()
+    back = json.loads(text)
+    spelled = json.dumps(value)
+    assert "\0" not in json.dumps(back, ensure_ascii=False).replace("\\u0000", "\0")
+    if "\\u0000" not in spelled and "\\ud" not in spelled:
+        assert back == value
+    if isinstance(value, str):
+        assert len(back) == len(value)
+        assert back == dialect_text(value)
+
+
+def dialect_text(text: str) -> str:
+    encode = SQLITE.encoder(Text())
+    assert encode is not None
+    return str(encode(text))
+
+
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(3000, 1, 1), timezones=ZONES)  # noqa: DTZ001, zones are drawn
+
+
+@given(MOMENTS, MOMENTS)
+def test_times_sort_as_text(one: datetime, other: datetime) -> None:
+    """On SQLite times are text: it sorts as the moments do, and comes back as the same moment in UTC."""
+    encode, decode = SQLITE.encoder(Moment()), SQLITE.decoder(Moment())
+    assert encode is not None
+    assert decode is not None
+    assert (encode(one) < encode(other)) == (one < other)
+    assert decode(encode(one)) == one
+    assert decode(encode(one)).tzinfo is UTC
+
+
+# Lists of ids
+
+
+@pytest.mark.parametrize("ids", [[], ["a"], ["a", "b'", 'c"', "d,e", "{f}", "g\\", "größe", "", "NULL"]], ids=len)
+def test_lists_of_ids_match_exactly(file: sqlite3.Connection, migrated_postgres_url: str, ids: list[str]) -> None:
+    """Membership holds for the very ids that were given, however they are written, on both databases."""
+    stored = ["a", "b'", 'c"', "d", "e", "d,e", "f", "{f}", "g\\", "größe", "", "NULL", "x"]
+    found = []
+    for dialect in (SQLITE, POSTGRES):
+        prepared = prepare(select(signals.c.event_id).where(member_of(signals.c.event_id, "ids")), dialect)
+        rows = [dict.fromkeys(signals.columns.keys(), "x") for _ in stored]
+        for number, (row, event_id) in enumerate(zip(rows, stored, strict=True)):
+            times = {"occurred_at": NOW, "received_at": NOW}
+            row.update(id=str(number), event_id=event_id, forced=False, failure=None, payload_shape=None, **times)
+        insert = bulk_insert(dialect, signals, len(rows), "")
+        if dialect is SQLITE:
+            file.execute(insert.text, insert.bind(rows))
+            found.append([row[0] for row in file.execute(prepared.text, prepared.bind({"ids": ids}))])
+        else:
+            with psycopg.connect(migrated_postgres_url) as connection:
+                connection.execute(insert.text.encode(), insert.bind(rows))
+                found.append(
+                    [row[0] for row in connection.execute(prepared.text.encode(), prepared.bind({"ids": ids}))]
+                )
+    assert [sorted(one) for one in found] == [sorted(ids)] * 2
+
+
+@DIALECTS
+def test_lists_of_ids_are_one_parameter(dialect: Dialect) -> None:
+    """However long the list, the statement keeps its text: no limit of parameters, no new plan."""
+    prepared = prepare(select(audit.c.id).where(member_of(audit.c.id, "ids")), dialect)
+    encode = dialect.encoder(IdList())
+    assert encode is not None
+    assert list(prepared.bind({"ids": ["x"] * 100_000})) == ["ids"]
+
+
+# Bulk inserts
+
+
+@DIALECTS
+@pytest.mark.parametrize("name", metadata.tables)
+def test_bulk_insert_names_every_column(dialect: Dialect, name: str) -> None:
+    """Every column of every row has its own parameter."""
+    table = metadata.tables[name]
+    insert = bulk_insert(dialect, table, 2, "")
+    bound = insert.bind([dict.fromkeys(table.columns.keys())] * 2)
+    assert list(bound) == [f"{column}_{number}" for number in range(2) for column in table.columns.keys()]
+    assert all(dialect.mark(one) in insert.text for one in bound)
