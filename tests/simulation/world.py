@@ -102,6 +102,7 @@ class Account:
 
     access: str
     refresh: str
+    since_s: float = 0.0
     used: set[str] = field(default_factory=set)
     revoked: bool = False
     held_by: str | None = None  # the process that holds the new pair and has not saved it yet
@@ -162,7 +163,7 @@ class World:
 
     def connect(self, service: str, account: str) -> Account:
         """Give an account new tokens, as when a person consents again."""
-        fresh = Account(self.secret("acc-"), self.secret("ref-"))
+        fresh = Account(self.secret("acc-"), self.secret("ref-"), self.now_s())
         self.places[service].accounts[account] = fresh
         return fresh
 
@@ -253,6 +254,7 @@ class World:
             return "reuse", _reply(400, {"error": "invalid_grant"})
         account.used.add(sent)
         account.access, account.refresh = self.secret("acc-"), self.secret("ref-")
+        account.since_s = self.now_s()
         account.held_by = flight.process if kind == "ok" else "nobody"
         body = {"access_token": account.access, "refresh_token": account.refresh, "expires_in": 3600}
         return kind, _reply(200, body)

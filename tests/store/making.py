@@ -20,7 +20,7 @@ from prunella.core.records import (
     Severity,
     Signal,
 )
-from prunella.core.states import RunState
+from prunella.core.states import IncidentState, RunState
 from prunella.store.contract import Store
 
 NOW = datetime(2026, 3, 1, 12, 30, 5, 123_456, tzinfo=UTC)
@@ -146,7 +146,7 @@ async def resolved(store: Store, number: object, when: datetime, **changed: Any)
     """Open an incident, resolve it at `when`, and return it as it was before."""
     fresh = await opened(store, number, **changed)
     async with store.transaction() as tx:
-        await tx.incidents.save(replace(fresh, state="resolved", resolved_at=when))
+        await tx.incidents.save(replace(fresh, state=IncidentState.RESOLVED, resolved_at=when))
     return fresh
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from store.making import at, entry
 
 from prunella.core.clock import Ids, ManualClock, Rng
 from prunella.store.contract import Store
+from store.making import at, entry
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from store.making import LEASE, NOW, SECOND, Outside, at, at_once, credential
 
 from prunella.core.records import Credential
 from prunella.store.contract import Store
+from store.making import LEASE, NOW, SECOND, Outside, at, at_once, credential
 
 pytestmark = pytest.mark.anyio
 

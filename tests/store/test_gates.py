@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from store.making import NOW, Outside, at, at_once
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Gate
 from prunella.core.states import GateState
 from prunella.store.contract import Store
+from store.making import NOW, Outside, at, at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ async def test_gate_is_made_when_it_is_first_taken(store: Store) -> None:
 
 
 async def test_gate_counts_exactly_under_many_at_once(store: Store, outside: Outside) -> None:
-    """Fifty transactions that take, count and save at the same moment, the first of them on a new gate, lose nothing."""
+    """Fifty transactions that take, count and save at the same moment, beginning without a gate, lose nothing."""
 
     async def count() -> None:
         async with store.transaction() as tx:

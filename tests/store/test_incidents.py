@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from store.making import LEASE, NOW, SECOND, Outside, at, at_once, incident, opened, resolved
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Category, Incident
 from prunella.core.states import IncidentState
 from prunella.store.contract import Store
+from store.making import LEASE, NOW, SECOND, Outside, at, at_once, incident, opened, resolved
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from store.making import NOW, Outside, at, at_once, operation
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Operation
 from prunella.core.states import OperationState
 from prunella.store.contract import Store
+from store.making import NOW, Outside, at, at_once, operation
 
 pytestmark = pytest.mark.anyio
 

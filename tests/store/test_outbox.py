@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from store.making import LEASE, NOW, Outside, at, at_once, notification
 
 from prunella.core.records import Notification
 from prunella.store.contract import Store
+from store.making import LEASE, NOW, Outside, at, at_once, notification
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import pytest
 from sqlalchemy import update
-from store.making import LEASE, NOW, Outside, at, at_once
 
 from prunella.store.contract import Store
 from prunella.store.sql import Sql
 from prunella.store.tables import procedures
+from store.making import LEASE, NOW, Outside, at, at_once
 
 pytestmark = pytest.mark.anyio
 

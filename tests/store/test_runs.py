@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from store.making import at, run
 
 from prunella.core.errors import Conflict
 from prunella.core.states import RunState
 from prunella.store.contract import Store
+from store.making import at, run
 
 pytestmark = pytest.mark.anyio
 

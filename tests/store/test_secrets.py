@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store.making import NOW, credential
 
 from prunella.core import redact
 from prunella.core.errors import SecretError
@@ -18,6 +17,7 @@ from prunella.core.redact import Secret
 from prunella.core.services import SecretRef
 from prunella.store.contract import Store
 from prunella.store.secrets import Keys, Vault, generate_key
+from store.making import NOW, credential
 
 OLD, NEW = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
 KEYS = Keys.parse(OLD)
@@ -88,7 +88,7 @@ def test_keys_rotate() -> None:
 )
 def test_keys_of_the_wrong_size_are_refused(text: str) -> None:
     """A key that is no 32 bytes in base64 is refused, with the command that makes a good one, without its text."""
-    with pytest.raises(SecretError, match="must be 32 bytes in base64, got .*openssl rand -base64 32") as told:
+    with pytest.raises(SecretError, match=r"must be 32 bytes in base64, got .*openssl rand -base64 32") as told:
         Keys.parse(text)
     assert text.strip(" ,") == "" or text not in str(told.value)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
-from store.making import credential, entry, incident, notification, operation, run
 
 from prunella.core.clock import ManualClock
 from prunella.core.errors import Conflict
@@ -18,6 +17,7 @@ from prunella.store.session import _ROWS_PER_INSERT, Session, must_change, recor
 from prunella.store.sql import Sql, param, prepare
 from prunella.store.sqlite import SqliteStore
 from prunella.store.tables import audit, metadata
+from store.making import credential, entry, incident, notification, operation, run
 
 pytestmark = pytest.mark.anyio
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from store.making import NOW, Outside, at, at_once, opened, signal
 
 from prunella.core.records import Actor, Diagnosis, Failure
 from prunella.store.contract import Store
+from store.making import NOW, Outside, at, at_once, opened, signal
 
 pytestmark = pytest.mark.anyio
 

@@ -16,10 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Text, select
-from store.making import NOW
 
-from prunella.store.sql import Dialect, IdList, PostgresDialect, Sql, SqliteDialect, bulk_insert, member_of, prepare
+from prunella.store.sql import (
+    Dialect,
+    IdList,
+    PostgresDialect,
+    Row,
+    Sql,
+    SqliteDialect,
+    bulk_insert,
+    member_of,
+    prepare,
+)
 from prunella.store.tables import Json, Moment, audit, metadata, signals
+from store.making import NOW
 
 SQLITE, POSTGRES = SqliteDialect(), PostgresDialect()
 DIALECTS = pytest.mark.parametrize("dialect", [SQLITE, POSTGRES], ids=lambda dialect: dialect.name)
@@ -50,7 +60,7 @@ def test_statements_are_understood_by_sqlite(file: sqlite3.Connection) -> None:
     """SQLite takes every prepared statement of every noun."""
     for name, statement in statements():
         prepared = statement.prepared(SQLITE)
-        assert file.execute(f"EXPLAIN {prepared.text}", prepared.bind({})), name
+        assert file.execute(f"EXPLAIN {prepared.text}", prepared.bind({})).fetchall(), name
 
 
 def test_statements_are_understood_by_postgresql(migrated_postgres_url: str) -> None:
@@ -165,10 +175,9 @@ def test_lists_of_ids_match_exactly(file: sqlite3.Connection, migrated_postgres_
     found = []
     for dialect in (SQLITE, POSTGRES):
         prepared = prepare(select(signals.c.event_id).where(member_of(signals.c.event_id, "ids")), dialect)
-        rows = [dict.fromkeys(signals.columns.keys(), "x") for _ in stored]
-        for number, (row, event_id) in enumerate(zip(rows, stored, strict=True)):
-            times = {"occurred_at": NOW, "received_at": NOW}
-            row.update(id=str(number), event_id=event_id, forced=False, failure=None, payload_shape=None, **times)
+        blank: Row = dict.fromkeys((column.name for column in signals.columns), "x")
+        blank |= {"occurred_at": NOW, "received_at": NOW, "forced": False, "failure": None, "payload_shape": None}
+        rows = [{**blank, "id": str(number), "event_id": event_id} for number, event_id in enumerate(stored)]
         insert = bulk_insert(dialect, signals, len(rows), "")
         if dialect is SQLITE:
             file.execute(insert.text, insert.bind(rows))
@@ -200,6 +209,7 @@ def test_bulk_insert_names_every_column(dialect: Dialect, name: str) -> None:
     """Every column of every row has its own parameter."""
     table = metadata.tables[name]
     insert = bulk_insert(dialect, table, 2, "")
-    bound = insert.bind([dict.fromkeys(table.columns.keys())] * 2)
-    assert list(bound) == [f"{column}_{number}" for number in range(2) for column in table.columns.keys()]
+    names = [column.name for column in table.columns]
+    bound = insert.bind([dict.fromkeys(names)] * 2)
+    assert list(bound) == [f"{name}_{number}" for number in range(2) for name in names]
     assert all(dialect.mark(one) in insert.text for one in bound)

@@ -12,12 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from store.making import NOW, entry, signal
 
 from prunella.core.clock import SystemClock
 from prunella.core.errors import StoreLocked, StoreUnavailable
 from prunella.store import migrations
 from prunella.store.sqlite import SqliteStore
+from store.making import NOW, entry, signal
 
 pytestmark = pytest.mark.anyio
 
@@ -174,7 +174,7 @@ async def test_writer_from_outside_makes_it_wait_and_then_say_so(sqlite_path: Pa
 async def test_ping_reads_the_file(sqlite_path: Path) -> None:
     """A file that was overwritten by something else is not well, and ping says so."""
     migrations.upgrade(f"sqlite:///{sqlite_path}")
-    sqlite_path.write_bytes(b"x" * 8192)
+    sqlite_path.write_bytes(b"x" * 8192)  # noqa: ASYNC240, a test may wait for its own file
     database = sqlite3.connect(sqlite_path, isolation_level=None)
     store = SqliteStore(database, SystemClock())
     with pytest.raises(StoreUnavailable, match="not a database"):

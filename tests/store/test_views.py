@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from store.making import NOW, Outside, at, entry, incident, run, signal
 
 from prunella.core.records import Category, Failure
 from prunella.core.states import GateState, IncidentState, RunState
 from prunella.store.contract import Store
+from store.making import NOW, Outside, at, entry, incident, run, signal
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,8 @@ async def test_integration_events_show_every_signal(store: Store, outside: Outsi
         ]
         await tx.signals.add(arrived)
     rows = outside(
-        "SELECT event_id, service_name, status, error_code, error_message, http_status FROM integration_events ORDER BY id"
+        "SELECT event_id, service_name, status, error_code, error_message, http_status"
+        " FROM integration_events ORDER BY id"
     )
     assert rows == [
         ("event-1", "hubspot", "error", "invalid_token", 'Token "expired"', 401),
@@ -46,7 +47,7 @@ async def test_integration_events_show_every_signal(store: Store, outside: Outsi
 async def test_system_integrity_events_show_every_incident(
     store: Store, outside: Outside, state: IncidentState, gate: GateState | None, status: str
 ) -> None:
-    """Document B's incidents: the reason, the category, what was done, and a status of resolved, disabled or pending."""
+    """Document B's incidents: reason, category, what was done, and a status: resolved, disabled or pending."""
     async with store.transaction() as tx:
         await tx.signals.add([(signal(), None, None)])
         opened = await tx.incidents.open_or_join(incident(category=Category.AUTH, action_taken="token_refreshed"))
@@ -68,7 +69,8 @@ async def test_integrations_show_every_gate(store: Store, outside: Outside) -> N
         gate = await tx.gates.take("hubspot", NOW)
         await tx.gates.save(replace(gate, state=GateState.DISABLED, reason="3 auth failures", recovery_fail_count=2))
     rows = outside(
-        "SELECT service_name, state, recovery_fail_count, last_recovery_at, auto_recovery_enabled, reason FROM integrations"
+        "SELECT service_name, state, recovery_fail_count, last_recovery_at, auto_recovery_enabled, reason"
+        " FROM integrations"
     )
     assert rows == [("hubspot", "disabled", 2, None, True, "3 auth failures")]
 

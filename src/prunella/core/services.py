@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from prunella.core.errors import InvalidInput
 from prunella.core.redact import Secret
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +94,21 @@ class Service:
 
     def url(self, endpoint: str) -> str:
         """Return the absolute address of `endpoint`, refused where it leaves the service's own hosts."""
-        url = endpoint if "://" in endpoint else urljoin((self.base_url or "").rstrip("/") + "/", endpoint.lstrip("/"))
-        parts = urlsplit(url)
+        below = f"{(self.base_url or '').rstrip('/')}/{endpoint.lstrip('/')}"
+        url = endpoint if _ABSOLUTE.match(endpoint) else below
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:  # a port or an IPv6 address that is none
+            raise InvalidInput(f"services.{self.name}: {endpoint!r} is no address; send a full URL or a path") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidInput(f"services.{self.name}: {endpoint!r} is no address; set base_url or send a full URL")
         if parts.username or parts.password:
             raise InvalidInput(f"services.{self.name}: an address with a user or password is not replayed")
         allowed = self.hosts or frozenset({urlsplit(self.base_url or "").netloc})
         default_port = {"http": 80, "https": 443}[parts.scheme]
-        here = parts.hostname if parts.port in (None, default_port) else f"{parts.hostname}:{parts.port}"
-        if here not in allowed and f"{parts.hostname}:{parts.port or default_port}" not in allowed:
+        here = parts.hostname if port in (None, default_port) else f"{parts.hostname}:{port}"
+        if here not in allowed and f"{parts.hostname}:{port or default_port}" not in allowed:
             listed = ", ".join(sorted(filter(None, allowed))) or "none"
             raise InvalidInput(
                 f"services.{self.name}: host {here} is not its own; allowed: {listed}; "

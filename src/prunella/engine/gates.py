@@ -15,6 +15,7 @@ from prunella.core.services import DisableAfter, GateLimits
 from prunella.core.states import GATE, GateState
 
 _OPEN_MAX_S = 600.0
+_DOUBLINGS_MAX = 20  # far beyond the longest open time; a week of openings would overflow a float
 _COUNTERS = {Category.AUTH: "auth", Category.DATA: "data", Category.UNKNOWN: "unknown"}
 
 
@@ -87,6 +88,7 @@ def _after_success(gate: Gate, limits: GateLimits, now: datetime) -> Gate:
 def _open(gate: Gate, limits: GateLimits, now: datetime, rng: Rng) -> Gate:
     """Open for a time that doubles with each opening in a row, spread so that workers do not probe in step."""
     reason = f"{gate.failures} failed calls in a row"
-    open_s = min(limits.open_s * 2**gate.openings, _OPEN_MAX_S) * (1.0 + rng.random() * 0.1)
+    doubled = 2 ** min(gate.openings, _DOUBLINGS_MAX)
+    open_s = min(limits.open_s * doubled, max(limits.open_s, _OPEN_MAX_S)) * (1.0 + rng.random() * 0.1)
     opened = move(gate, GateState.OPEN, now, reason=reason)
     return replace(opened, openings=gate.openings + 1, reopen_at=now + timedelta(seconds=open_s))

@@ -123,7 +123,7 @@ def _target(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation
     assert case.service is not None  # the gate keeper lets nothing else through
     return Target(
         service=case.service,
-        account=operation.account if operation else case.incident.account,
+        account=_account(case, operation),
         incident_id=case.incident.id,
         idempotency_key=run.idempotency_key,
         request=payloads.open_request(parts, operation) if operation else None,
@@ -131,11 +131,24 @@ def _target(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation
     )
 
 
+def _account(case: Case, operation: Operation | None) -> str:
+    """Return whose tokens it is about: an incident of a whole service holds requests of many accounts."""
+    if operation is not None:
+        return operation.account
+    return case.credential.account if case.credential is not None else case.incident.account
+
+
 async def _come_back(parts: Parts, tx: Transaction, incident_id: str, now: datetime) -> None:
     """Look again when the lease of whoever has the incident ends: it may be dead, or have failed to settle."""
     incident = await tx.incidents.get(incident_id)
     if incident is not None and incident.lease_until is not None and incident.lease_until > now:
         await parts.runner.submit("heal", incident_id, at=incident.lease_until, tx=tx)
+
+
+async def bury(parts: Parts, tx: Transaction, incident: Incident) -> None:
+    """End the lease of a dead worker on an incident that a person took over: no claim will ever do it."""
+    await _recover_interrupted(parts, tx, incident)
+    await tx.incidents.save(replace(incident, claimed_by=None, lease_until=None))
 
 
 async def _recover_interrupted(parts: Parts, tx: Transaction, incident: Incident) -> None:

@@ -107,12 +107,16 @@ class Intake:
 async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
     """Write a batch of arrivals in one transaction."""
     async with parts.store.transaction() as tx:
-        shapes = [_shape(arrival) for arrival in arrivals]
+        echoes = await _echoes(tx, arrivals)
         new = await tx.signals.add(
-            [(arrival.signal, arrival.diagnosis, shape) for arrival, shape in zip(arrivals, shapes, strict=True)]
+            [  # an echo is kept without its category: what is counted by category comes from outside
+                (one.signal, None if one.signal.id in echoes else one.diagnosis, _shape(one)) for one in arrivals
+            ]
         )
         fresh = [arrival for arrival in arrivals if arrival.signal.id in new]
-        belongs = await _join_echoes(tx, [arrival for arrival in fresh if arrival.echo_of])
+        belongs = {signal_id: incident_id for signal_id, incident_id in echoes.items() if signal_id in new}
+        for signal_id, incident_id in belongs.items():
+            await tx.signals.attach(incident_id, [signal_id])
         failures = [one for one in fresh if one.signal.outcome == "failure" and one.signal.id not in belongs]
         belongs |= await _open_or_join(parts, tx, failures)
         await _count(parts, tx, failures, belongs)
@@ -144,15 +148,13 @@ def _shape(arrival: Arrival) -> Any:
     return redact.shape(request.payload) if request is not None and request.payload is not None else None
 
 
-async def _join_echoes(tx: Transaction, echoes: Sequence[Arrival]) -> dict[str, str]:
-    """Attach what our own recovery caused to that recovery's incident; an unknown one is an ordinary event."""
-    belongs: dict[str, str] = {}
-    for echo in echoes:
-        assert echo.echo_of is not None
-        if await tx.incidents.get(echo.echo_of) is not None:
-            await tx.signals.attach(echo.echo_of, [echo.signal.id])
-            belongs[echo.signal.id] = echo.echo_of
-    return belongs
+async def _echoes(tx: Transaction, arrivals: Sequence[Arrival]) -> dict[str, str]:
+    """Return signal id -> the incident whose own recovery caused it; an unknown incident makes an ordinary event."""
+    return {
+        one.signal.id: one.echo_of
+        for one in arrivals
+        if one.echo_of and await tx.incidents.get(one.echo_of) is not None
+    }
 
 
 async def _open_or_join(parts: Parts, tx: Transaction, failures: Sequence[Arrival]) -> dict[str, str]:
@@ -223,7 +225,9 @@ def _operation(parts: Parts, arrival: Arrival, incident: Incident) -> Operation 
         account=arrival.signal.account,
         method=request.method,
         endpoint=redact.scrub(request.endpoint),
-        payload_sealed=payloads.seal_request(parts, operation_id, request if not refused else Request(method="", endpoint="")),
+        payload_sealed=payloads.seal_request(
+            parts, operation_id, request if not refused else Request(method="", endpoint="")
+        ),
         idempotency_key=f"prunella-{arrival.signal.id}",
         state=OperationState.DEAD if refused else OperationState.WAITING,
         last_error=refused,

@@ -22,6 +22,7 @@ from prunella.store.contract import Transaction
 _WAVE_MAX = 16
 _BUSY = timedelta(seconds=0.5)
 _GIVE_UP_AFTER = timedelta(hours=24)
+_REPLAYED = "replayed the original request"
 _I = IncidentState
 
 
@@ -303,7 +304,7 @@ def _after_refresh(parts: Parts, case: Case, plan: Plan, outcome: Outcome) -> St
 def _after_probe(parts: Parts, case: Case, plan: Plan, outcome: Outcome) -> Step:
     proof = verify.by_probe(outcome.ok, outcome.detail)
     if proof.proven:
-        return Step(state=_I.RESOLVED, action=plan.action, proof=proof)
+        return Step(state=_I.RESOLVED, action="checked the service's health", proof=proof)
     return _again_or_rest(parts, case, proof.how)
 
 
@@ -319,7 +320,9 @@ def _again_or_rest(parts: Parts, case: Case, what: str) -> Step:
 async def _after_replays(tx: Transaction, case: Case, plan: Plan, results: Sequence[Result]) -> Step:
     proof = verify.by_operations(case.operations)
     if proof.proven:
-        return Step(state=_I.RESOLVED, action=plan.action, proof=proof)
+        refreshed = case.incident.category is Category.AUTH and refreshed_lately(case)
+        action = "refreshed the OAuth token and replayed the original request" if refreshed else _REPLAYED
+        return Step(state=_I.RESOLVED, action=action, proof=proof)
     failed = next((result.outcome for result in results if not result.outcome.ok), None)
     error = failed.detail if failed else ""
     due = await tx.operations.next_due(case.incident.id)
@@ -343,7 +346,8 @@ def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification
     if case.now - case.incident.first_seen > _GIVE_UP_AFTER:
         return Step(state=_I.ESCALATED, action=action, held_reason=why, person="no success within 24 hours")
     person = f"one retry did not help: {error}" if case.incident.category is Category.UNKNOWN else None
-    return Step(state=_I.OPEN, action=f"{action}; the next scan looks again", held_reason=why, person=person)
+    held = f"{why}; rests until the next scan"
+    return Step(state=_I.OPEN, action=f"{action}; the next scan looks again", held_reason=held, person=person)
 
 
 def _refused_with_fresh_token(case: Case, failed: Outcome | None) -> bool:

@@ -26,6 +26,7 @@ SCAN_WINDOW_MINUTES = 15
 SCAN_LIMIT = 50
 """How often the scan runs by itself, how far it looks back and how much it takes (document B)."""
 
+_SCHEDULED_WINDOW_MINUTES = 25 * 60  # beyond the 24 hours after which what rests is left to a person
 _SCAN_BUDGET_S = 8.0
 _SCAN_AT_ONCE = 8
 _FIRST_RUN_S = 10.0
@@ -154,7 +155,7 @@ async def wake_service(parts: Parts, tx: Transaction, service: str, *, by_person
 
 
 async def _scheduled_scan(parts: Parts) -> Mapping[str, Any]:
-    decided = await scan(parts, window_minutes=SCAN_WINDOW_MINUTES, limit=SCAN_LIMIT)
+    decided = await scan(parts, window_minutes=_SCHEDULED_WINDOW_MINUTES, limit=SCAN_LIMIT)
     return {"processed": len(decided), "resolved": sum(not incident.is_open for incident in decided)}
 
 

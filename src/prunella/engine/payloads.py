@@ -30,5 +30,5 @@ def not_replayable(service: Service, request: Request) -> str | None:
     try:
         service.url(request.endpoint)
     except InvalidInput as error:
-        return str(error)
+        return redact.scrub(str(error))  # an address may carry a key
     return None

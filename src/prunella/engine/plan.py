@@ -20,6 +20,7 @@ WAIT_MAX_S = 31 * 24 * 3600.0
 """No service can ask for more silence than this; a longer wait is cut and marked."""
 
 _FRESH_S = 30.0
+_GOOD_FOR_S = 60.0  # refused sooner: the token is not the trouble; refused later: it may have ended
 _STATUS_CONFIDENCE = 0.95  # what a bare 401 or 403 is worth; more means that a machine-readable code spoke
 
 
@@ -128,9 +129,13 @@ def _wants_new_token(case: Case) -> bool:
 
 
 def refreshed_lately(case: Case) -> bool:
-    """Tell whether the tokens were refreshed for this failure, or so shortly before that it may not have seen them."""
+    """Tell whether the tokens were refreshed for this failure, or so shortly before that it may not have seen them.
+
+    Tokens that were refreshed for it long ago may have ended since, as an incident rests for hours.
+    """
     refreshed = case.credential.refreshed_at if case.credential else None
-    return refreshed is not None and refreshed >= case.incident.last_seen - timedelta(seconds=_FRESH_S)
+    earliest = max(case.incident.last_seen - timedelta(seconds=_FRESH_S), case.now - timedelta(seconds=_GOOD_FOR_S))
+    return refreshed is not None and refreshed >= earliest
 
 
 def _expired(case: Case) -> bool:

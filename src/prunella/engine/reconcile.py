@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from prunella.core.states import IncidentState
 from prunella.engine import patrol
+from prunella.engine.heal import bury
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
+
+_TAKEN_OVER_MAX = 1000
 
 
 async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone: bool) -> int:
@@ -18,6 +22,9 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone:
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
         if alone:
+            for incident in await tx.incidents.list(most=_TAKEN_OVER_MAX, state=IncidentState.ESCALATED.value):
+                if incident.lease_until is not None:
+                    await bury(parts, tx, incident)
             await tx.incidents.release_all(now)
             await tx.credentials.release_all()
             await tx.procedures.release_all()

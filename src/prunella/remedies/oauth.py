@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from prunella.core.errors import EgressError, EgressFailed
+from prunella.core.errors import EgressError, EgressFailed, StoreError
 from prunella.core.records import Credential, Failure
 from prunella.core.services import OAuth, Service
 from prunella.egress import Caller, Reply
@@ -19,7 +19,8 @@ from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Store
 from prunella.store.secrets import Vault
 
-_CLAIM_S = 15.0  # longer than any one call may take, so that a claim never ends under a live refresh
+_CLAIM_S = 30.0  # far longer than one call and its writing down, so that a claim does not end under a live refresh
+_SAVE_AGAIN_AFTER_S = (0.5, 1.0, 2.0, 4.0)
 _DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "BAD_REFRESH_TOKEN"})
 
 
@@ -42,9 +43,10 @@ class RefreshToken:
     async def apply(self, target: Target) -> Outcome:
         """Make sure that the account's tokens are newer than `target.stale_version`."""
         key = (target.service.name, target.account)
-        shared = self._under_way.get(key)
-        if shared is not None:
-            return await asyncio.shield(shared)
+        while (shared := self._under_way.get(key)) is not None:
+            await asyncio.wait([shared])
+            if not shared.cancelled():  # else the other one raised: our own try says why
+                return shared.result()
         self._under_way[key] = future = asyncio.get_running_loop().create_future()
         try:
             outcome = await self._refresh(target)
@@ -57,6 +59,8 @@ class RefreshToken:
 
     async def _refresh(self, target: Target) -> Outcome:
         service = target.service
+        assert service.oauth is not None  # a refresh is only planned where there is somewhere to refresh
+        client = await self._client(service.oauth)
         now = self._store.clock.now()
         async with self._store.transaction() as tx:
             credential = await tx.credentials.read(service.name, target.account)
@@ -69,15 +73,17 @@ class RefreshToken:
             until = now + timedelta(seconds=_CLAIM_S)
             if not await tx.credentials.claim_refresh(credential, self._worker, now, until):
                 return Outcome(ok=False, busy=True, detail="another worker is refreshing this account")
-        return await self._exchange(service, credential)
+        return await self._exchange(service, service.oauth, credential, client)
 
-    async def _exchange(self, service: Service, credential: Credential) -> Outcome:
-        assert service.oauth is not None and credential.refresh_sealed is not None
+    async def _exchange(
+        self, service: Service, oauth: OAuth, credential: Credential, client: Mapping[str, str]
+    ) -> Outcome:
+        form = {"grant_type": "refresh_token", "refresh_token": self._vault.open_refresh(credential), **client}
         try:
             reply = await self._caller.request(
                 "POST",
-                service.oauth.token_url,
-                form=await self._form(service.oauth, credential),
+                oauth.token_url,
+                form=form,
                 headers={"accept": "application/json"},
                 deadline_s=service.timeout_s,
             )
@@ -91,17 +97,14 @@ class RefreshToken:
             return await self._dead(service, credential, code)
         return await self._not_now(service, credential, f"the token endpoint answered HTTP {reply.status} {code}".strip())
 
-    async def _form(self, oauth: OAuth, credential: Credential) -> dict[str, str]:
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": self._vault.open_refresh(credential),
-            "client_id": oauth.client_id,
-        }
+    async def _client(self, oauth: OAuth) -> dict[str, str]:
+        """Return who we are; asked before the claim, so that nothing stands between the claim and its call."""
+        client = {"client_id": oauth.client_id}
         if oauth.client_secret is not None:
-            form["client_secret"] = await self._vault.reveal(oauth.client_secret)
+            client["client_secret"] = await self._vault.reveal(oauth.client_secret)
         if oauth.scopes:
-            form["scope"] = " ".join(oauth.scopes)
-        return form
+            client["scope"] = " ".join(oauth.scopes)
+        return client
 
     async def _store_pair(self, credential: Credential, answer: Mapping[str, Any]) -> Outcome:
         """Write the new pair before it is used; a provider that does not rotate keeps the old refresh token."""
@@ -111,8 +114,15 @@ class RefreshToken:
         rotated = answer.get("refresh_token")
         refresh = self._vault.seal_refresh(credential, rotated) if isinstance(rotated, str) else credential.refresh_sealed
         access = self._vault.seal_access(credential, answer["access_token"])
-        async with self._store.transaction() as tx:
-            await tx.credentials.rotate(credential, access, refresh, expires, now)
+        for wait_s in (*_SAVE_AGAIN_AFTER_S, None):  # the old refresh token is spent: this pair exists nowhere else
+            try:
+                async with self._store.transaction() as tx:
+                    await tx.credentials.rotate(credential, access, refresh, expires, now)
+                break
+            except StoreError:
+                if wait_s is None:
+                    raise
+                await self._store.clock.sleep(wait_s)
         return Outcome(ok=True, status=200, detail="token refreshed", token_version=credential.version + 1)
 
     async def _dead(self, service: Service, credential: Credential, code: str) -> Outcome:

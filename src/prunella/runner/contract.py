@@ -6,6 +6,7 @@ Promises, each held by tests/runner/contract.py:
   submitted while it runs, it runs once more afterwards;
   submitted inside a transaction, it runs only if that commits;
   a handler that raises is called again after 1, 2, 4, 8, 16 s, then left to the sweep;
+  one that found the database away is called again every 2 s until it is back;
   `stop` lets running handlers finish.
 """
 

@@ -11,10 +11,12 @@ import logging
 from datetime import datetime
 
 from prunella.core.clock import Clock
+from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Listeners
 from prunella.runner.contract import Commit, Handler, Queued
 
 _log = logging.getLogger(__name__)
+_STORE_AGAIN_S = 2.0  # work goes on by itself soon after the database is back, however long it was away
 _AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 _STALE_MAX = 64
 
@@ -142,7 +144,9 @@ class LocalRunner:
         times = self._raised.get(key, 0)
         _log.error("handler %s failed (%s times so far)", ":".join(key), times + 1, exc_info=error)
         self._listeners.emit("engine.failed", handler=key[0], error=type(error).__name__)
-        if times < len(_AGAIN_AFTER_S):
+        if isinstance(error, StoreUnavailable):
+            self._push(key, _STORE_AGAIN_S)
+        elif times < len(_AGAIN_AFTER_S):
             self._raised[key] = times + 1
             self._push(key, _AGAIN_AFTER_S[times])
         else:

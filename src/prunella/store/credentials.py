@@ -131,7 +131,10 @@ class CredentialRows:
         await self._session.insert(
             named,
             [{"name": name, "value_sealed": sealed, "changed_at": now}],
-            conflict="ON CONFLICT (name) DO UPDATE SET value_sealed = excluded.value_sealed, changed_at = excluded.changed_at",
+            conflict=(
+                "ON CONFLICT (name) DO UPDATE SET "
+                "value_sealed = excluded.value_sealed, changed_at = excluded.changed_at"
+            ),
         )
 
     async def drop_secret(self, name: str) -> bool:

@@ -15,6 +15,7 @@ from prunella.store.tables import incidents as t
 
 _S = IncidentState
 _CLAIMABLE = [_S.PENDING.value, _S.OPEN.value, _S.HEALING.value, _S.VERIFYING.value]
+_FOR_PEOPLE = "'awaiting_approval', 'escalated', 'suppressed'"  # a new event gives these no due time
 _COUNTED = ("count", "last_seen", "signal_id", "service", "account", "fingerprint", "first_seen", "id", "version")
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
@@ -71,7 +72,7 @@ _DUE = Sql(
             and_(t.c.next_at.is_(None), t.c.last_seen >= param("since")),
         ),
     )
-    .order_by(t.c.first_seen)
+    .order_by(t.c.state == _S.ESCALATED.value, t.c.first_seen)  # what waits for people must not crowd the rest out
     .limit(param("most"))
 )
 _WAKEABLE = Sql(
@@ -111,7 +112,7 @@ class IncidentRows:
                 f"count = {table}.count + excluded.count, "
                 f"last_seen = CASE WHEN {newest} THEN excluded.last_seen ELSE {table}.last_seen END, "
                 f"signal_id = CASE WHEN {newest} THEN excluded.signal_id ELSE {table}.signal_id END, "
-                "next_at = CASE WHEN "
+                f"next_at = CASE WHEN {table}.state IN ({_FOR_PEOPLE}) THEN {table}.next_at WHEN "
                 f"{table}.next_at IS NULL OR {table}.next_at > excluded.next_at THEN excluded.next_at "
                 f"ELSE {table}.next_at END"
             ),

@@ -131,5 +131,5 @@ class Gatehouse:
             )
             rules.validate(claims)
             return Caller(str(claims["sub"]), Role(claims.get("role", "")))
-        except (JoseError, ValueError):
+        except (JoseError, ValueError, TypeError):  # TypeError: a header whose fields are of the wrong kind
             return None

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 _SYSTEM_INTEGRITY_EVENTS = """
 SELECT i.id, s.event_id, i.service AS service_name, i.because AS failure_reason, i.category AS failure_category,
        i.action_taken, s.failure AS analyzer_signals, NULL AS llm_reasoning,
-       CASE WHEN i.state = 'resolved' THEN 'resolved' WHEN g.state = 'disabled' THEN 'disabled' ELSE 'pending' END AS status,
+       CASE WHEN i.state = 'resolved' THEN 'resolved' WHEN g.state = 'disabled' THEN 'disabled' ELSE 'pending' END
+       AS status,
        i.resolved_at, i.first_seen AS created_at, COALESCE(i.resolved_at, i.last_seen) AS updated_at
 FROM {p}incidents i
 LEFT JOIN {p}signals s ON s.id = i.signal_id
@@ -16,7 +17,8 @@ LEFT JOIN {p}gates g ON g.service = i.service
 """
 
 _INTEGRATION_EVENTS = """
-SELECT s.id, s.event_id, s.service AS service_name, CASE WHEN s.outcome = 'success' THEN 'success' ELSE 'error' END AS status,
+SELECT s.id, s.event_id, s.service AS service_name,
+       CASE WHEN s.outcome = 'success' THEN 'success' ELSE 'error' END AS status,
        {code} AS error_code, {message} AS error_message, {http} AS http_status, s.received_at AS created_at
 FROM {p}signals s
 """

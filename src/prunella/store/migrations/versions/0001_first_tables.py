@@ -26,7 +26,8 @@ def _protect(*tables: str) -> None:
         op.execute(f"ALTER TABLE prunella.{table} FORCE ROW LEVEL SECURITY")
         op.execute(
             f"CREATE POLICY owner_only ON prunella.{table} "
-            f"USING (current_user = {owner.format(table=table)}) WITH CHECK (current_user = {owner.format(table=table)})"
+            f"USING (current_user = {owner.format(table=table)}) "
+            f"WITH CHECK (current_user = {owner.format(table=table)})"
         )
         op.execute(f"REVOKE ALL ON prunella.{table} FROM PUBLIC")
 

@@ -1,0 +1,201 @@
+"""Records check themselves when they are made, and no raw text gets past the first of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunella.core import records
+from prunella.core.records import (
+    KINDS,
+    Actor,
+    Category,
+    Diagnosis,
+    Failure,
+    Gate,
+    Incident,
+    Level,
+    Notification,
+    Operation,
+    Run,
+    Severity,
+)
+from prunella.core.states import GateState, IncidentState, OperationState, RunState
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+RECORDS = [one for one in vars(records).values() if inspect.isclass(one) and dataclasses.is_dataclass(one)]
+TOKEN = "xoxb-1234567890-abcdefghijklmnop"
+
+
+def diagnosis(**changed: Any) -> Diagnosis:
+    fields: dict[str, Any] = {
+        "kind": "network.server",
+        "confidence": 0.95,
+        "because": "HTTP 503",
+        "retryable": True,
+        "actor": Actor.PROVIDER,
+        "advice": "wait",
+    }
+    return Diagnosis(**{**fields, **changed})
+
+
+def incident(**changed: Any) -> Incident:
+    fields: dict[str, Any] = {
+        "id": "i",
+        "service": "crm",
+        "account": "",
+        "fingerprint": "f",
+        "signal_id": "s",
+        "title": "t",
+        "category": "network",
+        "kind": "network.server",
+        "confidence": 0.9,
+        "because": "b",
+        "advice": "a",
+        "severity": "MEDIUM",
+        "first_seen": NOW,
+        "last_seen": NOW,
+    }
+    return Incident(**{**fields, **changed})
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda one: one.__name__)
+def test_every_record_is_frozen_and_slotted(record: type) -> None:
+    """A record is shared freely, because nobody can change it or hang something onto it."""
+    assert record.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert "__slots__" in vars(record)
+
+
+@pytest.mark.parametrize("name", ["message", "code", "exc_type", "operation"])
+def test_failure_takes_secrets_out_of_every_text(name: str) -> None:
+    """Whatever field carries a token, the record does not."""
+    failure = Failure(**{"service": "crm", name: f"refused {TOKEN} at once"})
+    assert TOKEN not in repr(failure)
+    assert "REDACTED" in getattr(failure, name)
+
+
+def test_failure_keeps_only_the_headers_that_are_evidence() -> None:
+    """Retry hints and challenges stay, with lower-case names; cookies and credentials never get in."""
+    given_headers = {
+        "Retry-After": "30",
+        "X-RateLimit-Reset": "17",
+        "WWW-Authenticate": "Bearer",
+        "Set-Cookie": "session=1",
+        "Authorization": f"Bearer {TOKEN}",
+    }
+    kept = Failure(service="crm", headers=given_headers).headers
+    assert kept == {"retry-after": "30", "x-ratelimit-reset": "17", "www-authenticate": "Bearer"}
+
+
+def test_failure_tells_none_from_zero() -> None:
+    """No status is None; an empty message is an empty message."""
+    failure = Failure(service="crm")
+    assert (failure.status, failure.code, failure.message) == (None, None, "")
+
+
+@given(st.text())
+def test_scrubbing_a_failure_twice_changes_nothing(text: str) -> None:
+    """A failure that was stored and read again is the same failure."""
+    once = Failure(service="crm", message=text)
+    assert Failure(service="crm", message=once.message) == once
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_belongs_to_the_category_of_its_name(kind: str) -> None:
+    """`auth.expired` is auth; a kind without a category in its name is unknown."""
+    family = kind.partition(".")[0]
+    wanted = Category(family) if "." in kind else Category.UNKNOWN
+    assert diagnosis(kind=kind).category is wanted
+
+
+def test_diagnosis_refuses_a_kind_that_nobody_knows() -> None:
+    """The message lists what is known."""
+    with pytest.raises(ValueError, match=r"unknown kind 'auth\.lost'; known: auth\.expired, "):
+        diagnosis(kind="auth.lost")
+
+
+@pytest.mark.parametrize("confidence", [-0.01, 1.01, float("nan"), float("inf")])
+def test_diagnosis_refuses_a_confidence_that_is_none(confidence: float) -> None:
+    """Confidence lies within 0 and 1."""
+    with pytest.raises(ValueError, match="confidence must be within 0 and 1"):
+        diagnosis(confidence=confidence)
+
+
+def test_rows_become_enumerations_again() -> None:
+    """Text as it stands in the tables is turned into the states, severities and levels it means."""
+    made = incident(state="escalated", level="L2", severity="HIGH")
+    assert (made.state, made.level, made.severity) == (IncidentState.ESCALATED, Level.L2, Severity.HIGH)
+    assert made.category is Category.NETWORK
+    assert Gate(service="crm", state="paused", since=NOW, counting_from=NOW).state is GateState.PAUSED  # type: ignore[arg-type]
+    assert operation(state="dead").state is OperationState.DEAD
+    assert run(state="unknown").state is RunState.UNKNOWN
+
+
+@pytest.mark.parametrize("wrong", [{"state": "lost"}, {"severity": "LOUD"}, {"level": "L9"}, {"category": "weather"}])
+def test_incident_refuses_words_that_mean_nothing(wrong: dict[str, str]) -> None:
+    """An unknown word is refused when the record is made, not somewhere downstream."""
+    with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+        incident(**wrong)
+
+
+@pytest.mark.parametrize("state", IncidentState)
+def test_incident_is_open_until_it_is_resolved(state: IncidentState) -> None:
+    """Escalated and suppressed are open: somebody still has to do something."""
+    assert incident(state=state).is_open is (state is not IncidentState.RESOLVED)
+
+
+def test_notification_spells_its_facts() -> None:
+    """Facts are pairs of text, however they were stored."""
+    made = Notification(
+        id="n",
+        key="k",
+        channel="ops",
+        kind="detected",
+        severity="LOW",  # type: ignore[arg-type]
+        title="t",
+        facts=(["Count", 3],),  # type: ignore[arg-type]
+        incident_id=None,
+        link=None,
+        next_at=NOW,
+        created_at=NOW,
+    )
+    assert made.facts == (("Count", "3"),)
+    assert made.severity is Severity.LOW
+
+
+def operation(**changed: Any) -> Operation:
+    fields: dict[str, Any] = {
+        "id": "o",
+        "incident_id": "i",
+        "signal_id": "s",
+        "service": "crm",
+        "account": "",
+        "method": "POST",
+        "endpoint": "/",
+        "payload_sealed": b"",
+        "idempotency_key": "k",
+        "created_at": NOW,
+    }
+    return Operation(**{**fields, **changed})
+
+
+def run(**changed: Any) -> Run:
+    fields: dict[str, Any] = {
+        "id": "r",
+        "incident_id": "i",
+        "operation_id": None,
+        "service": "crm",
+        "procedure": "p",
+        "remedy": "replay",
+        "attempt": 1,
+        "idempotency_key": "k",
+        "worker": "w",
+        "started_at": NOW,
+    }
+    return Run(**{**fields, **changed})
