@@ -117,7 +117,7 @@ def test_arrivals_of_one_moment_share_a_transaction(sqlite_path: Path) -> None:
 
     async def story(world: World) -> None:
         commits: list[str] = []
-        world.parts.store._database.set_trace_callback(  # type: ignore[attr-defined]
+        world.store._database.set_trace_callback(
             lambda text: commits.append(text) if text == "COMMIT" else None
         )
         await asyncio.gather(*(world.fail() for _ in range(200)))
@@ -145,7 +145,7 @@ def test_database_that_is_away_is_said_to_everybody(sqlite_path: Path) -> None:
     """Nothing was recorded: every sender hears `StoreUnavailable`, and the next event after it is back goes through."""
 
     async def story(world: World) -> None:
-        database = world.parts.store._database  # type: ignore[attr-defined]
+        database = world.store._database
         database.execute("PRAGMA query_only = ON")
         receipts = await asyncio.gather(*(world.fail() for _ in range(3)), return_exceptions=True)
         assert all(isinstance(one, StoreUnavailable) for one in receipts)

@@ -11,7 +11,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,8 @@ from prunella.core.records import (
 from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
 from prunella.engine import heal, patrol
-from prunella.engine.intake import Intake, Receipt
+from prunella.engine.intake import Intake
+from prunella.engine.report import Receipt
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
@@ -126,6 +127,19 @@ class Hands:
             raise answer
         return answer
 
+    def rotate(self, store: SqliteStore) -> None:
+        """Let every refresh really bring new tokens."""
+
+        async def during(target: Target) -> None:
+            if target.request is not None:
+                return
+            async with store.transaction() as tx:
+                held = await tx.credentials.read(target.service.name, target.account)
+                assert held is not None
+                await tx.credentials.rotate(held, b"a2", b"r2", None, self.clock.now())
+
+        self.during = during
+
     def did(self, remedy: str = "replay") -> list[Deed]:
         """Return the calls of one remedy."""
         return [deed for deed in self.deeds if deed.remedy == remedy]
@@ -141,6 +155,7 @@ class World:
     """One engine; the methods are what a story tells and asks."""
 
     parts: Parts
+    store: SqliteStore
     runner: LocalRunner
     intake: Intake
     hands: Hands
@@ -236,7 +251,7 @@ class World:
         """Write a gate past the engine."""
         async with self.parts.store.transaction() as tx:
             before = await tx.gates.take(gate.service, self.parts.clock.now())
-            await tx.gates.save(_at_version(gate, before.version))
+            await tx.gates.save(replace(gate, version=before.version))
 
     async def audit(self, action: str | None = None) -> list[AuditEntry]:
         """Return audit entries, oldest first, of one action where it is named."""
@@ -311,8 +326,9 @@ def build(database: sqlite3.Connection, services: Sequence[Service], seed: int) 
     clock, rng, listeners, heard = LoopClock(START), Rng(seed), Listeners(), list[Event]()
     listeners.subscribe(heard.append)
     runner, hands = LocalRunner(clock, listeners), Hands(clock)
+    store = SqliteStore(database, clock)
     parts = Parts(
-        store=SqliteStore(database, clock),
+        store=store,
         runner=runner,
         services={service.name: service for service in services},
         routes=Routes((Route(frozenset(Severity), ("ops",)),)),
@@ -329,7 +345,7 @@ def build(database: sqlite3.Connection, services: Sequence[Service], seed: int) 
     runner.handle("heal", partial(heal.heal, parts))
     runner.handle("deliver", _nothing)
     runner.handle("procedure", partial(_run_procedure, parts))
-    return World(parts, runner, Intake(parts), hands, heard)
+    return World(parts, store, runner, Intake(parts), hands, heard)
 
 
 def open_gate(**changed: Any) -> Gate:
@@ -394,12 +410,6 @@ def of_category(category: Category) -> dict[str, Any]:
         Category.UNKNOWN: {"status": None, "message": "it went wrong somehow"},
     }
     return evidence[category]
-
-
-def _at_version(gate: Gate, version: int) -> Gate:
-    from dataclasses import replace
-
-    return replace(gate, version=version)
 
 
 async def _nothing(*ids: str) -> None:

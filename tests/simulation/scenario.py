@@ -20,7 +20,7 @@ from prunella.core.records import Signal
 from prunella.core.redact import Secret
 from prunella.core.services import GateLimits, Health, OAuth, SecretRef, Service
 from prunella.engine import patrol, people, report
-from prunella.engine.intake import Receipt
+from prunella.engine.report import Receipt
 from prunella.testing import SimulatedCrash, virtual_time
 from prunella.web.api.events import FailureEvent, to_signal
 from simulation.invariants import at_the_end, healed_by_now
@@ -131,6 +131,7 @@ class Scenario:
         self._seed_store()
         result = self._play()
         self.machine.database.close()
+        self.world.trace.lines = []  # what a crash abandoned is kept for ever, so let it hold little
         return result
 
     def _play(self) -> Result:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sqlalchemy import Text, select
+from sqlalchemy import select
 
 from prunella.store.sql import (
     Dialect,
@@ -28,7 +23,7 @@ from prunella.store.sql import (
     member_of,
     prepare,
 )
-from prunella.store.tables import Json, Moment, audit, metadata, signals
+from prunella.store.tables import audit, metadata, signals
 from store.making import NOW
 
 SQLITE, POSTGRES = SqliteDialect(), PostgresDialect()
@@ -101,68 +96,6 @@ def test_values_of_a_statement_do_not_leak_into_the_next(dialect: Dialect) -> No
     given_values = {"x": 1}
     prepared.bind(given_values)
     assert given_values == {"x": 1}
-
-
-# Values
-
-
-@DIALECTS
-@given(st.text())
-def test_text_is_changed_only_where_no_database_takes_it(dialect: Dialect, text: str) -> None:
-    """Clean text passes as it is; any other becomes encodable, without NUL, as long as before, and stays so."""
-    encode = dialect.encoder(Text())
-    assert encode is not None
-    stored = encode(text)
-    clean = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
-    assert (stored == text) == clean
-    assert len(stored) == len(text)
-    assert "\0" not in stored.encode().decode()
-    assert encode(stored) == stored
-
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@given(JSON_VALUES | st.text(alphabet='\\u0\0\ud800a"'))
-def test_json_is_changed_only_where_no_database_takes_it(value: Any) -> None:
-    """JSON comes back equal; where it held NUL or half a character, those alone are replaced."""
-    encode = SQLITE.encoder(Json())
-    assert encode is not None
-    text = encode(value)
-    text.encode()
-    back = json.loads(text)
-    spelled = json.dumps(value)
-    assert "\0" not in json.dumps(back, ensure_ascii=False).replace("\\u0000", "\0")
-    if "\\u0000" not in spelled and "\\ud" not in spelled:
-        assert back == value
-    if isinstance(value, str):
-        assert len(back) == len(value)
-        assert back == dialect_text(value)
-
-
-def dialect_text(text: str) -> str:
-    encode = SQLITE.encoder(Text())
-    assert encode is not None
-    return str(encode(text))
-
-
-ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(3000, 1, 1), timezones=ZONES)  # noqa: DTZ001, zones are drawn
-
-
-@given(MOMENTS, MOMENTS)
-def test_times_sort_as_text(one: datetime, other: datetime) -> None:
-    """On SQLite times are text: it sorts as the moments do, and comes back as the same moment in UTC."""
-    encode, decode = SQLITE.encoder(Moment()), SQLITE.decoder(Moment())
-    assert encode is not None
-    assert decode is not None
-    assert (encode(one) < encode(other)) == (one < other)
-    assert decode(encode(one)) == one
-    assert decode(encode(one)).tzinfo is UTC
 
 
 # Lists of ids

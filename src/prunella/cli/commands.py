@@ -88,7 +88,7 @@ def scan(
 ) -> None:
     """Look again at what rests, now."""
     body = {"mode": "scan", "window_minutes": window_minutes, "limit": limit}
-    answer = world.call("POST", "/integration-self-heal", body)
+    answer = world.call("POST", world.SCAN, body)
     if as_json:
         _print_json(answer)
         return

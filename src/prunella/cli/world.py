@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from prunella.core.errors import ConfigError, PrunellaError
 if TYPE_CHECKING:
     from prunella.settings import Settings
 
+SCAN = "/integration-self-heal"
 _DEFAULT = Path("prunella.yaml")
 _TOKEN_TTL = timedelta(minutes=1)
 _CALL_S = 15.0
@@ -96,6 +98,8 @@ def call(
     address = path + (f"?{urlencode(query)}" if query else "")
     try:
         return _over_http(method, address, body, role)
+    except TimeoutError:
+        raise PrunellaError(f"the engine did not answer within {_CALL_S:.0f} s; look at its log") from None
     except URLError:
         return asyncio.run(_in_process(method, address, body, role))
 
@@ -128,7 +132,8 @@ async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
     async with open_app(settings(), tell=lambda line: print(line, file=sys.stderr)) as app:
         transport = httpx2.ASGITransport(app=create(app))
         headers = {"authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}"}
-        async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+        healing = app.running() if address == SCAN else contextlib.nullcontext()  # a scan wants a runner
+        async with healing, httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
             reply = await client.request(method, address, json=body, headers=headers)
         if reply.status_code >= 400:
             raise _refused(reply.status_code, reply.content)

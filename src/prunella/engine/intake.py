@@ -21,6 +21,7 @@ from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
 from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
 from prunella.engine.parts import Parts
+from prunella.engine.report import Receipt
 from prunella.store.contract import Transaction
 
 _BATCH_MAX = 200
@@ -29,15 +30,6 @@ _LOUD = (Category.DATA, Category.UNKNOWN)
 _NO_REPLAY = (Category.DATA,)
 
 Scope = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What an accepted event belongs to; `incident_id` None for a success that healed nothing."""
-
-    incident_id: str | None
-    signal_id: str
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +278,10 @@ async def _take_success(parts: Parts, tx: Transaction, signal: Signal) -> None:
     """A success proves recovery: counters start anew, what only waited for proof is resolved, the rest is tried."""
     now = parts.clock.now()
     if signal.service in parts.services:
-        gate = await tx.gates.take(signal.service, now)
-        await tx.gates.save(gates.count_success(gate, now))
+        before = await tx.gates.take(signal.service, now)
+        gate = gates.count_success(before, now)
+        if gate != before:
+            await tx.gates.save(gate)
     for incident in await tx.incidents.open_of(signal.service):
         operations = await tx.operations.tally(incident.id)
         if operations.get("waiting"):

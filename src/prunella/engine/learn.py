@@ -22,6 +22,7 @@ from prunella.store.contract import Transaction
 _WAVE_MAX = 16
 _BUSY = timedelta(seconds=0.5)
 _GIVE_UP_AFTER = timedelta(hours=24)
+_TOLD_AFTER = timedelta(hours=24)  # a person hears of longer waits (DECISIONS: waits)
 _REPLAYED = "replayed the original request"
 _I = IncidentState
 
@@ -60,7 +61,7 @@ async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: V
     step = await _held(tx, case, plan, verdict)
     if (incident.held_reason, incident.action_taken) != (step.held_reason, step.action):
         name = f"incident.{verdict.answer.value}"
-        await trail.note(parts, tx, name, incident.service, reason=verdict.reason, incident=incident.id)
+        await trail.note(parts, tx, name, incident.service, reason=step.held_reason or verdict.reason, incident=incident.id)
     await _advance(parts, tx, case, incident, case.gate, step)
 
 
@@ -79,8 +80,10 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
         return
     step = await _next_step(parts, tx, case, plan, results)
-    if incident.state is _I.ESCALATED and step.proof is None:  # a person did that while we were calling
-        step = replace(step, state=_I.ESCALATED, next_at=None, held_reason=incident.held_reason, person=None)
+    if incident.state in (_I.ESCALATED, _I.SUPPRESSED) and step.proof is None:  # a person did that while we were calling
+        step = replace(step, state=incident.state, next_at=None, held_reason=incident.held_reason, person=None)
+    if step.next_at is not None and step.held_reason is not None:
+        await trail.note(parts, tx, "incident.wait", incident.service, reason=step.held_reason, incident=incident.id)
     incident = replace(incident, wave=_next_wave(incident.wave, results))
     await _advance(parts, tx, case, incident, gate, step)
 
@@ -181,12 +184,19 @@ async def _waiting_for_due(tx: Transaction, case: Case) -> Step:
     if wait < INLINE_WAIT_MAX_S:
         return Step(state=_I.OPEN, action="retry sequence started", next_at=due)
     reason = f"waits until {due:%Y-%m-%d %H:%M:%S} UTC, as {case.incident.service} asked"
-    was_cut = cut(case.diagnosis.retry_after_s)
+    return _long_wait(case, due, reason, case.diagnosis.retry_after_s)
+
+
+def _long_wait(case: Case, due: datetime, reason: str, asked_s: float | None) -> Step:
+    """Wait beyond this request: what was cut says so, what lasts beyond a day is told."""
+    was_cut = cut(asked_s)
+    held = f"{reason}; {was_cut}" if was_cut else reason
     return Step(
         state=_I.OPEN,
         action=f"retry scheduled for {due:%Y-%m-%d %H:%M:%S} UTC",
         next_at=due,
-        held_reason=f"{reason}; {was_cut}" if was_cut else reason,
+        held_reason=held,
+        person=held if due - case.now > _TOLD_AFTER else None,
     )
 
 
@@ -195,7 +205,7 @@ async def _settle_result(
 ) -> Gate:
     """Write one attempt's end and what it says about the service."""
     outcome = result.outcome
-    diagnosis = classify(outcome.failure, now=now) if outcome.failure is not None else None
+    diagnosis = _diagnose(case, outcome, now)
     run = replace(result.run, state=_run_state(outcome), ended_at=now, status=outcome.status, detail=outcome.detail)
     try:
         await tx.runs.settle(run, RunState.RUNNING)
@@ -215,6 +225,12 @@ async def _settle_result(
         )
     )
     return _learn_gate(parts, case, gate, result, diagnosis, now)
+
+
+def _diagnose(case: Case, outcome: Outcome, now: datetime) -> Diagnosis | None:
+    """Read the evidence of our own call as that of events is read: the user's rules first."""
+    rules = case.service.rules if case.service is not None else ()
+    return classify(outcome.failure, now=now, rules=rules) if outcome.failure is not None else None
 
 
 def _run_state(outcome: Outcome) -> RunState:
@@ -327,9 +343,10 @@ async def _after_replays(tx: Transaction, case: Case, plan: Plan, results: Seque
     error = failed.detail if failed else ""
     due = await tx.operations.next_due(case.incident.id)
     if due is not None:
-        inline = (due - case.now).total_seconds() < INLINE_WAIT_MAX_S
-        action = "retry sequence started" if inline else f"retry scheduled for {due:%Y-%m-%d %H:%M:%S} UTC"
-        return Step(state=_I.OPEN, action=action, next_at=due, held_reason=None if inline else error)
+        if (due - case.now).total_seconds() < INLINE_WAIT_MAX_S:
+            return Step(state=_I.OPEN, action="retry sequence started", next_at=due)
+        said = _diagnose(case, failed, case.now) if failed is not None else None
+        return _long_wait(case, due, error or proof.how, said.retry_after_s if said is not None else None)
     return _resting(case, failed, error, proof)
 
 
@@ -351,13 +368,9 @@ def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification
 
 
 def _refused_with_fresh_token(case: Case, failed: Outcome | None) -> bool:
-    return (
-        failed is not None
-        and failed.failure is not None
-        and case.incident.category is Category.AUTH
-        and classify(failed.failure, now=case.now).category is Category.AUTH
-        and refreshed_lately(case)
-    )
+    said = _diagnose(case, failed, case.now) if failed is not None else None
+    auth = said is not None and said.category is Category.AUTH and case.incident.category is Category.AUTH
+    return auth and refreshed_lately(case)
 
 
 async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident, gate: Gate, step: Step) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from prunella.core import redact
 from prunella.core.records import Category, Incident
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
-from prunella.engine import gates, notices, trail
-from prunella.engine.heal import heal
+from prunella.engine import gates, notices, report, trail
+from prunella.engine.heal import bury
 from prunella.engine.parts import Parts
 from prunella.engine.perform import perform
 from prunella.remedies.contract import Target
@@ -28,7 +29,6 @@ SCAN_LIMIT = 50
 
 _SCHEDULED_WINDOW_MINUTES = 25 * 60  # beyond the 24 hours after which what rests is left to a person
 _SCAN_BUDGET_S = 8.0
-_SCAN_AT_ONCE = 8
 _FIRST_RUN_S = 10.0
 _SPREAD_S = 5.0
 _PROCEDURE_LEASE_S = 600.0
@@ -79,7 +79,7 @@ async def run_procedure(parts: Parts, procedure: Procedure) -> None:
     try:
         result = dict(await procedure.run(parts))
     except Exception as error:  # a failing procedure must stop no other
-        failed, result = True, {"error": f"{type(error).__name__}: {error}"[:300]}
+        failed, result = True, {"error": redact.scrub(f"{type(error).__name__}: {error}")[:300]}
         parts.listeners.emit("engine.failed", handler=procedure.name, error=type(error).__name__)
     ended = parts.clock.now()
     result["took_s"] = round((ended - started).total_seconds(), 3)
@@ -92,39 +92,30 @@ async def run_procedure(parts: Parts, procedure: Procedure) -> None:
 async def scan(parts: Parts, *, window_minutes: float, limit: int) -> list[Incident]:
     """Take every incident that is due, or rests and was seen within the window, one step further.
 
-    Returns what was decided on, refusals included, as it stands afterwards; what the budget of 8 s did not reach
-    stays due for the next scan.
+    Returns what was decided on, refusals included, as it stands after at most 8 s: no request lasts 10 s, and what
+    takes longer goes on by itself.
     """
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
         found = await tx.incidents.due(now, now - timedelta(minutes=window_minutes), limit)
-    places = asyncio.Semaphore(_SCAN_AT_ONCE)
     until = parts.clock.monotonic() + _SCAN_BUDGET_S
-    decided = await asyncio.gather(*(_look_again(parts, incident, places, until) for incident in found))
-    return [incident for incident in decided if incident is not None]
+    return list(await asyncio.gather(*(_look_again(parts, incident, until) for incident in found)))
 
 
-async def _look_again(parts: Parts, incident: Incident, places: asyncio.Semaphore, until: float) -> Incident | None:
-    async with places:
-        if parts.clock.monotonic() >= until:
-            return None
-        async with parts.store.transaction() as tx:
-            current = await tx.incidents.get(incident.id)
-            if current is not None and current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
-                await wake(parts, tx, current)
-        await _heal_while_due(parts, incident.id)
-        async with parts.store.transaction() as tx:
-            return await tx.incidents.get(incident.id)
-
-
-async def _heal_while_due(parts: Parts, incident_id: str) -> None:
-    """Take the steps that are due now: a refresh is followed by its replay, a wait ends the look."""
-    for _ in range(4):
-        await heal(parts, incident_id)
-        async with parts.store.transaction() as tx:
-            incident = await tx.incidents.get(incident_id)
-        if incident is None or incident.next_at is None or incident.next_at > parts.clock.now():
-            return
+async def _look_again(parts: Parts, found: Incident, until: float) -> Incident:
+    """Wake what rests and may be tried again, and wait how far it comes."""
+    async with parts.store.transaction() as tx:
+        current = await tx.incidents.take(found.id)
+        if _was_taken_over_from_the_dead(current, parts.clock.now()):
+            await bury(parts, tx, current)
+        elif current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
+            await wake(parts, tx, current)
+        elif current.next_at is not None:
+            await parts.runner.submit("heal", current.id, tx=tx)
+    left = max(until - parts.clock.monotonic(), 0.0)
+    standing = await report.settled(parts, report.Receipt(found.id, "", duplicate=False), within_s=left)
+    assert standing is not None  # it has an incident
+    return standing.incident
 
 
 async def wake(parts: Parts, tx: Transaction, incident: Incident, *, by_person: bool = False) -> None:
@@ -144,6 +135,12 @@ def _is_idle(incident: Incident, now: datetime) -> bool:
     """Nobody works on it, and it waits for no person."""
     leased = incident.lease_until is not None and incident.lease_until > now
     return not leased and incident.state in (IncidentState.OPEN, IncidentState.VERIFYING)
+
+
+def _was_taken_over_from_the_dead(incident: Incident, now: datetime) -> bool:
+    """A person escalated it while a worker had it, and that worker's lease has ended."""
+    ended = incident.lease_until is not None and incident.lease_until <= now
+    return ended and incident.state is IncidentState.ESCALATED
 
 
 async def wake_service(parts: Parts, tx: Transaction, service: str, *, by_person: bool) -> int:

@@ -10,6 +10,7 @@ from prunella.engine.heal import bury
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
 
+_TAKEN_OVER = (IncidentState.ESCALATED.value, IncidentState.SUPPRESSED.value)
 _TAKEN_OVER_MAX = 1000
 
 
@@ -22,7 +23,7 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone:
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
         if alone:
-            for incident in await tx.incidents.list(most=_TAKEN_OVER_MAX, state=IncidentState.ESCALATED.value):
+            for incident in await tx.incidents.list(most=_TAKEN_OVER_MAX, state=_TAKEN_OVER):
                 if incident.lease_until is not None:
                     await bury(parts, tx, incident)
             await tx.incidents.release_all(now)

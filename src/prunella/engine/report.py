@@ -10,10 +10,18 @@ from typing import Any
 
 from prunella.core.records import AuditEntry, Gate, Incident, Operation, Run
 from prunella.core.states import GateState, IncidentState, OperationState
-from prunella.engine.intake import Receipt
 from prunella.engine.parts import Parts
 
 _OTHER_WORKER_S = 0.5  # another process may settle the incident: then nothing is announced here
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an accepted event belongs to; `incident_id` None for a success that healed nothing."""
+
+    incident_id: str | None
+    signal_id: str
+    duplicate: bool
 
 
 _MOVING = (IncidentState.PENDING, IncidentState.OPEN, IncidentState.HEALING)

@@ -21,6 +21,7 @@ from prunella.store.secrets import Vault
 
 _CLAIM_S = 30.0  # far longer than one call and its writing down, so that a claim does not end under a live refresh
 _SAVE_AGAIN_AFTER_S = (0.5, 1.0, 2.0, 4.0)
+_LIFETIME_MAX_S = 10 * 366 * 86_400.0  # what claims to live longer has no known end: no date may fail to be written
 _DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "BAD_REFRESH_TOKEN"})
 
 
@@ -90,7 +91,7 @@ class RefreshToken:
         except EgressError as error:
             return await self._not_now(service, credential, f"the token endpoint gave no reply: {error}")
         answer = _answer(reply)
-        if reply.status == 200 and isinstance(answer.get("access_token"), str):
+        if reply.status == 200 and _text(answer, "access_token"):
             return await self._store_pair(credential, answer)
         code = str(answer.get("error") or answer.get("status") or "")
         if code in _DEAD_GRANT:
@@ -110,9 +111,11 @@ class RefreshToken:
         """Write the new pair before it is used; a provider that does not rotate keeps the old refresh token."""
         now = self._store.clock.now()
         lifetime_s = answer.get("expires_in")
-        expires = now + timedelta(seconds=float(lifetime_s)) if isinstance(lifetime_s, (int, float)) else None
-        rotated = answer.get("refresh_token")
-        refresh = self._vault.seal_refresh(credential, rotated) if isinstance(rotated, str) else credential.refresh_sealed
+        expires = None
+        if isinstance(lifetime_s, (int, float)) and 0 < lifetime_s <= _LIFETIME_MAX_S:
+            expires = now + timedelta(seconds=lifetime_s)
+        rotated = _text(answer, "refresh_token")
+        refresh = self._vault.seal_refresh(credential, rotated) if rotated else credential.refresh_sealed
         access = self._vault.seal_access(credential, answer["access_token"])
         for wait_s in (*_SAVE_AGAIN_AFTER_S, None):  # the old refresh token is spent: this pair exists nowhere else
             try:
@@ -145,6 +148,11 @@ class RefreshToken:
 def _person(reason: str, *, status: int | None = None, code: str | None = None, service: str = "") -> Outcome:
     failure = Failure(service=service, source="oauth", status=status, code=code, message=reason)
     return Outcome(ok=False, status=status, detail=reason, failure=failure, needs_person=reason)
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    value = answer.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _answer(reply: Reply) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """What a runner promises: this handler, with these ids, at or after that time, once per key, again if we die.
 
 Handlers are idempotent and short: they read their row anew, act, save, and submit themselves for later.
-Promises, each held by tests/runner/contract.py:
+Promises, each held by tests/runner/test_contract*.py:
   the same (handler, ids) waits once; the earliest time wins;
   submitted while it runs, it runs once more afterwards;
   submitted inside a transaction, it runs only if that commits;

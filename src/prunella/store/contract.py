@@ -1,6 +1,6 @@
 """What a store promises. The SQL is written once (one file per noun); a database only brings a `Connection`.
 
-Promises, each held by tests/store/contract.py on SQLite and PostgreSQL:
+Promises, held noun by noun by tests/store, on SQLite and PostgreSQL:
   what a transaction wrote is durable when its block has ended, and gone when the block raised;
   a signal is stored once per (source, event id); an open incident once per scope;
   a claim or a compare-and-set has one winner, whoever else tries at the same moment;

@@ -7,10 +7,9 @@ second on two cores), its dialects, quoting and table definitions cost nothing a
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -20,10 +19,8 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
 
+from prunella.store import codec
 from prunella.store.tables import SCHEMA, Json, Moment
-
-_ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""NUL as JSON spells it, told apart from a written-out backslash in front of `u0000`."""
 
 Row = dict[str, Any]
 Encode = Callable[[Any], Any]
@@ -179,38 +176,6 @@ def bulk_insert(dialect: Dialect, table: Table, count: int, tail: str) -> BulkIn
     )
 
 
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError(f"time {moment.isoformat()} has no zone; prunella stores aware times only")
-    return moment.astimezone(UTC)
-
-
-def _iso(moment: datetime) -> str:
-    return _in_utc(moment).isoformat(sep=" ", timespec="microseconds")  # one zone, one width: sorts as the times do
-
-
-def _storable(text: str) -> str:
-    """Replace what no UTF-8 column takes: PostgreSQL refuses NUL, and half a surrogate pair has no encoding."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _storable_all(texts: Sequence[str]) -> list[str]:
-    return [_storable(text) for text in texts]
-
-
-def _json_text(value: Any) -> str:
-    text = _storable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-    return _ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
-
-
-def _jsonb(value: Any) -> Any:
-    from psycopg.types.json import Jsonb
-
-    return Jsonb(value, dumps=_json_text)
-
-
 class SqliteDialect:
     """Named parameters; times and JSON as text, truth as 0 and 1."""
 
@@ -224,10 +189,10 @@ class SqliteDialect:
 
     def encoder(self, kind: Any) -> Encode | None:
         if isinstance(kind, String):
-            return _storable
+            return codec.storable
         if isinstance(kind, Moment):
-            return _iso
-        return _json_text if isinstance(kind, (Json, IdList)) else None
+            return codec.iso
+        return codec.json_text if isinstance(kind, (Json, IdList)) else None
 
     def decoder(self, kind: Any) -> Encode | None:
         if isinstance(kind, Moment):
@@ -261,15 +226,15 @@ class PostgresDialect:
 
     def encoder(self, kind: Any) -> Encode | None:
         if isinstance(kind, String):
-            return _storable
+            return codec.storable
         if isinstance(kind, Moment):
-            return _in_utc
+            return codec.in_utc
         if isinstance(kind, IdList):
-            return _storable_all
-        return _jsonb if isinstance(kind, Json) else None
+            return codec.storable_all
+        return codec.jsonb if isinstance(kind, Json) else None
 
     def decoder(self, kind: Any) -> Encode | None:
-        return _in_utc if isinstance(kind, Moment) else None
+        return codec.in_utc if isinstance(kind, Moment) else None
 
     def table(self, table: Table) -> str:
         return f'{SCHEMA}."{table.name}"'
