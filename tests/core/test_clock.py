@@ -95,7 +95,7 @@ def test_every_clock_tells_aware_time_in_utc(clock: Clock) -> None:
 def test_sleeping_no_time_keeps_the_turn(clock: Clock, seconds: float) -> None:
     """A wait of nothing or less ends at once, without a turn of the loop."""
     with pytest.raises(StopIteration):
-        clock.sleep(seconds).send(None)  # type: ignore[attr-defined]
+        clock.sleep(seconds).send(None)
 
 
 @pytest.mark.anyio

@@ -17,7 +17,10 @@ def test_every_listener_hears_every_event_in_order() -> None:
     listeners.subscribe(second.append)
     listeners.emit("incident.opened", service="crm")
     listeners.emit("incident.resolved", service="crm", took_s=1.5)
-    wanted = [Event("incident.opened", {"service": "crm"}), Event("incident.resolved", {"service": "crm", "took_s": 1.5})]
+    wanted = [
+        Event("incident.opened", {"service": "crm"}),
+        Event("incident.resolved", {"service": "crm", "took_s": 1.5}),
+    ]
     assert first == wanted
     assert second == wanted
 

@@ -75,7 +75,8 @@ def test_every_record_is_frozen_and_slotted(record: type) -> None:
 @pytest.mark.parametrize("name", ["message", "code", "exc_type", "operation"])
 def test_failure_takes_secrets_out_of_every_text(name: str) -> None:
     """Whatever field carries a token, the record does not."""
-    failure = Failure(**{"service": "crm", name: f"refused {TOKEN} at once"})
+    fields: dict[str, Any] = {"service": "crm", name: f"refused {TOKEN} at once"}
+    failure = Failure(**fields)
     assert TOKEN not in repr(failure)
     assert "REDACTED" in getattr(failure, name)
 

@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine.world import CRM, START, case, open_gate
 from hypothesis import given
 from hypothesis import strategies as st
-from store.making import operation
 
+from engine.world import CRM, START, case, open_gate
 from prunella.core.records import Level
 from prunella.core.states import GateState
 from prunella.engine.gatekeeper import Answer, Verdict, admit, wave
 from prunella.engine.plan import Plan
+from store.making import operation
 
 REPLAY = Plan(procedure="recover.network", remedy="replay", action="replay the original request")
 REFRESH = Plan(procedure="recover.auth", remedy="refresh_token", action="refresh the OAuth token")
@@ -73,9 +73,7 @@ SOON = START + 90 * SECOND
         (
             {"gate": {"state": "open", "reason": "5 failed calls in a row", "reopen_at": SOON}},
             REPLAY,
-            Verdict(
-                Answer.WAIT, "the gate of crm is open: 5 failed calls in a row; next probe 00:01:30 UTC", SOON
-            ),
+            Verdict(Answer.WAIT, "the gate of crm is open: 5 failed calls in a row; next probe 00:01:30 UTC", SOON),
         ),
         ({"gate": {"state": "open", "reopen_at": START}}, REPLAY, Verdict(Answer.RUN, "no rule objects")),
         ({"gate": {"state": "half_open"}}, REPLAY, Verdict(Answer.RUN, "no rule objects")),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from engine.world import START, open_gate
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from engine.world import START, open_gate
 from prunella.core.clock import Rng
 from prunella.core.errors import IllegalTransition
 from prunella.core.records import Category, Gate
@@ -288,6 +288,7 @@ class AnyGate(RuleBasedStateMachine):
 
 
 TestAnyGate = AnyGate.TestCase
+TestAnyGate.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_gate_machine_sees_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +296,6 @@ def test_gate_machine_sees_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> Non
     machine = AnyGate()
     machine.person_pauses()
     lifted = replace(machine.gate, state=GateState.CLOSED)
-    monkeypatch.setattr(gates, "count_success", lambda gate, now: lifted)
+    monkeypatch.setattr(gates, "count_success", lambda *_: lifted)
     with pytest.raises(AssertionError, match="success"):
         machine.success_arrives()

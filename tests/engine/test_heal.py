@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import BUSY, CRM, DONE, OAUTHED, PROBED, START, WORKER, World, play, refused
 
+from engine.world import BUSY, CRM, DONE, OAUTHED, PROBED, START, WORKER, World, play, refused
 from prunella.core.errors import SecretError, StoreUnavailable
 from prunella.core.states import IncidentState, OperationState, RunState
 from prunella.engine import heal, people

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import CRM, DONE, KEYS, OAUTHED, START, World, play, refused
 
+from engine.world import CRM, DONE, KEYS, OAUTHED, START, World, play, refused
 from prunella.core.errors import StoreUnavailable
 from prunella.core.records import Severity
 from prunella.core.states import GateState, IncidentState, OperationState
@@ -117,9 +117,7 @@ def test_arrivals_of_one_moment_share_a_transaction(sqlite_path: Path) -> None:
 
     async def story(world: World) -> None:
         commits: list[str] = []
-        world.store._database.set_trace_callback(
-            lambda text: commits.append(text) if text == "COMMIT" else None
-        )
+        world.store._database.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
         await asyncio.gather(*(world.fail() for _ in range(200)))
         assert len(commits) <= 2
         await world.fail()
@@ -531,9 +529,7 @@ def test_problem_that_comes_back_within_a_day_is_linked(sqlite_path: Path, after
 
 
 @pytest.mark.parametrize(("kinds", "forced"), [((True, True), True), ((True, False), False), ((False, False), False)])
-def test_incident_is_forced_only_when_every_event_is(
-    sqlite_path: Path, kinds: tuple[bool, bool], forced: bool
-) -> None:
+def test_incident_is_forced_only_when_every_event_is(sqlite_path: Path, kinds: tuple[bool, bool], forced: bool) -> None:
     """One real failure among forced ones makes the incident real: it stays in the KPIs."""
 
     async def story(world: World) -> None:

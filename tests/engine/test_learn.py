@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import CRM, DONE, OAUTHED, SHY, START, World, play, refused
 
+from engine.world import CRM, DONE, OAUTHED, SHY, START, World, play, refused
 from prunella.core.records import Severity
 from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.engine import people
@@ -330,9 +330,7 @@ def test_hold_is_noted_once_however_often_it_is_looked_at(sqlite_path: Path) -> 
         ("L3", IncidentState.ESCALATED, "incident.refuse"),
     ],
 )
-def test_levels_leave_the_deed_to_a_person(
-    sqlite_path: Path, level: str, state: IncidentState, action: str
-) -> None:
+def test_levels_leave_the_deed_to_a_person(sqlite_path: Path, level: str, state: IncidentState, action: str) -> None:
     """L2 waits for an approval, L3 for a person's own hands; nothing is sent in either."""
 
     async def story(world: World) -> None:

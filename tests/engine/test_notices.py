@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from engine.world import START, case, of_category, open_gate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.world import START, case, of_category, open_gate
 from prunella.core.clock import Ids, ManualClock, Rng
 from prunella.core.records import Category, Failure, Notice, Severity
 from prunella.engine import notices

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import CRM, World, play
 from hypothesis import given
 from hypothesis import strategies as st
-from store.making import operation
 
+from engine.world import CRM, World, play
 from prunella.core.errors import SecretError
 from prunella.core.records import Request
 from prunella.core.services import Service
 from prunella.engine.payloads import not_replayable, open_request, seal_request
+from store.making import operation
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

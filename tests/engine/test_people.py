@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine.world import BUSY, CRM, PROBED, World, play, refused
 
+from engine.world import BUSY, CRM, PROBED, World, play, refused
 from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Credential
 from prunella.core.states import GateState, IncidentState, OperationState
@@ -61,7 +61,7 @@ def test_unknown_incident_is_none_and_a_resolved_one_is_refused(sqlite_path: Pat
 
 
 def test_retry_starts_anew_what_the_machine_had_given_up(sqlite_path: Path) -> None:
-    """Escalated with a failed refresh: after a person's retry everything is due, and no old count is held against it."""
+    """After a person's retry everything is due at once, and no old count is held against it."""
 
     async def story(world: World) -> None:
         world.hands.script["replay"] = [refused(503), refused(503), refused(503), Outcome(ok=True, status=200)]

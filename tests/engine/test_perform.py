@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.world import CRM, World, play
 
+from engine.world import CRM, World, play
 from prunella.core.errors import InvalidInput, SecretError, StoreUnavailable
 from prunella.engine.perform import perform
 from prunella.remedies.contract import Outcome, Target

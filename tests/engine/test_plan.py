@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine.world import CRM, OAUTHED, PROBED, START, case, of_category
 from hypothesis import given
 from hypothesis import strategies as st
-from store.making import credential, operation
 
+from engine.world import CRM, OAUTHED, PROBED, START, case, of_category
 from prunella.core.clock import Rng
 from prunella.core.records import Actor, Category, Credential, Diagnosis, Operation
-from prunella.engine.plan import INLINE_WAIT_MAX_S, TRIES, WAIT_MAX_S, choose, cut, first_wait_s, refreshed_lately, wait_s
+from prunella.engine.plan import (
+    INLINE_WAIT_MAX_S,
+    TRIES,
+    WAIT_MAX_S,
+    choose,
+    cut,
+    first_wait_s,
+    refreshed_lately,
+    wait_s,
+)
+from store.making import credential, operation
 
 DAY_S = 86_400.0
 SECOND = timedelta(seconds=1)
@@ -226,8 +236,7 @@ def test_fresh_but_expired_tokens_are_refreshed() -> None:
 
 def test_missing_permission_is_not_a_matter_of_tokens() -> None:
     """A code that says "not allowed" is believed: refreshing would change nothing; a bare 403 is not that sure."""
-    spoken = asking(None, "auth.permission")
-    sure = Diagnosis(**{**{f: getattr(spoken, f) for f in spoken.__slots__}, "confidence": 0.96})  # type: ignore[attr-defined]
+    sure = replace(asking(None, "auth.permission"), confidence=0.96)
     assert choose(case(diagnosis=sure, service=OAUTHED, credential=tokens())).remedy == "replay"
     assert choose(case(status=403, service=OAUTHED, credential=tokens())).remedy == "refresh_token"
 

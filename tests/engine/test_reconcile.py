@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import START, World, play
 
+from engine.world import START, World, play
 from prunella.core.events import Listeners
 from prunella.core.states import IncidentState, RunState
 from prunella.engine import patrol, people
@@ -106,7 +106,7 @@ def test_other_leases_of_dead_processes_end_likewise(sqlite_path: Path, alone: b
         async with world.parts.store.transaction() as tx:
             held = await tx.credentials.read("oauthed", "")
             assert held is not None
-            rows: dict[str, Any] = (await tx.procedures.all())[0]  # type: ignore[assignment]
+            rows: dict[str, Any] = (await tx.procedures.all())[0]
         states = {row.state for row in await world.told()}
         free = (held.refreshing_until is None, rows["lease_until"] is None, states == {"waiting"})
         assert free == (alone, alone, alone)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine.world import START, World, case, open_gate, play, refused
-from store.making import operation
 
+from engine.world import START, World, case, open_gate, play, refused
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
 from prunella.engine import people, report
 from prunella.engine.report import Standing, outward_status
+from store.making import operation
 
 SECOND = timedelta(seconds=1)
 HORIZON = START + 8 * SECOND
@@ -162,8 +162,8 @@ def test_story_holds_everything_that_was_done(sqlite_path: Path) -> None:
         told = await report.story(world.parts, receipt.incident_id or "")
         assert told is not None
         assert told.incident.state is IncidentState.RESOLVED
-        assert [entry.action for entry in told.timeline][0] == "incident.opened"
-        assert [entry.action for entry in told.timeline][-1] == "incident.resolved"
+        actions = [entry.action for entry in told.timeline]
+        assert (actions[0], actions[-1]) == ("incident.opened", "incident.resolved")
         assert [entry.at for entry in told.timeline] == sorted(entry.at for entry in told.timeline)
         assert [run.remedy for run in told.runs] == ["replay"]
         assert told.evidence is not None

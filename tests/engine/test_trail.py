@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from engine.world import START, World, play
 
+from engine.world import START, World, play
 from prunella.core.records import Notice, Severity
 from prunella.engine import trail
 from prunella.engine.notices import Route, Routes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from store.making import signal
 
 from prunella.engine.verify import Verification, by_operations, by_probe, by_success
+from store.making import signal
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The engine with everything around it real but the outside: the SQLite store in memory, virtual time, scripted remedies.
+"""The engine with all around it real but the outside: the SQLite store in memory, virtual time, scripted remedies.
 
 `play` runs a story over a fresh world. The hands do what remedies would: they answer from a script, take virtual
 time for it, and let a test act in the middle of a call.
@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from store.making import operation
 
 from prunella.core.clock import Ids, Rng
 from prunella.core.events import Event, Listeners
@@ -40,15 +38,16 @@ from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
 from prunella.engine import heal, patrol
 from prunella.engine.intake import Intake
-from prunella.engine.report import Receipt
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
+from prunella.engine.report import Receipt
 from prunella.remedies.contract import Outcome, Target
 from prunella.runner.local import LocalRunner
 from prunella.store.secrets import Keys
 from prunella.store.sqlite import SqliteStore
 from prunella.testing import LoopClock, run_virtual
+from store.making import operation
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 """The moment at which every story begins."""
@@ -70,7 +69,12 @@ BUSY = Outcome(ok=False, busy=True, detail="another worker is at it")
 
 
 def refused(
-    status: int | None = 503, message: str = "refused", *, code: str | None = None, version: int | None = 1, **headers: str
+    status: int | None = 503,
+    message: str = "refused",
+    *,
+    code: str | None = None,
+    version: int | None = 1,
+    **headers: str,
 ) -> Outcome:
     """Return what a replay brings back that was answered with `status`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -97,7 +101,7 @@ class Hands:
     """
 
     clock: LoopClock
-    script: dict[str, list[Outcome | Exception]] = field(default_factory=dict)
+    script: dict[str, Sequence[Outcome | Exception]] = field(default_factory=dict)
     by_endpoint: dict[str, Outcome] = field(default_factory=dict)
     takes_s: float = 0.01
     during: Callable[[Target], Awaitable[None]] | None = None
@@ -121,8 +125,8 @@ class Hands:
     def _answer(self, remedy: str, target: Target) -> Outcome:
         if target.request is not None and target.request.endpoint in self.by_endpoint:
             return self.by_endpoint[target.request.endpoint]
-        answers = self.script.get(remedy, [DONE])
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer, *rest = self.script.get(remedy, [DONE])
+        self.script[remedy] = rest or [answer]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -170,9 +174,11 @@ class World:
         """
         self.numbers[service] += 1
         now = self.parts.clock.now()
-        evidence = {"status": 503, "message": "Service Unavailable", "operation": "POST /orders"}
-        evidence |= {name: changed.pop(name) for name in ("status", "message", "code", "headers", "operation") if name in changed}
-        call = {"method": "POST", "endpoint": "/orders", "payload": {"n": self.numbers[service]}}
+        evidence: dict[str, Any] = {"status": 503, "message": "Service Unavailable", "operation": "POST /orders"}
+        evidence |= {
+            name: changed.pop(name) for name in ("status", "message", "code", "headers", "operation") if name in changed
+        }
+        call: dict[str, Any] = {"method": "POST", "endpoint": "/orders", "payload": {"n": self.numbers[service]}}
         call |= {name: changed.pop(name) for name in ("method", "endpoint", "payload") if name in changed}
         failed = changed.get("outcome", "failure") == "failure"
         fields: dict[str, Any] = {
@@ -360,7 +366,7 @@ def case(**changed: Any) -> Case:
     `status`, `code`, `headers`, `message` shape the failure; `incident` takes a mapping of changes.
     """
     evidence = {name: changed.pop(name) for name in ("status", "code", "headers", "message") if name in changed}
-    failure = Failure(**{"service": "crm", "status": 503, **evidence})
+    failure = Failure(service="crm", **{"status": 503, **evidence})
     diagnosis = changed.pop("diagnosis", None) or classify(failure, now=START)
     fields: dict[str, Any] = {
         "incident": opened(diagnosis, **changed.pop("incident", {})),

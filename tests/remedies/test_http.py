@@ -160,8 +160,18 @@ def test_secret_in_a_reply_does_not_reach_the_record() -> None:
     ("error", "code", "timed_out", "kind"),
     [
         (EgressFailed("no reply within 5 s", exc_type="TimeoutError"), None, True, "network.timeout"),
-        (EgressFailed("refused", exc_type="ConnectError", errno_name="ECONNREFUSED"), "ECONNREFUSED", False, "network.connection"),
-        (EgressFailed("unknown name", exc_type="gaierror", errno_name="EAI_NONAME"), "EAI_NONAME", False, "network.dns"),
+        (
+            EgressFailed("refused", exc_type="ConnectError", errno_name="ECONNREFUSED"),
+            "ECONNREFUSED",
+            False,
+            "network.connection",
+        ),
+        (
+            EgressFailed("unknown name", exc_type="gaierror", errno_name="EAI_NONAME"),
+            "EAI_NONAME",
+            False,
+            "network.dns",
+        ),
         (EgressRefused("address 10.0.0.1 is not public"), "config", False, None),
     ],
 )

@@ -226,7 +226,9 @@ async def test_refused_grant_is_read_once_more_before_a_person_is_called(account
 
 async def test_tokens_of_a_person_are_not_overwritten_by_a_late_answer(account: Account) -> None:
     """While the provider thought, a person stored other tokens: they stay."""
-    account.server.script("/token", [delayed(0.2, w.json(200, {"access_token": "at-late", "refresh_token": "rt-late"}))])
+    account.server.script(
+        "/token", [delayed(0.2, w.json(200, {"access_token": "at-late", "refresh_token": "rt-late"}))]
+    )
     asking = asyncio.create_task(account.refreshed())
     await asyncio.to_thread(account.server.wait_for, lambda: len(account.server.ledger.requests) == 1, 5)
     await account.connect("at-theirs", "rt-theirs")
@@ -238,12 +240,21 @@ async def test_tokens_of_a_person_are_not_overwritten_by_a_late_answer(account: 
 
 @pytest.mark.parametrize(
     "word",
-    [w.status(503), w.html(503, "Down for maintenance"), w.parse("reset"), w.parse("bad_json"), w.throttled(5), w.json(200, {})]
-    + [w.json(200, {"access_token": ""}), w.json(400, {"error": "temporarily_unavailable"}), w.redirect("https://evil.test/")],
+    [
+        w.status(503),
+        w.html(503, "Down for maintenance"),
+        w.parse("reset"),
+        w.parse("bad_json"),
+        w.throttled(5),
+        w.json(200, {}),
+        w.json(200, {"access_token": ""}),
+        w.json(400, {"error": "temporarily_unavailable"}),
+        w.redirect("https://evil.test/"),
+    ],
     ids=lambda one: one.name,
 )
 async def test_passing_fault_gives_the_claim_back(account: Account, word: w.Word) -> None:
-    """Down, cut off, throttled, nonsense: no person is called, the old tokens stay, and the next try may begin at once."""
+    """Down, cut off, throttled, nonsense: no person is called, the old tokens stay, the next try may begin at once."""
     account.server.script("/token", [word])
     before = await account.held()
     outcome = await account.refreshed()

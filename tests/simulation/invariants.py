@@ -205,7 +205,7 @@ def at_the_end(world: World, database: sqlite3.Connection, watch: Watch) -> None
     incidents = {row["id"]: row for row in database.execute("SELECT * FROM incidents ORDER BY id")}
     operations = database.execute("SELECT * FROM operations ORDER BY id").fetchall()
     runs = database.execute("SELECT * FROM runs ORDER BY id").fetchall()
-    _healed(world, incidents.values(), operations)
+    _healed(world, [row for row in incidents.values() if row["id"] not in watch.kept], operations)
     _proven(world, incidents.values(), operations)
     _once(world)
     _interrupted(world, watch, runs, {row["id"]: row for row in operations})

@@ -40,6 +40,8 @@ from simulation.world import START, Chat, Wire, World
 
 KEYS = Keys([b"simulation-simulation-simulation"])
 STATEMENT_MAX_S = 0.05
+STEPS_MAX = 40_000
+"""A history that takes more I/O than this goes round in circles."""
 ROUTES = Routes(
     (
         Route(frozenset({Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL}), ("ops",)),
@@ -68,18 +70,20 @@ class Machine:
 
     Args:
         slowness: the higher, the rarer a slow statement: 1 is up to 50 ms evenly, 6 mostly a few.
-        faults: how often a statement fails although the database is there.
+        outages: when the database is away, as (from, to) in virtual seconds.
         crash_at: numbers of the I/O steps at which everything dies.
     """
 
-    def __init__(self, world: World, *, slowness: float, faults: float, crash_at: Sequence[int]) -> None:
+    def __init__(
+        self, world: World, *, slowness: float, outages: Sequence[tuple[float, float]], crash_at: Sequence[int]
+    ) -> None:
         self.world = world
         self.database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
         self.database.deserialize(_template())
         self.watch = Watch(world, self.database)
         world.called = self.watch.called
         self.rng = Rng(f"{world.seed}/machine")
-        self.slowness, self.faults = slowness, faults
+        self.slowness, self.outages = slowness, tuple(outages)
         self.crash_at = set(crash_at)
         self.steps = 0
         self.turn = asyncio.Lock()
@@ -95,6 +99,11 @@ class Machine:
         self.processes.clear()
         self.world.alive.clear()
         self.watch.people_at_work = 0
+
+    def is_away(self) -> bool:
+        """Tell whether the database does not answer."""
+        now_s = self.world.now_s()
+        return any(begin_s <= now_s < end_s for begin_s, end_s in self.outages)
 
     def kill(self, process: Process) -> None:
         """End one process where it stands: its transaction is rolled back, nobody waits for its replies."""
@@ -172,7 +181,7 @@ class Process:
         machine = self.machine
         await asyncio.sleep(most_s * machine.rng.random() ** slowness)
         machine.steps += 1
-        if machine.steps in machine.crash_at:
+        if (machine.steps in machine.crash_at and machine.world.stormy()) or machine.steps >= STEPS_MAX:
             machine.world.trace.say(machine.world.now_s(), "crash", f"at step {machine.steps}")
             await machine.loop.crash_here()
         await self.live_on()
@@ -214,7 +223,7 @@ class SlowStore(SqliteStore):
     async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
         machine = self._machine
         await self._process.io(STATEMENT_MAX_S, machine.slowness)
-        if machine.world.stormy() and machine.rng.random() < machine.faults:
+        if machine.is_away():
             machine.world.trace.say(machine.world.now_s(), "store.failed", self._process.name)
             raise StoreUnavailable("SQLite: disk I/O error; nothing of this request was recorded")
         machine.watch.before(text, values, self._process.name)

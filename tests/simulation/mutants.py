@@ -280,7 +280,7 @@ MUTANTS = {
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none"),
     "never_come_back": Mutant(_never_come_back, "nobody came"),
     "save_once": Mutant(_save_once, "a refresh token was used twice"),
-    "hot_loop": Mutant(_hot_loop, "nobody came"),
+    "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by"),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
     "leave_the_dead": Mutant(_leave_the_dead, "a run never ended"),

@@ -24,7 +24,7 @@ from prunella.engine.report import Receipt
 from prunella.testing import SimulatedCrash, virtual_time
 from prunella.web.api.events import FailureEvent, to_signal
 from simulation.invariants import at_the_end, healed_by_now
-from simulation.machine import KEYS, Machine, Process
+from simulation.machine import KEYS, STEPS_MAX, Machine, Process
 from simulation.world import MOODS, PROVIDER_MOODS, START, Flight, Moods, Place, World
 
 FAILURES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
@@ -114,17 +114,22 @@ class Scenario:
         self.world.calm_from_s = self.storm_s
         self.workers = 2 if rng.random() < 0.35 else 1
         self.generation = 0
+        self.done: set[float] = set()
         self.machine = Machine(
             self.world,
             slowness=rng.choice((1.0, 3.0, 6.0, 10.0)),
-            faults=rng.choice((0.0, 0.0, 0.0, 0.003)),
+            outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in self._moments(rng.choice((0, 0, 0, 1, 4)))],
             crash_at=sorted(rng.randrange(5, 2500) for _ in range(rng.choice((0, 1, 1, 2, 3)))),
         )
         self._found_places(mean_s=300.0 if long else rng.choice((5.0, 20.0)))
         self.posts = [self._post(number) for number in range(rng.randrange(4, 24))]
-        self.kills = [rng.uniform(0, self.storm_s) for _ in range(rng.choice((0, 1, 2)) if self.workers > 1 else 0)]
-        self.acts = sorted(rng.uniform(1, self.storm_s) for _ in range(rng.randrange(0, 14)))
+        self.kills = self._moments(rng.choice((0, 1, 2)) if self.workers > 1 else 0)
+        self.acts = self._moments(rng.randrange(0, 14))
         self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(rng.randrange(0, 5))]
+
+    def _moments(self, count: int) -> list[float]:
+        """Draw moments of the storm."""
+        return sorted(self.rng.uniform(0, self.storm_s) for _ in range(count))
 
     def play(self) -> Result:
         """Play the history to its end, crash after crash."""
@@ -144,6 +149,9 @@ class Scenario:
                     loop.run_until_complete(self._live())
                     return self._result()
                 except SimulatedCrash:
+                    if self.machine.steps >= STEPS_MAX:
+                        self.world.wrong("it works without end")
+                        return self._result()
                     for process in self.machine.processes:
                         self.machine.watch.died(process.name)
                     self.world.crash()
@@ -180,10 +188,7 @@ class Scenario:
         others += [self._at(at_s, self._act) for at_s in self.acts if at_s > now_s]
         others += [self._at(at_s, self._kill) for at_s in self.kills if at_s > now_s]
         others += [self._at(at_s, self._expire) for at_s in self.expiries if at_s > now_s]
-        for round_s in (45.0, 300.0):
-            others += [self._at(self.storm_s + round_s, self._repair), self._at(self.storm_s + round_s + 45.0, self._ask_again)]
-        others += [self._at(self.storm_s + 2250.0, self._look_at_the_scan)]
-        others += [self._at(self.storm_s + 2260.0, self._report_successes)]
+        others += [self._once(self.storm_s + after_s, act) for after_s, act in self._calm()]
         working = [loop.create_task(other) for other in others]
         await asyncio.sleep(max(self.end_s - now_s, 60.0))
         for task in working:
@@ -191,6 +196,23 @@ class Scenario:
                 self.world.wrong(f"somebody waits for ever: {task}")
             elif task.exception() is not None:
                 raise task.exception()  # type: ignore[misc]  # checked above
+
+    def _calm(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
+        """What people do, and look at, so many seconds after the storm."""
+        return [
+            (45.0, self._repair),
+            (90.0, self._ask_again),
+            (300.0, self._repair),
+            (345.0, self._ask_again),
+            (2250.0, self._look_at_the_scan),
+            (2260.0, self._report_successes),
+        ]
+
+    async def _once(self, at_s: float, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something that is not done yet, also when the power fails in the middle of it."""
+        if at_s not in self.done:
+            await self._at(at_s, act)
+            self.done.add(at_s)
 
     def _start(self, number: int) -> None:
         self.generation += 1
@@ -358,10 +380,12 @@ class Scenario:
 
     def _cut_off(self, service: str, account: str) -> bool:
         """Tell whether only a person's consent brings an account back."""
-        row = self.machine.database.execute(
-            "SELECT needs_person FROM credentials WHERE service = ? AND account = ?", (service, account)
+        sealed, needs_person = self.machine.database.execute(
+            "SELECT refresh_sealed, needs_person FROM credentials WHERE service = ? AND account = ?", (service, account)
         ).fetchone()
-        return self.world.places[service].accounts[account].revoked or row[0] is not None
+        held = KEYS.open(sealed, f"credentials:{service}:{account}:refresh").decode()
+        there = self.world.places[service].accounts[account]
+        return there.revoked or needs_person is not None or held != there.refresh
 
     async def _ask_again(self) -> None:
         """People look once at everything that waits for them."""
@@ -369,6 +393,8 @@ class Scenario:
             "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') ORDER BY id"
         ).fetchall()
         for (incident,) in rows:
+            if incident in self.machine.watch.kept and self.rng.random() < 0.5:
+                continue  # whoever put it aside had a reason
             await self._until_done(
                 lambda process, incident=incident: self._on_incident(process, incident, "retry")  # type: ignore[misc]
             )
@@ -433,7 +459,7 @@ class Scenario:
         try:
             return task.result()
         except StoreUnavailable:
-            if not self.machine.faults:
+            if not self.machine.outages:
                 raise
             return None  # whoever asked comes again, or does without
 
@@ -462,7 +488,7 @@ class Scenario:
             self.machine.boot(loop)
             self.world.loop = loop
             process = Process(self.machine, "w0.0")
-            self.machine.faults, faults = 0.0, self.machine.faults
+            self.machine.outages, outages = (), self.machine.outages
             self.machine.crash_at, crash_at = set(), self.machine.crash_at
 
             async def fill() -> None:
@@ -472,7 +498,7 @@ class Scenario:
                     await self._secret(process, name, drop=False)
 
             loop.run_until_complete(fill())
-            self.machine.faults, self.machine.crash_at, self.machine.steps = faults, crash_at, 0
+            self.machine.outages, self.machine.crash_at, self.machine.steps = outages, crash_at, 0
 
 
 def play(seed: int) -> Result:

@@ -56,7 +56,8 @@ async def test_open_of_lists_a_services_open_incidents(store: Store) -> None:
 
 async def test_list_pages_through_everything_once(store: Store) -> None:
     """Newest first, page by page, each once, also where many began at the same moment or on a full second."""
-    begun = [at(0), at(0), at(0), at(0).replace(microsecond=0), at(1), at(-1), at(1).replace(microsecond=0)]
+    full = NOW.replace(microsecond=0)
+    begun = [at(0), at(0), at(0), full, full, full, at(1), at(-1)]
     for number, first_seen in enumerate(begun):
         await opened(store, number, first_seen=first_seen)
     seen: list[Incident] = []

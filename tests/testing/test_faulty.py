@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -257,3 +258,16 @@ def test_command_line_serves_until_interrupted() -> None:
     assert codes == [503, 200]
     assert "2 requests" in farewell
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("sent", [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"])
+def test_server_does_not_act_on_half_a_request(sent: bytes) -> None:
+    """Given a client that dies while it sends, nothing is recorded and no effect happens."""
+    with FaultyServer() as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\n" + sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+        assert server.ledger.requests == []
+        assert server.ledger.effects == 0

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from getpass import getpass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -106,8 +107,9 @@ def call(
 
 def _over_http(method: str, address: str, body: Any, role: str) -> Any:
     host, port = settings().listen
+    engine = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     request = Request(  # noqa: S310, the address is the configured engine's
-        f"http://{host}:{port}{address}",
+        f"http://{engine}{address}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
         headers={
@@ -120,6 +122,9 @@ def _over_http(method: str, address: str, body: Any, role: str) -> Any:
             return json.load(reply)
     except HTTPError as error:
         raise _refused(error.code, error.read()) from None
+    except (ConnectionError, HTTPException, ValueError) as error:
+        fact = f"{engine} gave no answer that an engine gives ({type(error).__name__})"
+        raise PrunellaError(f"{fact}; look what listens there") from None
 
 
 async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
@@ -130,7 +135,7 @@ async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
     from prunella.web.server import create
 
     async with open_app(settings(), tell=lambda line: print(line, file=sys.stderr)) as app:
-        transport = httpx2.ASGITransport(app=create(app))
+        transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}"}
         healing = app.running() if address == SCAN else contextlib.nullcontext()  # a scan wants a runner
         async with healing, httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
@@ -145,6 +150,7 @@ def _refused(status: int, raw: bytes) -> PrunellaError:
         problem = json.loads(raw)
     except ValueError:
         problem = {}
+    problem = problem if isinstance(problem, dict) else {}
     lines = [f"{problem.get('title', 'the engine refused')} ({status})", problem.get("detail", "")]
     lines += [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", [])]
     return PrunellaError("; ".join(filter(None, lines)))

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from prunella.core import redact
 from prunella.core.errors import StoreError
-from prunella.core.records import Category, Diagnosis, Failure, Incident, Operation, Request, Severity, Signal
+from prunella.core.records import Category, Diagnosis, Failure, Incident, Level, Operation, Request, Severity, Signal
 from prunella.core.services import Service
-from prunella.core.states import OperationState
+from prunella.core.states import IncidentState, OperationState
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
 from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
@@ -161,13 +161,21 @@ async def _open_or_join(parts: Parts, tx: Transaction, failures: Sequence[Arriva
         incident = await tx.incidents.open_or_join(fresh)
         await tx.signals.attach(incident.id, [arrival.signal.id for arrival in arrivals])
         belongs |= {arrival.signal.id: incident.id for arrival in arrivals}
-        operations += [operation for arrival in arrivals if (operation := _operation(parts, arrival, incident))]
+        queued = [operation for arrival in arrivals if (operation := _operation(parts, arrival, incident))]
+        if queued and _may_go_on(incident):
+            await tx.incidents.save(replace(incident, state=IncidentState.OPEN, next_at=fresh.next_at))
+        operations += queued
         if incident.id == fresh.id:
             await _announce_opened(parts, tx, incident, arrivals[0])
         await parts.runner.submit("heal", incident.id, tx=tx)
     if operations:
         await tx.operations.add(operations)
     return belongs
+
+
+def _may_go_on(incident: Incident) -> bool:
+    """What stopped earlier requests need not stop new ones, unless a person took the incident over."""
+    return incident.state is IncidentState.ESCALATED and incident.level is not Level.L3
 
 
 def _incident(parts: Parts, scope: Scope, arrivals: Sequence[Arrival]) -> Incident:

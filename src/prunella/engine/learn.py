@@ -352,7 +352,7 @@ async def _after_replays(tx: Transaction, case: Case, plan: Plan, results: Seque
 
 def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification) -> Step:
     """Nothing is due any more: leave the rest to the scan, or to a person."""
-    why = error or proof.how
+    why = error or case.quarantined or proof.how
     action = f"replayed without success ({why})"
     refused = _refused_with_fresh_token(case, failed)
     if proof.proven is False or refused or (failed is not None and failed.needs_person):

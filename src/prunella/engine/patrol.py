@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prunella.core import redact
-from prunella.core.records import Category, Incident
+from prunella.core.records import Category, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
 from prunella.engine import gates, notices, report, trail
@@ -126,7 +126,7 @@ async def wake(parts: Parts, tx: Transaction, incident: Incident, *, by_person: 
         return
     woken = replace(incident, state=IncidentState.OPEN, next_at=now, attempts=min(incident.attempts, 2))
     if by_person:
-        woken = replace(woken, attempts=0, refresh_failed=False, held_reason=None)
+        woken = replace(woken, attempts=0, refresh_failed=False, held_reason=None, level=Level.L0)
     await tx.incidents.save(woken)
     await parts.runner.submit("heal", incident.id, tx=tx)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prunella.core.errors import IllegalTransition, InvalidInput
-from prunella.core.records import Credential, Gate, Incident
+from prunella.core.records import Credential, Gate, Incident, Level
 from prunella.core.states import INCIDENT, GateState, IncidentState
 from prunella.engine import gates, patrol, trail
 from prunella.engine.parts import Parts
@@ -93,7 +93,8 @@ async def _suppress(parts: Parts, tx: Transaction, incident: Incident, by: str) 
 
 
 async def _escalate(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
-    await _move(tx, incident, IncidentState.ESCALATED, f"escalated by {by}")
+    handed_over = replace(incident, level=Level.L3)  # it stays a person's, whatever joins it
+    await _move(tx, handed_over, IncidentState.ESCALATED, f"escalated by {by}")
 
 
 async def _move(tx: Transaction, incident: Incident, state: IncidentState, reason: str) -> None:

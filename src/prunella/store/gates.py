@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import select, update
 
@@ -23,6 +23,8 @@ _SAVE = Sql(
     )
 )
 
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)  # a gate that nobody opened anew counts whatever arrived
+
 
 class GateRows:
     """Read and write gates."""
@@ -39,7 +41,7 @@ class GateRows:
         found = record(Gate, await self._session.one(_TAKE, service_=service))
         if found is not None:
             return found
-        fresh = Gate(service=service, since=now, counting_from=now)
+        fresh = Gate(service=service, since=now, counting_from=_ALWAYS)
         await self._session.insert(t, [row_of(fresh)], conflict="ON CONFLICT (service) DO NOTHING")
         taken = record(Gate, await self._session.one(_TAKE, service_=service))
         assert taken is not None  # inserted just now, by us or by who was quicker

@@ -90,6 +90,9 @@ class _Conversation(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self._read_body()
+        if body is None:
+            self.close_connection = True  # the client died while it was sending: no server acts on half a request
+            return
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(time.monotonic(), self.command, path, query, headers, body)
@@ -100,16 +103,24 @@ class _Conversation(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve  # noqa: N815 - http.server's names
 
-    def _read_body(self) -> bytes:
+    def _read_body(self) -> bytes | None:
+        """Return the body, None when it ended early."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            return b"".join(iter(self._read_chunk, b""))
-        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            return self._read_chunks()
+        length = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(length)
+        return body if len(body) == length else None
 
-    def _read_chunk(self) -> bytes:
+    def _read_chunks(self) -> bytes | None:
         # RFC 9112 section 7.1; no trailers: nobody sends any.
-        chunk = self.rfile.read(int(self.rfile.readline().split(b";")[0], 16))
-        self.rfile.readline()
-        return chunk
+        body = b""
+        while size := self.rfile.readline().split(b";")[0].strip():
+            chunk = self.rfile.read(int(size, 16))
+            self.rfile.readline()
+            if not chunk:
+                return body
+            body += chunk
+        return None
 
     def _send(self, reply: Reply, body: bytes) -> None:
         self.send_response(reply.status)

@@ -1,0 +1,65 @@
+"""The HTTP side in this process: a wired prunella on a real store, asked through ASGI."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from prunella.app import App, wire
+from prunella.core.clock import ManualClock
+from prunella.core.redact import Secret
+from prunella.core.services import Health, Service
+from prunella.egress import Egress
+from prunella.settings import Settings
+from prunella.store.secrets import Keys
+from prunella.store.sqlite import SqliteStore
+from prunella.web.auth import Gatehouse, Role
+from prunella.web.server import create
+
+KEYS = Keys([b"k" * 32])
+INGEST = "ingest-token-0123456789"
+CRM = Service(name="crm", base_url="https://crm.invalid", health=Health(path="/health"))
+
+
+@dataclass
+class Web:
+    """One wired prunella and a client that asks it."""
+
+    app: App
+    api: FastAPI
+    clock: ManualClock
+    gatehouse: Gatehouse
+    client: httpx2.AsyncClient
+
+    def token(self, role: Role, ttl_s: float = 3600) -> str:
+        """Return a good token of a role."""
+        return INGEST if role is Role.INGEST else self.gatehouse.mint(role, timedelta(seconds=ttl_s))
+
+    async def ask(self, method: str, path: str, token: str | None = None, **how: Any) -> httpx2.Response:
+        """Send one request, with a bearer token where one is given."""
+        headers = {**how.pop("headers", {}), **({"authorization": f"Bearer {token}"} if token is not None else {})}
+        return await self.client.request(method, path, headers=headers, **how)
+
+
+@pytest.fixture
+async def web(anyio_backend: str, sqlite_path: Path) -> AsyncIterator[Web]:
+    """Wire a prunella on a fresh store; nothing heals, requests are answered."""
+    clock = ManualClock()
+    store = SqliteStore.open_file(sqlite_path, clock)
+    egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    settings = Settings(services={"crm": CRM}, ingest_tokens=(Secret(INGEST),))
+    app = wire(settings, store, egress, KEYS)
+    api = create(app)
+    transport = httpx2.ASGITransport(app=api, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+        yield Web(app, api, clock, Gatehouse(KEYS, (), clock.now), client)
+    await egress.close()
+    await store.close()

@@ -1,0 +1,349 @@
+"""Nobody gets in with a forged token, and every route has a role that it asks for."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from hypothesis import given
+from hypothesis import strategies as st
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+from prunella.core.clock import ManualClock
+from prunella.store.secrets import Keys
+from prunella.web.auth import COOKIE, Gatehouse, Role
+from web.conftest import INGEST, KEYS, Web
+
+pytestmark = pytest.mark.anyio
+
+CLOCK = ManualClock()
+KEY = KEYS.derive("jwt")
+NOBODY = frozenset[Role]()
+ANYBODY = None
+"""A route that asks for no token at all."""
+REPORTS = frozenset({Role.INGEST, Role.OPERATIONS, Role.ADMIN})
+READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
+ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
+RULES = frozenset({Role.ADMIN})
+
+ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
+    ("POST", "/integration-self-heal"): REPORTS,
+    ("GET", "/api/v1/incidents"): READS,
+    ("GET", "/api/v1/incidents/{incident_id}"): READS,
+    ("POST", "/api/v1/incidents/{incident_id}/{act}"): ACTS,
+    ("GET", "/api/v1/operations"): ACTS,
+    ("GET", "/api/v1/services"): READS,
+    ("POST", "/api/v1/services/{name}/{act}"): ACTS,
+    ("PUT", "/api/v1/services/{name}/credentials"): RULES,
+    ("GET", "/api/v1/secrets"): RULES,
+    ("PUT", "/api/v1/secrets/{name:path}"): RULES,
+    ("DELETE", "/api/v1/secrets/{name:path}"): RULES,
+    ("GET", "/"): READS,
+    ("GET", "/incidents/{incident_id}"): READS,
+    ("GET", "/livez"): ANYBODY,
+    ("GET", "/readyz"): ANYBODY,
+    ("GET", "/healthz"): ANYBODY,
+    ("GET", "/metrics"): ANYBODY,  # on loopback; elsewhere see below
+    ("GET", "/openapi.json"): ANYBODY,
+    ("HEAD", "/openapi.json"): ANYBODY,
+    ("GET", "/login"): ANYBODY,  # takes a token and says whether it is good
+    ("GET", "/services/{name}"): ANYBODY,  # leads to the overview, which asks
+    ("GET", "/static/style.css"): ANYBODY,
+}
+"""Every route and who may use it. A new route stands here, or the first test below fails."""
+
+
+def path_of(path: str) -> str:
+    """Return an address of a route."""
+    values = {"{incident_id}": "nobody", "{act}": "pause" if "services" in path else "ack", "{name}": "crm"}
+    for name, value in {**values, "{name:path}": "crm/key"}.items():
+        path = path.replace(name, value)
+    return path
+
+
+# Roles ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_every_route_has_a_declared_role(web: Web) -> None:
+    """The application's routes are exactly those of the table: none is added without saying who may use it."""
+    found = {(method, route.path) for route in iter_route_contexts(web.api.routes) for method in route.methods or ()}
+    assert found == set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route, roles in ROUTES.items() if roles is not ANYBODY])
+async def test_route_lets_in_whom_it_may_and_nobody_else(web: Web, method: str, path: str) -> None:
+    """Without a token 401, with another role 403, with a role that may: anything but these two."""
+    allowed = ROUTES[method, path]
+    assert allowed is not None
+    nobody = await web.ask(method, path_of(path), json={})
+    assert nobody.status_code == 401
+    for role in Role:
+        answer = await web.ask(method, path_of(path), web.token(role), json={})
+        refused = answer.status_code in (401, 403)
+        assert refused is (role not in allowed), f"{role}: {answer.status_code} {answer.text}"
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route, roles in ROUTES.items() if roles is ANYBODY])
+async def test_open_route_asks_for_nothing_and_tells_nothing(web: Web, method: str, path: str) -> None:
+    """What needs no token answers without one, and says nothing of incidents, hosts or secrets."""
+    await web.ask("POST", "/integration-self-heal", INGEST, json=EVENT, headers={"prefer": "respond-async"})
+    answer = await web.ask(method, path_of(path))
+    assert answer.status_code in (200, 303) or path == "/login"
+    assert "crm.invalid" not in answer.text
+    assert "card 4711" not in answer.text
+
+
+EVENT = {"event_id": "e-1", "service_name": "crm", "http_status": 503, "error_message": "card 4711 was refused"}
+
+
+@pytest.mark.parametrize(
+    ("listen", "public", "status"),
+    [
+        (("127.0.0.1", 1), False, 200),
+        (("::1", 1), False, 200),
+        (("0.0.0.0", 1), False, 401),
+        (("0.0.0.0", 1), True, 200),
+    ],
+)
+async def test_metrics_want_a_token_beyond_loopback(
+    web: Web, listen: tuple[str, int], public: bool, status: int
+) -> None:
+    """Decision 16: open on loopback, elsewhere for readers only, unless somebody says that they are public."""
+    object.__setattr__(web.app.settings, "listen", listen)
+    object.__setattr__(web.app.settings, "metrics_public", public)
+    assert (await web.ask("GET", "/metrics")).status_code == status
+    assert (await web.ask("GET", "/metrics", web.token(Role.VIEWER))).status_code == 200
+
+
+async def test_refusal_says_what_to_send(web: Web) -> None:
+    """401 names the header and the command, with a challenge (RFC 9110 section 11.6.1); 403 names the roles."""
+    nobody = await web.ask("GET", "/api/v1/incidents")
+    assert nobody.headers["www-authenticate"] == 'Bearer realm="prunella"'
+    assert nobody.headers["content-type"] == "application/problem+json"
+    assert "prunella token" in nobody.json()["detail"]
+    viewer = await web.ask("GET", "/api/v1/secrets", web.token(Role.VIEWER))
+    assert viewer.json()["detail"] == "the role VIEWER may not do this; allowed: ADMIN"
+
+
+# Forgeries ------------------------------------------------------------------------------------------------------------
+
+
+def gatehouse(keys: Keys = KEYS) -> Gatehouse:
+    return Gatehouse(keys, (), CLOCK.now)
+
+
+def good(**changed: Any) -> dict[str, Any]:
+    """Return the claims of a good token; None takes one away."""
+    now = int(CLOCK.now().timestamp())
+    claims = {"iss": "prunella", "aud": "prunella", "sub": "ada", "role": "ADMIN", "iat": now, "exp": now + 60}
+    return {name: value for name, value in {**claims, **changed}.items() if value is not None}
+
+
+def signed(claims: dict[str, Any], header: dict[str, Any] | None = None, key: bytes = KEY) -> str:
+    """Sign claims as we do, with any header and any key, however short."""
+    named = {"alg": "HS256", **(header or {})}
+    text = f"{packed(named)}.{packed(claims)}"
+    digest = {"HS256": "sha256", "HS512": "sha512"}[named["alg"]]
+    return f"{text}.{packed(hmac.new(key, text.encode(), digest).digest())}"
+
+
+def packed(value: object) -> str:
+    """Encode a part of a token."""
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def raw(header: object, claims: object = None, signature: str = "") -> str:
+    """Return a token that nobody signed."""
+    return f"{packed(header)}.{packed(good() if claims is None else claims)}.{signature}"
+
+
+def by_rsa() -> str:
+    key = RSAKey.generate_key(2048)
+    header = {"alg": "RS256", "jwk": key.as_dict(private=False)}
+    return jwt.encode(header, good(), key, algorithms=["RS256"])
+
+
+NOW = int(CLOCK.now().timestamp())
+FORGED: dict[str, Callable[[], str]] = {
+    "nothing": lambda: "",
+    "no token": lambda: "hello",
+    "two parts": lambda: "a.b",
+    "five parts": lambda: "a.b.c.d.e",
+    "dots": lambda: "..",
+    "alg none": lambda: raw({"alg": "none"}),
+    "alg None": lambda: raw({"alg": "None"}),
+    "alg none with a signature": lambda: raw({"alg": "none"}, signature=signed(good()).rpartition(".")[2]),
+    "alg missing": lambda: raw({}, signature="eA"),
+    "alg a list": lambda: raw({"alg": ["HS256"]}, signature="eA"),
+    "signature missing": lambda: signed(good()).rpartition(".")[0] + ".",
+    "signature of another": lambda: raw({"alg": "HS256"}, signature=signed(good(sub="bob")).rpartition(".")[2]),
+    "another key": lambda: signed(good(), key=b"x" * 32),
+    "the key itself, not the derived one": lambda: signed(good(), key=b"k" * 32),
+    "a key of another purpose": lambda: signed(good(), key=KEYS.derive("seal")),
+    "another algorithm with our key": lambda: signed(good(), {"alg": "HS512"}),
+    "public key algorithm": by_rsa,
+    "expired": lambda: signed(good(exp=NOW - 1)),
+    "expired long ago": lambda: signed(good(exp=0)),
+    "exp missing": lambda: signed(good(exp=None)),
+    "exp a text": lambda: signed(good(exp="tomorrow")),
+    "exp a list": lambda: signed(good(exp=[NOW + 60])),
+    "not yet valid": lambda: signed(good(nbf=NOW + 3600)),
+    "another issuer": lambda: signed(good(iss="evil")),
+    "issuer missing": lambda: signed(good(iss=None)),
+    "another audience": lambda: signed(good(aud="billing")),
+    "audience missing": lambda: signed(good(aud=None)),
+    "subject missing": lambda: signed(good(sub=None)),
+    "role missing": lambda: signed(good(role=None)),
+    "unknown role": lambda: signed(good(role="ROOT")),
+    "role in lower case": lambda: signed(good(role="admin")),
+    "role a list": lambda: signed(good(role=["ADMIN"])),
+    "role an object": lambda: signed(good(role={"ADMIN": 1})),
+    "claims a list": lambda: raw({"alg": "HS256"}, [1], "eA"),
+    "claims no json": lambda: raw({"alg": "HS256"}, b"{", "eA"),
+    "header no json": lambda: raw(b"{", signature="eA"),
+    "header a text": lambda: raw("HS256", signature="eA"),
+    "header deep": lambda: raw(b"[" * 100_000, signature="eA"),
+    "kid a path": lambda: signed(good(), {"kid": "../../../../dev/null"}, b""),
+    "kid an injection": lambda: signed(good(), {"kid": "x' UNION SELECT 'a'--"}, b"a"),
+    "kid an address": lambda: signed(good(), {"jku": "https://evil.test/jwks.json", "kid": "1"}, b"evil" * 8),
+    "own key in the header": lambda: signed(good(), {"jwk": {"kty": "oct", "k": packed(b"evil" * 8)}}, b"evil" * 8),
+    "crit a number": lambda: raw({"alg": "HS256", "crit": 5}, signature="eA"),
+    "crit a mapping": lambda: raw({"alg": "HS256", "crit": [{}]}, signature="eA"),
+    "crit unknown": lambda: raw({"alg": "HS256", "crit": ["x"], "x": 1}, signature="eA"),
+    "unencoded payload": lambda: raw({"alg": "HS256", "b64": False, "crit": ["b64"]}, signature="eA"),
+    "a megabyte": lambda: "A" * 2**20,
+    "a megabyte in three parts": lambda: f"{'A' * 2**19}.{'A' * 2**19}.AAAA",
+    "a megabyte of dots": lambda: "." * 2**20,
+    "letters of elsewhere": lambda: "é.ü.ß",
+    "null bytes": lambda: "\0.\0.\0",
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_forged_token_is_nobody(forgery: str) -> None:
+    """Whatever is wrong with it: nobody, and no error gets through."""
+    assert gatehouse().signed(FORGED[forgery]()) is None
+
+
+async def test_forged_token_is_refused_over_http(web: Web) -> None:
+    """Every forgery is answered with 401 and a challenge, never with a fault of our own."""
+    for forgery, made in FORGED.items():
+        header = made().replace("\0", "").encode("latin-1")
+        answer = await web.client.get("/api/v1/incidents", headers={b"authorization": b"Bearer " + header})
+        assert (answer.status_code, "www-authenticate" in answer.headers) == (401, True), forgery
+
+
+def test_forgeries_are_forged_in_one_point_only() -> None:
+    """The claims from which every forgery is made are good themselves, or the table would prove nothing."""
+    caller = gatehouse().signed(signed(good()))
+    assert caller is not None
+    assert (caller.name, caller.role) == ("ada", Role.ADMIN)
+    assert gatehouse().signed(signed(good(), {"kid": "any"})) == caller
+
+
+@given(st.data())
+def test_no_changed_letter_leaves_a_token_good(data: st.DataObject) -> None:
+    """One letter of header, claims or signature changed: nobody (the last one holds bits that mean nothing)."""
+    token = gatehouse().mint(Role.ADMIN, timedelta(minutes=1))
+    place = data.draw(st.integers(0, len(token) - 2))
+    letter = data.draw(st.sampled_from("ABCXYZabcxyz0189-_.").filter(lambda one: one != token[place]))
+    assert gatehouse().signed(token[:place] + letter + token[place + 1 :]) is None
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.binary(max_size=60))
+def test_no_header_makes_the_gatehouse_stumble(header: bytes, claims: bytes) -> None:
+    """Any bytes in any place are nobody, and no error gets through."""
+    assert gatehouse().signed(f"{packed(header)}.{packed(claims)}.eA") is None
+    assert gatehouse().signed(header.decode("latin-1")) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["alg", "crit", "kid", "b64", "typ", "zip", "jwk"]),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda one: st.lists(one, max_size=2)),
+    )
+)
+def test_no_header_field_makes_the_gatehouse_stumble(fields: dict[str, Any]) -> None:
+    """Header fields of a wrong kind are nobody, too: they are read before the signature is."""
+    assert gatehouse().signed(raw({"alg": "HS256", **fields}, signature="eA")) is None
+
+
+# Good tokens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", Role)
+def test_minted_token_stands_for_its_role_until_it_ends(role: Role) -> None:
+    """Good to the last second, nobody afterwards."""
+    clock = ManualClock()
+    house = Gatehouse(KEYS, (), clock.now)
+    token = house.mint(role, timedelta(seconds=60), name="ada")
+    caller = house.signed(token)
+    assert caller is not None
+    assert (caller.name, caller.role) == ("ada", role)
+    clock.advance(59)
+    assert house.signed(token) == caller
+    clock.advance(2)
+    assert house.signed(token) is None
+
+
+def test_tokens_of_another_deployment_are_nobody() -> None:
+    """Keys differ, so tokens do; a rotated key still opens nothing that the old one signed."""
+    token = gatehouse().mint(Role.ADMIN, timedelta(minutes=1))
+    assert gatehouse(Keys([b"x" * 32])).signed(token) is None
+    assert gatehouse(Keys([b"x" * 32, b"k" * 32])).signed(token) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"authorization": f"Bearer {INGEST}"}, 422),
+        ({"authorization": f"bearer {INGEST}"}, 422),
+        ({"authorization": f"BEARER   {INGEST}  "}, 422),
+        ({"x-internal-token": INGEST}, 422),
+        ({"x-internal-token": INGEST, "authorization": "Bearer wrong"}, 422),
+        ({"authorization": f"Basic {INGEST}"}, 401),
+        ({"authorization": INGEST}, 401),
+        ({"authorization": f"Bearer {INGEST[:-1]}"}, 401),
+        ({"authorization": f"Bearer {INGEST}x"}, 401),
+        ({"authorization": f"Bearer {INGEST.upper()}"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"x-internal-token": ""}, 401),
+        ({"cookie": f"{COOKIE}={INGEST}"}, 401),
+    ],
+)
+async def test_ingest_token_is_shown_in_two_ways(web: Web, headers: dict[str, str], status: int) -> None:
+    """As a bearer token or as X-Internal-Token, exactly as configured (an empty event is then a 422)."""
+    answer = await web.client.post("/integration-self-heal", json={}, headers=headers)
+    assert answer.status_code == status
+
+
+async def test_deployment_without_ingest_tokens_knows_none(web: Web) -> None:
+    """No configured token: neither an empty one nor any other is an ingest token."""
+    house = Gatehouse(KEYS, (), web.clock.now)
+    assert house._ingest_caller("") is None
+    assert house._ingest_caller("anything") is None
+
+
+async def test_cookie_reads_and_never_acts(web: Web) -> None:
+    """A browser's session opens pages; what changes something needs the token itself, so no other site can do it."""
+    token = web.token(Role.ADMIN)
+    login = await web.ask("GET", f"/login?token={token}")
+    cookie = login.headers["set-cookie"]
+    assert login.status_code == 303
+    assert {"HttpOnly", "SameSite=lax"} <= {part.strip() for part in cookie.split(";")}
+    shown = {"cookie": f"{COOKIE}={token}"}
+    web.client.cookies.clear()
+    assert (await web.ask("GET", "/", headers=shown)).status_code == 200
+    assert (await web.ask("GET", "/api/v1/incidents", headers=shown)).status_code == 200
+    for method, path in (("POST", "/api/v1/services/crm/pause"), ("DELETE", "/api/v1/secrets/x")):
+        assert (await web.ask(method, path, headers=shown)).status_code == 401
+    bad = await web.ask("GET", "/login?token=forged")
+    assert (bad.status_code, "set-cookie" in bad.headers) == (401, False)

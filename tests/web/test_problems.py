@@ -1,0 +1,285 @@
+"""Every error is a problem of RFC 9457: what was wrong, where, what next; and never a secret or a stack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.types import Message
+
+from prunella.core.errors import (
+    Conflict,
+    IllegalTransition,
+    InvalidInput,
+    PrunellaError,
+    SchemaBehind,
+    StoreError,
+    StoreUnavailable,
+)
+from prunella.web.problems import BODY_BYTES_MAX, BodyLimit, Problem, install, pointer, unprocessable
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "xoxb-1234567890-abcdefghijklmnop"
+
+
+class Address(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    street: str
+    number: Annotated[int, Field(ge=1)]
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(max_length=5)]
+    to: list[Address]
+    extra: dict[str, Address] = Field(default_factory=dict)
+
+
+def application(bytes_max: int = BODY_BYTES_MAX, raised: Exception | None = None) -> FastAPI:
+    """Return an application that fails as it is told, or returns the size of a body."""
+    app = FastAPI()
+    install(app)
+    app.add_middleware(BodyLimit, bytes_max=bytes_max)
+
+    @app.post("/size")
+    async def size(request: Request) -> int:
+        return len(await request.body())
+
+    @app.get("/fail")
+    async def fail() -> None:
+        assert raised is not None
+        raise raised
+
+    @app.get("/number/{number}")
+    async def number(number: int, limit: int = 1) -> int:
+        return number * limit
+
+    return app
+
+
+def client(app: FastAPI) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://prunella")
+
+
+def problem(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the problem details of an answer."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == answer.status_code
+    return body
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "title"),
+    [
+        (Problem(418, "Teapot"), 418, "Teapot"),
+        (InvalidInput("no address"), 422, "The input can't be accepted"),
+        (IllegalTransition("incident: a -> b"), 409, "Not in this state"),
+        (Conflict("row changed"), 409, "Changed meanwhile"),
+        (StoreUnavailable("locked"), 503, "The database does not answer"),
+        (SchemaBehind("tables are old"), 503, "The database does not answer"),
+        (StoreError("?"), 503, "The database does not answer"),
+        (PrunellaError("?"), 500, "A fault of prunella's own"),
+        (RuntimeError(f"boom {TOKEN}"), 500, "A fault of prunella's own"),
+        (ZeroDivisionError("x"), 500, "A fault of prunella's own"),
+    ],
+)
+async def test_every_error_has_its_status(raised: Exception, status: int, title: str) -> None:
+    """Wrong input 422, wrong state 409, database away 503 with Retry-After, a bug 500 without its words."""
+    async with client(application(raised=raised)) as web:
+        answer = await web.get("/fail")
+    body = problem(answer)
+    assert (answer.status_code, body["title"], body["type"]) == (status, title, "about:blank")
+    assert ("retry-after" in answer.headers) is (status == 503)
+    if status == 500:
+        assert body["detail"] == f"{type(raised).__name__}; the log says more"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("PUT", "/size", 405), ("GET", "/number/x", 422)]
+)
+async def test_errors_of_the_framework_are_problems_too(method: str, path: str, status: int) -> None:
+    """Unknown address, wrong method, wrong parameter: the same shape as our own."""
+    async with client(application()) as web:
+        answer = await web.request(method, path)
+    assert problem(answer)["status"] == status
+
+
+async def test_wrong_parameters_are_named() -> None:
+    """A wrong query parameter is named by its place."""
+    async with client(application()) as web:
+        answer = await web.get("/number/x?limit=y")
+    assert [one["pointer"] for one in problem(answer)["errors"]] == ["/path/number", "/query/limit"]
+
+
+async def test_pointer_of_refused_input_is_kept() -> None:
+    """`InvalidInput` with a pointer names its place; without one it is about the whole."""
+    async with client(application(raised=InvalidInput("wrong", pointer="/endpoint"))) as web:
+        assert problem(await web.get("/fail"))["errors"] == [{"pointer": "/endpoint", "detail": "wrong"}]
+    async with client(application(raised=InvalidInput("wrong"))) as web:
+        assert "errors" not in problem(await web.get("/fail"))
+
+
+def test_detail_is_scrubbed() -> None:
+    """A message that holds a token leaves without it."""
+    body = Problem(400, "Wrong", f"got {TOKEN}").response().body
+    assert TOKEN.encode() not in bytes(body)
+    assert b"REDACTED" in bytes(body)
+
+
+def test_problem_carries_more_where_it_is_given() -> None:
+    """Headers, errors and extra members arrive; nothing empty is shown."""
+    given_problem = Problem(
+        409, "Superseded", errors=[{"pointer": "/a", "detail": "b"}], headers={"x-a": "1"}, extra={"superseded_by": "7"}
+    )
+    response = given_problem.response()
+    assert (response.status_code, response.headers["x-a"]) == (409, "1")
+    assert b'"superseded_by":"7"' in bytes(response.body)
+    assert b"detail" not in bytes(Problem(404, "Unknown").response().body)
+
+
+# Pointers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_order", "pointers"),
+    [
+        ({}, {"/name", "/to"}),
+        ({"name": 7, "to": []}, {"/name"}),
+        ({"name": "toolong", "to": []}, {"/name"}),
+        ({"name": "a", "to": "x"}, {"/to"}),
+        ({"name": "a", "to": [{"street": "s", "number": 0}]}, {"/to/0/number"}),
+        ({"name": "a", "to": [{"street": "s", "number": 1}, {"number": "x"}]}, {"/to/1/street", "/to/1/number"}),
+        ({"name": "a", "to": [], "nmae": 1}, {"/nmae"}),
+        ({"name": "a", "to": [], "extra": {"a/b~c": {}}}, {"/extra/a~1b~0c/street", "/extra/a~1b~0c/number"}),
+    ],
+)
+def test_every_wrong_field_is_named_at_once(given_order: dict[str, Any], pointers: set[str]) -> None:
+    """All mistakes in one answer, each by its JSON pointer (RFC 6901), escaped where it has to be."""
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate(given_order)
+    found = unprocessable(caught.value)
+    assert {one["pointer"] for one in found.errors} == pointers
+    assert (found.status, found.detail) == (422, f"{len(pointers)} wrong; see errors")
+
+
+def test_wrong_value_is_not_repeated() -> None:
+    """What was wrong may be a secret: the value stands nowhere in the answer."""
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"name": {"secret": "hunter2"}, "to": "hunter2"})
+    assert "hunter2" not in str(unprocessable(caught.value).errors)
+
+
+def test_body_is_no_part_of_a_pointer() -> None:
+    """FastAPI puts `body` in front; the pointer is into the document."""
+    error = RequestValidationError([{"loc": ("body", "a", 0), "msg": "wrong", "type": "x"}])
+    assert unprocessable(error).errors == [{"pointer": "/a/0", "detail": "wrong"}]
+
+
+@given(st.lists(st.text() | st.integers(0, 100), max_size=5))
+def test_pointer_can_be_read_back(parts: list[str | int]) -> None:
+    """Whatever the names hold, splitting the pointer as RFC 6901 says gives them back."""
+    written = pointer(parts)
+    read = [one.replace("~1", "/").replace("~0", "~") for one in written.split("/")[1:]]
+    assert read == [str(part) for part in parts]
+
+
+# Size of bodies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "status"), [(0, 200), (9, 200), (10, 200), (11, 413), (10_000, 413)])
+@pytest.mark.parametrize("chunked", [False, True], ids=["claimed", "chunked"])
+async def test_body_beyond_the_limit_is_refused(size: int, status: int, chunked: bool) -> None:
+    """To the byte, whether the length is claimed or the body comes in pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(size):
+            yield b"x"
+
+    async with client(application(bytes_max=10)) as web:
+        answer = await web.post("/size", content=pieces() if chunked else b"x" * size)
+    assert answer.status_code == status
+    if status == 413:
+        assert problem(answer)["detail"] == "at most 10 bytes are taken"
+    else:
+        assert answer.json() == size
+
+
+@pytest.mark.parametrize("claimed", [b"3", b"-1", b"many", b"", "²".encode("latin-1")])
+async def test_claimed_length_is_not_believed(claimed: bytes) -> None:
+    """A body that is longer than it claims is stopped where the limit is, whatever the claim."""
+    sent = await through(BodyLimit(application(bytes_max=10**6), bytes_max=10), claimed, [b"x" * 8, b"x" * 8])
+    assert sent == 413
+
+
+async def test_refused_body_is_not_read() -> None:
+    """Nothing of a body that claims to be too long is taken from the wire."""
+    taken: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        taken.append(1)
+
+    assert await through(BodyLimit(app, bytes_max=10), b"11", [b"x" * 11]) == 413
+    assert taken == []
+
+
+async def test_limit_leaves_other_protocols_alone() -> None:
+    """Start-up messages and the like pass unchanged."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    async def never() -> Message:
+        raise AssertionError
+
+    async def nowhere(_: Message) -> None: ...
+
+    await BodyLimit(app)({"type": "lifespan"}, never, nowhere)
+    assert seen == ["lifespan"]
+
+
+def test_limit_is_a_megabyte() -> None:
+    """1 MiB: far beyond any event, far below what hurts."""
+    assert BODY_BYTES_MAX == 1024 * 1024
+
+
+async def through(app: Any, claimed: bytes, chunks: list[bytes]) -> int:
+    """Send a POST through an ASGI application past any client, and return the status."""
+    left = list(chunks)
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        body = left.pop(0) if left else b""
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/size",
+        "raw_path": b"/size",
+        "query_string": b"",
+        "headers": [(b"content-length", claimed)],
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "asgi": {"version": "3.0"},
+    }
+    await app(scope, receive, send)
+    return statuses[0]
