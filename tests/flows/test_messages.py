@@ -16,13 +16,17 @@ pytestmark = pytest.mark.slow
 
 
 def notify(shop: FaultyServer) -> str:
-    return f"""
+    return (
+        """
 notify:
   channels:
-    ops: {{slack: "${{SLACK}}"}}
-    board: {{teams: "${{TEAMS}}"}}
-    hook: {{webhook: {{url: "${{HOOK}}", secret: "${{PRUNELLA_SECRET_KEY}}"}}}}
-""".replace("${SLACK}", "secret://slack").replace("${TEAMS}", "secret://teams").replace("${HOOK}", "secret://hook")
+    ops: {slack: "${SLACK}"}
+    board: {teams: "${TEAMS}"}
+    hook: {webhook: {url: "${HOOK}", secret: "${PRUNELLA_SECRET_KEY}"}}
+""".replace("${SLACK}", "secret://slack")
+        .replace("${TEAMS}", "secret://teams")
+        .replace("${HOOK}", "secret://hook")
+    )
 
 
 @pytest.fixture
@@ -68,7 +72,9 @@ def test_disabled_message_has_count_and_link(told: Up) -> None:
     service = told.place()
     for number in range(5):
         told.heal(event(service, number, http_status=422, error_message="bad", endpoint=None, payload=None))
-    told.shop.wait_for(lambda: any("Integration Disabled" in one.body.decode() for one in told.shop.ledger.requests), 15)
+    told.shop.wait_for(
+        lambda: any("Integration Disabled" in one.body.decode() for one in told.shop.ledger.requests), 15
+    )
     (text,) = {
         one.body.decode()
         for one in told.shop.ledger.requests

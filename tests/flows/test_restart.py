@@ -60,7 +60,9 @@ def test_call_in_mid_air_is_unknown_and_repeated_only_when_safe(tmp_path: Path, 
     """Given a kill in the middle of a replay: the run is unknown; it is repeated only where keys are honoured."""
     with FaultyServer() as shop:
         shop.script("/s1", [hang(30), "ok"])
-        config = configuration(shop).replace("timeout: 2s", f"timeout: 9s\n    honours_idempotency_key: {honours}".lower())
+        config = configuration(shop).replace(
+            "timeout: 2s", f"timeout: 9s\n    honours_idempotency_key: {honours}".lower()
+        )
         with running(tmp_path, shop, f"sqlite:///{tmp_path / 'p.db'}", config) as up:
             answer = up.heal(event("s1"), prefer="respond-async")
             shop.wait_for(lambda: any(one.path == "/s1/orders" for one in shop.ledger.requests), 10)
@@ -96,7 +98,9 @@ def test_kill_at_random_moments_loses_and_doubles_nothing(tmp_path: Path) -> Non
             killer.start()
             try:
                 with ThreadPoolExecutor(8) as senders:
-                    accepted = list(senders.map(lambda n: _send_until_accepted(lambda: current[0], _mixed(n)), range(EVENTS)))
+                    accepted = list(
+                        senders.map(lambda n: _send_until_accepted(lambda: current[0], _mixed(n)), range(EVENTS))
+                    )
             finally:
                 done.set()
                 killer.join()
@@ -132,8 +136,10 @@ def _mixed(number: int) -> dict[str, object]:
         return event(service, number, http_status=401, error_code="invalid_token", error_message="expired")
     if number % 4 == 1:
         return event(service, number, http_status=429, error_message="slow", headers={"Retry-After": "1"})
-    return event(service, number, http_status=418, error_message="odd") if number % 40 == 2 else event(
-        service, number, http_status=429, error_message="slow down", error_code="rate_limit_exceeded"
+    return (
+        event(service, number, http_status=418, error_message="odd")
+        if number % 40 == 2
+        else event(service, number, http_status=429, error_message="slow down", error_code="rate_limit_exceeded")
     )
 
 

@@ -53,7 +53,9 @@ def test_used_port_is_named(tmp_path: Path) -> None:
 
 def test_every_configuration_mistake_is_told_at_once(tmp_path: Path) -> None:
     """Given three mistakes, three lines with file, line and column."""
-    (tmp_path / "prunella.yaml").write_text("service: {listen: nowhere}\nservices:\n  crm: {gate: {open: 60}, hsots: []}\n")
+    (tmp_path / "prunella.yaml").write_text(
+        "service: {listen: nowhere}\nservices:\n  crm: {gate: {open: 60}, hsots: []}\n"
+    )
     done = command(tmp_path, "config", "check")
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
@@ -128,5 +130,7 @@ def test_demo_heals_every_story(tmp_path: Path) -> None:
 def test_demo_that_ends_otherwise_exits_with_one(tmp_path: Path) -> None:
     """Given a demo that can't end in time, the exit status is 1: the checker is seen to fail."""
     program = "import sys; from prunella.demo import show; sys.exit(show(seconds=0.5, port=0))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1

@@ -92,7 +92,9 @@ def test_person_acts_on_an_incident(up: Up, service: str) -> None:
 
 def test_pause_is_a_persons_and_holds(up: Up, service: str) -> None:
     """Given a paused service, nothing is sent, no success lifts it, and resume lets the backlog go."""
-    assert up.act("POST", f"/api/v1/services/{service}/pause", {"reason": "migration"}).json()["gate"]["state"] == "paused"
+    assert (
+        up.act("POST", f"/api/v1/services/{service}/pause", {"reason": "migration"}).json()["gate"]["state"] == "paused"
+    )
     answer = up.heal(event(service))
     assert answer["status"] == "pending"
     up.heal({"event_id": f"{service}-good", "service_name": service, "outcome": "success"})
@@ -123,7 +125,7 @@ def test_cursor_walks_through_every_incident_once(up: Up) -> None:
 def test_documents_views_show_the_same_facts(up: Up, service: str) -> None:
     """Given a healed event, document B's table names show it."""
     answer = up.heal(event(service))
-    query = f"SELECT status, failure_category FROM system_integrity_events WHERE id = '{answer['recovery_id']}'"  # noqa: S608
+    query = f"SELECT status, failure_category FROM system_integrity_events WHERE id = '{answer['recovery_id']}'"
     assert up.rows(query) == [("resolved", "network")]
-    assert up.rows(f"SELECT status FROM integration_events WHERE service_name = '{service}'") == [("error",)]  # noqa: S608
-    assert ("verified",) in up.rows(f"SELECT status FROM healing_logs WHERE target = '{service}'")  # noqa: S608
+    assert up.rows(f"SELECT status FROM integration_events WHERE service_name = '{service}'") == [("error",)]
+    assert ("verified",) in up.rows(f"SELECT status FROM healing_logs WHERE target = '{service}'")

@@ -134,6 +134,6 @@ async def test_post_tells_a_wrong_address_from_a_bad_moment(
 async def test_post_refuses_a_private_receiver_by_default(receiver: object) -> None:
     """Channels go through the same door as all calls: a private receiver needs the policy's word."""
     egress = Egress(EgressPolicy())
-    with pytest.raises(Undelivered, match="address 127.0.0.1 is not public"):
+    with pytest.raises(Undelivered, match=r"address 127\.0\.0\.1 is not public"):
         await contract.post(egress, Secret("https://127.0.0.1/"), channel="ops", json={})
     await egress.close()

@@ -201,8 +201,17 @@ def test_unreachable_receiver_is_tried_again_with_growing_waits(tmp_path: Path) 
 def test_batches_keep_every_message(count: int, sizes: list[int]) -> None:
     """Given any number of messages, each is in exactly one batch."""
     one = partial(
-        Notification, key="k", channel="ops", kind="detected", severity=Severity.LOW, title="t", facts=(), incident_id=None,
-        link=None, next_at=None, created_at=_MOMENT,
+        Notification,
+        key="k",
+        channel="ops",
+        kind="detected",
+        severity=Severity.LOW,
+        title="t",
+        facts=(),
+        incident_id=None,
+        link=None,
+        next_at=None,
+        created_at=_MOMENT,
     )
     assert [len(batch) for batch in batches([one(id=str(n)) for n in range(count)])] == sizes
 
@@ -210,8 +219,19 @@ def test_batches_keep_every_message(count: int, sizes: list[int]) -> None:
 def test_digest_carries_the_highest_severity() -> None:
     """Given LOW and CRITICAL in one digest, it is CRITICAL."""
     rows = [
-        Notification(id=s, key=s, channel="ops", kind="detected", severity=Severity(s), title="t", facts=(), incident_id="i",
-                     link=None, next_at=None, created_at=_MOMENT)
+        Notification(
+            id=s,
+            key=s,
+            channel="ops",
+            kind="detected",
+            severity=Severity(s),
+            title="t",
+            facts=(),
+            incident_id="i",
+            link=None,
+            next_at=None,
+            created_at=_MOMENT,
+        )
         for s in ("LOW", "CRITICAL", "HIGH")
     ]
     assert digest(rows).severity is Severity.CRITICAL

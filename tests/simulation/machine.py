@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -88,6 +88,7 @@ class Machine:
         self.steps = 0
         self.turn = asyncio.Lock()
         self.holder: Process | None = None
+        self.begun: Callable[[str], None] | None = None  # hears of each attempt that begins
         self.processes: list[Process] = []
         self.graves: list[asyncio.Future[NoReturn]] = []  # who is forgotten is collected, and runs its `finally`
 
@@ -208,6 +209,8 @@ class Process:
         world = self.machine.world
         facts = [f"{name}={event.fields[name]}" for name in _TOLD if name in event.fields]
         world.trace.say(world.now_s(), event.name, self.name, *facts)
+        if event.name == "run.started" and self.machine.begun is not None:
+            self.machine.begun(str(event.fields["incident"]))
         if event.name == "engine.failed":
             self.machine.watch.engine_failed(str(event.fields["handler"]), str(event.fields["error"]))
 

@@ -180,6 +180,7 @@ class Scenario:
         loop = asyncio.get_running_loop()
         if self.world.now_s() < self.storm_s:
             self.world.echo = self._echo
+            self.machine.begun = self._meddle
         for number in range(self.workers):
             self._start(number)
         now_s = self.world.now_s()
@@ -297,6 +298,23 @@ class Scenario:
         if receipt is not None and self.rng.random() < 0.2:
             await self._unless_dead(process, report.settled(parts, receipt, within_s=8.0))
         return receipt
+
+    def _meddle(self, incident: str) -> None:
+        """Sometimes a person takes an incident over while a worker is at it, and sometimes that worker dies of it."""
+        if self.rng.random() > 0.04 or not self.world.stormy():
+            return
+        act = self.rng.choice(("escalate", "escalate", "suppress", "retry"))
+        at_s = self.world.now_s() + self.rng.uniform(0.0, 2.0)
+        task = self.machine.loop.create_task(self._at(at_s, lambda: self._take_over(incident, act)))
+        task.set_name(f"{act} {incident}")
+
+    async def _take_over(self, incident: str, act: str) -> None:
+        process = self._any()
+        if process is None:
+            return
+        await self._person(process, f"{act} {incident}", self._on_incident(process, incident, act))
+        if self.rng.random() < 0.3:
+            self.machine.crash_at.add(self.machine.steps + self.rng.randrange(1, 60))
 
     def _echo(self, flight: Flight) -> None:
         """Sometimes an integration reports the failure of our own replay."""

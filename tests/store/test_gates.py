@@ -16,10 +16,12 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_gate_is_made_when_it_is_first_taken(store: Store) -> None:
-    """A service without a gate has none to read; taking it makes a closed one."""
+    """A service without a gate has none to read; taking it makes a closed one that counts whatever arrived before."""
     async with store.transaction() as tx:
         assert await tx.gates.read("hubspot") is None
-        assert await tx.gates.take("hubspot", NOW) == Gate(service="hubspot", since=NOW, counting_from=NOW)
+        fresh = await tx.gates.take("hubspot", NOW)
+    assert fresh == Gate(service="hubspot", since=NOW, counting_from=fresh.counting_from)
+    assert fresh.counting_from < at(-86_400)
     async with store.transaction() as tx:
         again = await tx.gates.take("hubspot", at(9))
     assert (again.state, again.since) == (GateState.CLOSED, NOW)

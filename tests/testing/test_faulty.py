@@ -260,7 +260,9 @@ def test_command_line_serves_until_interrupted() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("sent", [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"Content-Length: 10\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"]
+)
 def test_server_does_not_act_on_half_a_request(sent: bytes) -> None:
     """Given a client that dies while it sends, nothing is recorded and no effect happens."""
     with FaultyServer() as server:

@@ -244,5 +244,3 @@ _service_command("probe", "Ask a service now whether it is well.")
 
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
-
-

@@ -34,8 +34,8 @@ def tell_story(story: dict[str, Any]) -> str:
     """Write an incident as a person would tell it."""
     lines = [
         story["title"],
-        f"  is       {story['category']} / {story['kind']}, confidence {story['confidence']:.2f}, "
-        f"because of {story['because']}",
+        f"  is       {story['category']} / {story['kind']}",
+        f"  because  {story['because']} (confidence {story['confidence']:.2f})",
         f"  stands   {story['state']} ({story['status']}), {story['count']} events, level {story['level']}",
         f"  did      {story['action_taken']}",
     ]

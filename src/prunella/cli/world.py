@@ -108,7 +108,7 @@ def call(
 def _over_http(method: str, address: str, body: Any, role: str) -> Any:
     host, port = settings().listen
     engine = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    request = Request(  # noqa: S310, the address is the configured engine's
+    request = Request(
         f"http://{engine}{address}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
@@ -170,5 +170,7 @@ def read_tokens() -> tuple[str, str | None]:
         return getpass("access token: "), getpass("refresh token (empty for none): ") or None
     lines = [line.strip() for line in sys.stdin.read().splitlines() if line.strip()]
     if not lines:
-        raise ConfigError(["standard input was empty; pipe the access token in, and the refresh token on a second line"])
+        raise ConfigError(
+            ["standard input was empty; pipe the access token in, and the refresh token on a second line"]
+        )
     return lines[0], lines[1] if len(lines) > 1 else None

@@ -86,7 +86,7 @@ class ManualClock:
 
 
 class Ids:
-    """Make ids that sort in the order they were made: UUID version 7 (RFC 9562 section 5.7, counter of 6.2 method 1)."""
+    """Make ids that sort in the order they were made: UUID version 7 (RFC 9562 sections 5.7 and 6.2)."""
 
     def __init__(self, clock: Clock, rng: Rng) -> None:
         self._clock = clock

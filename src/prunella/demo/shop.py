@@ -76,7 +76,9 @@ def _post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> A
     request = Request(url, data=json.dumps(payload).encode(), headers=sent, method="POST")  # noqa: S310, loopback
     try:
         with _direct.open(request, timeout=15) as reply:
-            return Answer(reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.read().decode())
+            return Answer(
+                reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.read().decode()
+            )
     except HTTPError as error:
         lowered = {name.lower(): value for name, value in error.headers.items()}
         return Answer(error.code, lowered, error.read().decode(errors="replace"))

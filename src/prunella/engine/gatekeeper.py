@@ -103,7 +103,8 @@ def _throttled(case: Case, plan: Plan) -> Verdict | None:
 def _open(case: Case, plan: Plan) -> Verdict | None:
     if case.gate.state is not GateState.OPEN or case.gate.reopen_at is None or case.gate.reopen_at <= case.now:
         return None
-    reason = f"the gate of {case.incident.service} is open: {case.gate.reason}; next probe {case.gate.reopen_at:%H:%M:%S} UTC"
+    probe = f"next probe {case.gate.reopen_at:%H:%M:%S} UTC"
+    reason = f"the gate of {case.incident.service} is open: {case.gate.reason}; {probe}"
     return Verdict(Answer.WAIT, reason, case.gate.reopen_at)
 
 

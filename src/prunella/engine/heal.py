@@ -175,9 +175,7 @@ def _after_death(service: Service | None, operation: Operation, now: datetime) -
     return replace(operation, state=OperationState.WAITING, due_at=due, last_error=_DIED)
 
 
-def _run(
-    parts: Parts, case: Case, plan: Plan, operation_id: str | None, attempt: int, idempotency_key: str
-) -> Run:
+def _run(parts: Parts, case: Case, plan: Plan, operation_id: str | None, attempt: int, idempotency_key: str) -> Run:
     assert plan.remedy is not None
     return Run(
         id=parts.ids.new(),

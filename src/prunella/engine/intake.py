@@ -181,7 +181,8 @@ def _may_go_on(incident: Incident) -> bool:
 def _incident(parts: Parts, scope: Scope, arrivals: Sequence[Arrival]) -> Incident:
     service, account, print_ = scope
     first, last = arrivals[0], arrivals[-1]
-    assert first.diagnosis is not None and first.signal.failure is not None
+    assert first.diagnosis is not None
+    assert first.signal.failure is not None
     diagnosis = first.diagnosis
     return Incident(
         id=parts.ids.new(),

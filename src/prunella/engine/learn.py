@@ -61,7 +61,9 @@ async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: V
     step = await _held(tx, case, plan, verdict)
     if (incident.held_reason, incident.action_taken) != (step.held_reason, step.action):
         name = f"incident.{verdict.answer.value}"
-        await trail.note(parts, tx, name, incident.service, reason=step.held_reason or verdict.reason, incident=incident.id)
+        await trail.note(
+            parts, tx, name, incident.service, reason=step.held_reason or verdict.reason, incident=incident.id
+        )
     await _advance(parts, tx, case, incident, case.gate, step)
 
 
@@ -80,7 +82,9 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
         return
     step = await _next_step(parts, tx, case, plan, results)
-    if incident.state in (_I.ESCALATED, _I.SUPPRESSED) and step.proof is None:  # a person did that while we were calling
+    if (
+        incident.state in (_I.ESCALATED, _I.SUPPRESSED) and step.proof is None
+    ):  # a person did that while we were calling
         step = replace(step, state=incident.state, next_at=None, held_reason=incident.held_reason, person=None)
     if step.next_at is not None and step.held_reason is not None:
         await trail.note(parts, tx, "incident.wait", incident.service, reason=step.held_reason, incident=incident.id)
@@ -104,9 +108,7 @@ async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan) ->
     )
 
 
-async def resolve(
-    parts: Parts, tx: Transaction, incident: Incident, failure: Failure, proof: Verification
-) -> None:
+async def resolve(parts: Parts, tx: Transaction, incident: Incident, failure: Failure, proof: Verification) -> None:
     """Close an incident that is proven to be well again, and say so once."""
     now = parts.clock.now()
     INCIDENT.check(incident.state, _I.RESOLVED)
@@ -200,9 +202,7 @@ def _long_wait(case: Case, due: datetime, reason: str, asked_s: float | None) ->
     )
 
 
-async def _settle_result(
-    parts: Parts, tx: Transaction, case: Case, gate: Gate, result: Result, now: datetime
-) -> Gate:
+async def _settle_result(parts: Parts, tx: Transaction, case: Case, gate: Gate, result: Result, now: datetime) -> Gate:
     """Write one attempt's end and what it says about the service."""
     outcome = result.outcome
     diagnosis = _diagnose(case, outcome, now)
@@ -212,7 +212,9 @@ async def _settle_result(
     except Conflict:  # we were taken for dead, and whoever did so has decided what becomes of the operation
         return gate
     if result.operation is not None:
-        await tx.operations.save(_next_of(parts, case, result.operation, outcome, diagnosis, now), OperationState.RUNNING)
+        await tx.operations.save(
+            _next_of(parts, case, result.operation, outcome, diagnosis, now), OperationState.RUNNING
+        )
     tx.on_commit(
         lambda: parts.listeners.emit(
             "run.finished",
@@ -357,7 +359,10 @@ def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification
     refused = _refused_with_fresh_token(case, failed)
     if proof.proven is False or refused or (failed is not None and failed.needs_person):
         return Step(
-            state=_I.ESCALATED, action=action, held_reason=why, person=proof.how if proof.proven is False else error,
+            state=_I.ESCALATED,
+            action=action,
+            held_reason=why,
+            person=proof.how if proof.proven is False else error,
             refresh_failed=refused,
         )
     if case.now - case.incident.first_seen > _GIVE_UP_AFTER:

@@ -86,7 +86,9 @@ async def run_procedure(parts: Parts, procedure: Procedure) -> None:
     async with parts.store.transaction() as tx:
         await tx.procedures.finish(procedure.name, parts.worker, ended, failed=failed, result=result)
         words = ", ".join(f"{name} {value}" for name, value in result.items())
-        await trail.note(parts, tx, "procedure.failed" if failed else "procedure.finished", procedure.name, reason=words)
+        await trail.note(
+            parts, tx, "procedure.failed" if failed else "procedure.finished", procedure.name, reason=words
+        )
 
 
 async def scan(parts: Parts, *, window_minutes: float, limit: int) -> list[Incident]:

@@ -35,7 +35,9 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
         return None
     if act == "probe":
         if parts.services[name].health is None:
-            raise InvalidInput(f"service {name} has no health address to probe; set services.{name}.health in prunella.yaml")
+            raise InvalidInput(
+                f"service {name} has no health address to probe; set services.{name}.health in prunella.yaml"
+            )
         await patrol.probe(parts, name)
     async with parts.store.transaction() as tx:
         now = parts.clock.now()

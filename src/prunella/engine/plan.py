@@ -73,7 +73,10 @@ def choose(case: Case) -> Plan:
     procedure = f"recover.{case.incident.category.value}"
     if case.incident.category is Category.DATA:
         return Plan(
-            procedure=procedure, remedy=None, person=True, action="no retry: the data has to be corrected and sent again"
+            procedure=procedure,
+            remedy=None,
+            person=True,
+            action="no retry: the data has to be corrected and sent again",
         )
     if _wants_new_token(case):
         return _refresh(case, procedure)
@@ -146,7 +149,9 @@ def _expired(case: Case) -> bool:
 def _refresh(case: Case, procedure: str) -> Plan:
     name = case.incident.service
     if case.service is not None and case.service.oauth is None:
-        action = f"a person has to renew the credentials of {name}: it has no oauth section, so nothing can be refreshed"
+        action = (
+            f"a person has to renew the credentials of {name}: it has no oauth section, so nothing can be refreshed"
+        )
         return Plan(procedure=procedure, remedy=None, person=True, action=action)
     if case.service is not None and case.credential is None:
         action = f"a person has to connect {name}: run prunella credentials set {name}"

@@ -101,7 +101,9 @@ def batches(due: Sequence[Notification]) -> list[list[Notification]]:
 def digest(batch: Sequence[Notification]) -> Notification:
     """Fold several messages into one that counts them by title and service."""
     counts = Counter((one.title, dict(one.facts).get("Service", "")) for one in batch)
-    facts = tuple((f"{title} ({service})" if service else title, str(count)) for (title, service), count in counts.items())
+    facts = tuple(
+        (f"{title} ({service})" if service else title, str(count)) for (title, service), count in counts.items()
+    )
     return replace(
         batch[0],
         kind="digest",

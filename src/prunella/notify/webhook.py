@@ -79,8 +79,6 @@ def _signer(name: str, secret: Secret) -> Webhook:
         ) from None
     if len(key) < _KEY_BYTES_MIN:
         raise ConfigError(
-            [
-                f"notify.channels.{name}: the secret has {len(key)} bytes; Standard Webhooks asks for {_KEY_BYTES_MIN} to 64"
-            ]
+            [f"notify.channels.{name}: the secret has {len(key)} bytes; Standard Webhooks wants {_KEY_BYTES_MIN} to 64"]
         )
     return Webhook(key)

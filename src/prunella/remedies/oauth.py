@@ -96,7 +96,9 @@ class RefreshToken:
         code = str(answer.get("error") or answer.get("status") or "")
         if code in _DEAD_GRANT:
             return await self._dead(service, credential, code)
-        return await self._not_now(service, credential, f"the token endpoint answered HTTP {reply.status} {code}".strip())
+        return await self._not_now(
+            service, credential, f"the token endpoint answered HTTP {reply.status} {code}".strip()
+        )
 
     async def _client(self, oauth: OAuth) -> dict[str, str]:
         """Return who we are; asked before the claim, so that nothing stands between the claim and its call."""

@@ -170,7 +170,7 @@ class _Composer(yaml.SafeLoader):
         self._depth = 0
         self._nodes = 0
 
-    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:  # noqa: ARG002, the name is PyYAML's
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         """Tell plain from quoted; a node with a tag of its own never comes by here, and so keeps it."""
         return _PLAIN if kind is yaml.ScalarNode and implicit[0] else _TEXT
 

@@ -26,11 +26,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Deadlock(RuntimeError):  # noqa: N818 - how a simulation ends, like the next one
+class Deadlock(RuntimeError):
     """Say that every task waits for something that nobody will bring."""
 
 
-class SimulatedCrash(Exception):  # noqa: N818 - nothing went wrong: it was asked for
+class SimulatedCrash(Exception):
     """End a run that `VirtualLoop.crash` abandoned, as `kill -9` ends a process."""
 
 
@@ -96,7 +96,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(
         self,
-        executor: Executor | None,  # noqa: ARG002 - asyncio's signature
+        executor: Executor | None,
         func: Callable[[*Ts], T],
         *args: *Ts,
     ) -> asyncio.Future[T]:

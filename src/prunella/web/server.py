@@ -19,7 +19,6 @@ from prunella.web.api import health, resources, self_heal
 from prunella.web.auth import Gatehouse
 from prunella.web.metrics import Metrics
 
-
 _GRACE_S = 10
 _BACKLOG = 2048
 

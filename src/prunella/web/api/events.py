@@ -70,9 +70,7 @@ class ScanRequest(BaseModel):
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
 
-def to_signal(
-    event: FailureEvent, service: Service | None, ids: Ids, clock: Clock, forced: str | None
-) -> Signal:
+def to_signal(event: FailureEvent, service: Service | None, ids: Ids, clock: Clock, forced: str | None) -> Signal:
     """Return the event as a Signal; everything it says is scrubbed on the way."""
     now = clock.now()
     if forced is not None:
