@@ -8,6 +8,7 @@ the token endpoint by hand.
 from __future__ import annotations
 
 import http.client
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +25,8 @@ from bench.harness import Options, Report, Row, Spread, percentile
 from bench.places import Places, Server
 from prunella.testing import FaultyServer
 
-_EVENTS = 300
-_EVERY_S = 0.03
+_EVENTS = 200
+_EVERY_S = 0.1
 _BACKGROUND_PER_S = 100
 _SETTLED_WITHIN_S = 30.0
 _TARGET_MS = 10.0
@@ -34,10 +35,12 @@ services:
   crm:
     base_url: ${BENCH_WORLD}/crm
     oauth: {token_url: "${BENCH_WORLD}/token", client_id: bench, per_user: true}
+  other:
+    base_url: ${BENCH_WORLD}/other
 """
 _TIMES = (
-    "SELECT incidents.first_seen, min(runs.started_at) FROM {0}incidents JOIN {0}runs ON runs.incident_id = incidents.id "
-    "WHERE runs.remedy = 'refresh_token' GROUP BY incidents.id, incidents.first_seen"
+    "SELECT first_seen, min(started_at) FROM {0}incidents JOIN {0}runs ON runs.incident_id = incidents.id "
+    "WHERE remedy = 'refresh_token' GROUP BY incidents.id, first_seen"
 )
 
 Delays = dict[str, list[float]]
@@ -106,8 +109,51 @@ def _report(server: Server, accounts: Sequence[str], background: int) -> list[fl
     """Report one event per account, evenly spaced; return when each was sent."""
     with ExitStack() as beside:
         if background:
-            amount = ("--requests", "1000000", "--warm-up", "0", "--connections", "8", "--rate", str(background))
+            amount = ("--requests", "20000", "--warm-up", "0", "--connections", "8", "--rate", str(background))
             beside.enter_context(places.loading(server, "--mix", "background", *amount))
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         beside.callback(connection.close)
         return [_post(connection, expired(number, "begin", account)) for number, account in enumerate(accounts)]
+
+
+def _post(connection: http.client.HTTPConnection, event: Mapping[str, Any]) -> float:
+    """Report `event` and wait for the rest of its interval; return when it was sent."""
+    sent = {"authorization": f"Bearer {TOKEN}", "prefer": "respond-async", "content-type": "application/json"}
+    body = json.dumps(event)
+    begun_s = time.monotonic()
+    connection.request("POST", "/integration-self-heal", body, sent)
+    reply = connection.getresponse()
+    reply.read()
+    if reply.status != 202:
+        raise RuntimeError(f"begin: every event must be accepted with 202, got {reply.status}")
+    time.sleep(max(_EVERY_S - (time.monotonic() - begun_s), 0.0))
+    return begun_s
+
+
+def _outside(world: FaultyServer, sent_s: Mapping[str, float]) -> list[float]:
+    """Return the time from each report to its refresh; refreshes are told apart by their first refresh token."""
+    asked_s: dict[str, float] = {}
+
+    def all_asked() -> bool:
+        for request in world.ledger.requests:
+            token = parse_qs(request.body.decode()).get("refresh_token", [""])[0]
+            if request.path == "/token" and token in sent_s:
+                asked_s.setdefault(token, request.at_s)
+        return len(asked_s) == len(sent_s)
+
+    world.wait_for(all_asked, _SETTLED_WITHIN_S)
+    return [(asked_s[token] - at_s) * 1000 for token, at_s in sent_s.items()]
+
+
+def _times(database: str) -> list[tuple[Any, Any]]:
+    """Read when each event was received and when its recovery began."""
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as file:
+            return file.execute(_TIMES.format("")).fetchall()
+    with psycopg.connect(database) as connection:
+        return connection.execute(_TIMES.format("prunella.").encode()).fetchall()
+
+
+def _milliseconds(received: datetime | str, begun: datetime | str) -> float:
+    first, last = (datetime.fromisoformat(at) if isinstance(at, str) else at for at in (received, begun))
+    return (last - first).total_seconds() * 1000

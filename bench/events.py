@@ -52,7 +52,13 @@ def unconfigured(number: int, stamp: str) -> dict[str, Any]:
     return network(number, stamp, service="unheard-of")
 
 
+def background(number: int, stamp: str) -> dict[str, Any]:
+    """Failures of another service, which keep the engine busy beside what is measured."""
+    return network(number, stamp, service="other")
+
+
 MIXES = {"one cause": one_cause, "200 causes": many_causes, "not configured": unconfigured}
+"""What `intake` measures."""
 
 
 def request(event: Mapping[str, Any]) -> bytes:

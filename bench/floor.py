@@ -36,7 +36,8 @@ async def sqlite(path: str) -> AsyncIterator[Insert]:
         database.execute(statement)
 
     async def insert(event: dict[str, Any], raw: bytes) -> None:
-        database.execute("INSERT INTO events VALUES (?, ?, ?)", (event["event_id"], event["service_name"], raw.decode()))
+        row = (event["event_id"], event["service_name"], raw.decode())
+        database.execute("INSERT INTO events VALUES (?, ?, ?)", row)
 
     yield insert
     database.close()
@@ -61,7 +62,7 @@ async def postgresql(url: str) -> AsyncIterator[Insert]:
 
 
 def application(store: AbstractAsyncContextManager[Insert], token_url: str | None) -> FastAPI:
-    """Return the route; with `token_url` each event also begins a refresh, in the background."""
+    """Return the route; with `token_url` each event of a user also begins a refresh, in the background."""
     insert: Insert
     begun: set[asyncio.Task[None]] = set()
 
@@ -78,7 +79,7 @@ def application(store: AbstractAsyncContextManager[Insert], token_url: str | Non
         raw = await request.body()
         event = json.loads(raw)
         await insert(event, raw)
-        if token_url is not None:
+        if token_url is not None and "user_id" in event:
             refresh = asyncio.create_task(_refresh(token_url, event["user_id"]))
             begun.add(refresh)
             refresh.add_done_callback(begun.discard)

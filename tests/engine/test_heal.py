@@ -190,6 +190,26 @@ def test_event_that_joins_during_a_call_is_not_lost(sqlite_path: Path) -> None:
     play(sqlite_path, story, running=True)
 
 
+def test_event_that_joins_during_a_call_makes_its_incident_due(sqlite_path: Path) -> None:
+    """In the tables, not only in the runner's memory: it is due at once, and nothing is called resting or resolved."""
+
+    async def story(world: World) -> None:
+        async def join(_: Target) -> None:
+            world.hands.during = None
+            await world.fail()
+
+        receipt = await world.fail()
+        await world.heal(receipt.incident_id)
+        await world.later(1)
+        world.hands.during = join
+        await world.heal(receipt.incident_id)
+        one = await world.incident(receipt.incident_id)
+        assert (one.state, one.next_at, one.held_reason) == (IncidentState.OPEN, world.parts.clock.now(), None)
+        assert [row.state for row in await world.operations()] == [OperationState.DONE, OperationState.WAITING]
+
+    play(sqlite_path, story)
+
+
 def test_event_after_the_resolution_opens_anew(sqlite_path: Path) -> None:
     """What comes after the proof is a new incident, linked to the old one, and healed as well."""
 

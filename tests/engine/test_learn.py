@@ -259,7 +259,7 @@ def test_fresh_token_that_is_refused_is_a_persons(sqlite_path: Path) -> None:
     async def story(world: World) -> None:
         await world.put_tokens()
         world.hands.rotate(world.store)
-        world.hands.script["replay"] = [refused(401, code="invalid_token")]
+        world.hands.script["replay"] = [refused(401, code="invalid_token", version=2)]
         receipt = await world.fail("oauthed", status=401)
         await world.later(600)
         assert [deed.remedy for deed in world.hands.deeds] == ["refresh_token", "replay"]
@@ -276,7 +276,7 @@ def test_three_failed_recoveries_after_a_refresh_disable_the_service(sqlite_path
     async def story(world: World) -> None:
         await world.put_tokens()
         world.hands.rotate(world.store)
-        world.hands.script["replay"] = [refused(401, code="invalid_token")]
+        world.hands.script["replay"] = [refused(401, code="invalid_token", version=2)]
         await world.fail_together(3, "oauthed", status=401)
         await world.later(60)
         gate = await world.gate("oauthed")

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Literal
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_dead_refresh_token_asks_a_person_and_disables_at_three(up: Up, service:
 
 
 @pytest.mark.parametrize("form", ["seconds", "date", "epoch"])
-def test_short_rate_limit_is_waited_for(up: Up, service: str, form: str) -> None:
+def test_short_rate_limit_is_waited_for(up: Up, service: str, form: Literal["seconds", "date", "epoch"]) -> None:
     """Given a 429 that asks for 2 seconds, in any spelling, the replay comes after them and not before."""
     up.shop.script(f"/{service}", [throttled(2, form=form), "ok"])
     reply = up.client.post(f"{up.shop.url}/{service}/orders", json={"order": 1})

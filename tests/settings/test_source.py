@@ -55,10 +55,10 @@ def test_source_knows_where_every_value_stands() -> None:
 
 def test_source_refuses_an_alias_bomb_within_a_second() -> None:
     """Aliases count as often as they are used, so what would unfold to billions of values stops early."""
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     with pytest.raises(ConfigError, match=r"more than 20000 values, aliases counted as often as they are used"):
         parse("f", BOMB)
-    assert time.perf_counter() - started_s < 1.0
+    assert time.thread_time() - started_s < 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What must hold: at every commit, at every begun attempt, and when the storm is over.
+"""What must hold when the storm is over and everybody had time.
 
 Written against the tables and the outside's ledger, never against the engine's own view of itself.
 """
@@ -6,49 +6,12 @@ Written against the tables and the outside's ledger, never against the engine's 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import Any
 
-from prunella.core.records import Category
-from prunella.engine.plan import TRIES
-from prunella.store import credentials as credential_rows
-from prunella.store import operations as operation_rows
-from prunella.store.sql import SqliteDialect
-from simulation.world import START, World
+from simulation.watch import Watch, moment
+from simulation.world import World
 
-_DIALECT = SqliteDialect()
-_ROTATE = credential_rows._ROTATE.prepared(_DIALECT).text
-_WAKE = operation_rows._WAKE_RESTING.prepared(_DIALECT).text
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
-
-_AT_EVERY_COMMIT = """
-SELECT 'an incident waits for nothing that anybody can see', id FROM incidents
-  WHERE state <> 'resolved' AND next_at IS NULL AND coalesce(held_reason, '') = '' AND lease_until IS NULL
-UNION ALL SELECT 'an incident is healing and nobody has it', id FROM incidents
-  WHERE state = 'healing' AND lease_until IS NULL AND next_at IS NULL
-UNION ALL SELECT 'an incident is resolved with work left', i.id FROM incidents i JOIN operations o ON o.incident_id = i.id
-  WHERE i.state = 'resolved' AND o.state IN ('waiting', 'running', 'dead')
-UNION ALL SELECT 'an incident is resolved and leased', id FROM incidents WHERE state = 'resolved' AND lease_until IS NOT NULL
-UNION ALL SELECT 'an incident waits for a person and promises a time', id FROM incidents
-  WHERE state IN ('escalated', 'suppressed', 'awaiting_approval') AND next_at IS NOT NULL
-UNION ALL SELECT 'an incident looks for tokens where there are none', id FROM incidents
-  WHERE held_reason LIKE 'no refresh token is stored%'
-UNION ALL SELECT 'an operation has two live runs', operation_id FROM runs
-  WHERE state = 'running' AND operation_id IS NOT NULL GROUP BY operation_id HAVING count(*) > 1
-UNION ALL SELECT 'an operation runs without a run', o.id FROM operations o WHERE o.state = 'running'
-  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.operation_id = o.id AND r.state = 'running')
-UNION ALL SELECT 'a count is not the number of its events', i.id FROM incidents i WHERE i.count <> (SELECT count(*)
-  FROM signals s WHERE s.incident_id = i.id AND s.outcome = 'failure' AND s.event_id NOT LIKE 'echo-%')
-"""
-
-_OVERDUE = """
-SELECT id, version FROM incidents WHERE state IN ('pending', 'open', 'healing', 'verifying')
-  AND max(coalesce(next_at, lease_until), coalesce(lease_until, next_at)) < :now
-"""
-_PATIENCE_S = 90.0
-"""How late the engine may be, with a slow database and a queue before it."""
 
 _AT_THE_END = """
 SELECT 'a run never ended', id FROM runs WHERE state IN ('planned', 'running')
@@ -72,128 +35,6 @@ UNION ALL SELECT 'a detection was not told', i.id FROM incidents i WHERE NOT EXI
 UNION ALL SELECT 'a due message was forgotten', id FROM notifications
   WHERE state IN ('waiting', 'sending') AND next_at < :late
 """
-
-
-def moment(now_s: float) -> str:
-    """Spell a virtual time as the tables do."""
-    return (START + timedelta(seconds=now_s)).isoformat(sep=" ", timespec="microseconds")
-
-
-class Watch:
-    """Look over the database's shoulder, statement by statement."""
-
-    def __init__(self, world: World, database: sqlite3.Connection) -> None:
-        self._world, self._database = world, database
-        self._changes = 0
-        self._rotated: list[tuple[str, str, str]] = []
-        self._rounds: Counter[str] = Counter()  # incident -> how often its resting work was woken
-        self.kept: dict[str, str] = {}  # incident -> the state that a person put it into
-        self.people_at_work = 0
-        self._overdue: dict[tuple[str, int], float] = {}
-        self._tries: Counter[tuple[str, int]] = Counter()
-        self.interrupted: set[str] = set()  # runs whose process died
-        self.failures: Counter[str] = Counter()
-
-    def before(self, text: str, values: Mapping[str, Any], process: str) -> None:
-        """Judge a statement that is about to run."""
-        if text.startswith('INSERT INTO "runs"'):
-            numbers = range(sum(name.startswith("id_") for name in values))
-            self._begun([{name: values[f"{name}_{number}"] for name in _RUN} for number in numbers])
-        elif text == _ROTATE:
-            self._rotated.append((values["service_"], values["account_"], process))
-        elif text == _WAKE:
-            self._rounds[values["incident"]] += 1
-        elif text == "BEGIN IMMEDIATE":
-            self._rotated.clear()
-
-    def after(self, text: str, values: Mapping[str, Any]) -> None:
-        """Judge what stands after a commit."""
-        if text != "COMMIT" or self._database.total_changes == self._changes:
-            return
-        self._changes = self._database.total_changes
-        for promise, row in self._database.execute(_AT_EVERY_COMMIT):
-            self._world.wrong(f"{promise}: {row}")
-        self._somebody_comes()
-        for service, account_name, process in self._rotated:
-            account = self._world.places[service].accounts[account_name]
-            if account.held_by == process:
-                account.held_by = None
-        self._kept_by_people()
-
-    def died(self, process: str) -> None:
-        """Note which attempts a process leaves behind."""
-        rows = self._database.execute("SELECT id FROM runs WHERE state = 'running' AND worker = ?", (process,))
-        self.interrupted.update(row[0] for row in rows)
-
-    def engine_failed(self, handler: str, error: str) -> None:
-        """Note a failure of our own."""
-        self.failures[error] += 1
-        if error != "StoreUnavailable":
-            self._world.wrong(f"{handler} failed: {error}")
-
-    def _begun(self, runs: list[dict[str, Any]]) -> None:
-        """An attempt may begin only where the gate lets it, and only so often."""
-        if not runs:
-            return
-        service, now = runs[0]["service"], moment(self._world.now_s())
-        gate = self._database.execute(
-            "SELECT state, reopen_at, throttled_until FROM gates WHERE service = ?", (service,)
-        ).fetchone()
-        state, reopen_at, throttled_until = gate
-        shut = state in ("paused", "disabled") or (state == "open" and reopen_at is not None and reopen_at > now)
-        if shut:
-            self._world.wrong(f"an attempt began while {service} was {state}")
-        if throttled_until is not None and throttled_until > now and runs[0]["remedy"] != "refresh_token":
-            self._world.wrong(f"an attempt began while {service} had asked for silence")
-        under_way = self._database.execute(
-            "SELECT count(*) FROM runs WHERE service = ? AND state = 'running'", (service,)
-        ).fetchone()[0]
-        most = self._world.places[service].service.calls_max if state == "closed" else 1
-        if under_way + len(runs) > most:
-            self._world.wrong(f"{under_way + len(runs)} calls to {service} at once, {most} allowed while {state}")
-
-    def _kept_by_people(self) -> None:
-        """What a person put aside stays there until it is resolved or a person takes it up."""
-        for incident, wanted in list(self.kept.items()):
-            state = self._database.execute("SELECT state FROM incidents WHERE id = ?", (incident,)).fetchone()[0]
-            if state in (wanted, "resolved"):
-                continue
-            del self.kept[incident]
-            if not self.people_at_work:
-                self._world.wrong(f"a person had {wanted} it and the machine made it {state}: {incident}")
-
-    def _somebody_comes(self) -> None:
-        """What is due, or whose lease has ended, is taken up before long."""
-        now_s = self._world.now_s()
-        found = set(self._database.execute(_OVERDUE, {"now": moment(now_s)}).fetchall())
-        self._overdue = {one: since for one, since in self._overdue.items() if one in found}
-        for one in found:
-            since_s = max(self._overdue.setdefault(one, now_s), self._world.epoch_s)
-            if now_s - since_s > _PATIENCE_S:
-                self._world.wrong(f"nobody came although it was due: {one[0]}")
-
-    def called(self, key: str) -> None:
-        """A replay is sent: at most so many in one round, and a crash in mid-call may cost one more."""
-        row = self._database.execute(
-            "SELECT o.id, o.incident_id, i.category FROM operations o JOIN incidents i ON i.id = o.incident_id "
-            "WHERE o.idempotency_key = ?",
-            (key,),
-        ).fetchone()
-        if row is None:
-            return
-        operation, incident, category = row
-        place = (operation, self._rounds[incident])
-        self._tries[place] += 1
-        unknown = self._database.execute(
-            "SELECT count(*) FROM runs WHERE operation_id = ? AND state = 'unknown'", (operation,)
-        ).fetchone()[0]
-        long_waits = self._world.replies[key]["429_30"]
-        most = TRIES[Category(category)]
-        if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK])) + long_waits:
-            self._world.wrong(f"try {self._tries[place]} in one round of {category}: {operation}")
-
-
-_RUN = ("id", "service", "remedy", "incident_id", "operation_id", "idempotency_key")
 
 
 def at_the_end(world: World, database: sqlite3.Connection, watch: Watch) -> None:
@@ -283,8 +124,9 @@ def _secrets(world: World, database: sqlite3.Connection) -> None:
     tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     for table in tables:
         for row in database.execute(f'SELECT * FROM "{table}"'):
-            text = " ".join(value for value in tuple(row) if isinstance(value, str))
-            for secret in world.secrets:
-                if secret in text:
-                    where = [name for name in row.keys() if isinstance(row[name], str) and secret in row[name]]
-                    world.wrong(f"a secret ({secret[:4]}…) stands in {table}.{','.join(where)}")
+            texts = {name: value for name, value in dict(row).items() if isinstance(value, str)}
+            whole = " ".join(texts.values())
+            for secret in sorted(world.secrets):
+                if secret in whole:
+                    where = ", ".join(name for name, value in texts.items() if secret in value)
+                    world.wrong(f"a secret ({secret[:4]}…) stands in {table}: {where}")

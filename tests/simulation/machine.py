@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from prunella.core.clock import Ids, Rng
 from prunella.core.errors import StoreUnavailable
@@ -27,19 +27,18 @@ from prunella.engine.parts import Parts
 from prunella.engine.reconcile import reconcile
 from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
-from prunella.remedies.contract import Outcome, Target
+from prunella.remedies.contract import Target
 from prunella.remedies.http import Probe, Replay
 from prunella.remedies.oauth import RefreshToken
 from prunella.runner.local import LocalRunner
 from prunella.store import migrations
 from prunella.store.secrets import Keys, Vault
-from prunella.store.sqlite import SqliteStore
 from prunella.testing import LoopClock, VirtualLoop
-from simulation.invariants import Watch
+from simulation.slow_store import SlowStore
+from simulation.watch import Watch
 from simulation.world import START, Chat, Wire, World
 
 KEYS = Keys([b"simulation-simulation-simulation"])
-STATEMENT_MAX_S = 0.05
 STEPS_MAX = 40_000
 """A history that takes more I/O than this goes round in circles."""
 ROUTES = Routes(
@@ -83,33 +82,89 @@ class Machine:
         self.watch = Watch(world, self.database)
         world.called = self.watch.called
         self.rng = Rng(f"{world.seed}/machine")
-        self.slowness, self.outages = slowness, tuple(outages)
-        self.crash_at = set(crash_at)
+        self.slowness = slowness
+        self.outages: tuple[tuple[float, float], ...] = ()
+        self.crash_at: set[int] = set()
+        self._trouble = tuple(outages), set(crash_at)
+        self._others: list[asyncio.Task[None]] = []
         self.steps = 0
         self.turn = asyncio.Lock()
         self.holder: Process | None = None
         self.begun: Callable[[str], None] | None = None  # hears of each attempt that begins
         self.processes: list[Process] = []
-        self.graves: list[asyncio.Future[NoReturn]] = []  # who is forgotten is collected, and runs its `finally`
+        self.graves: list[object] = []  # who is forgotten is collected, and runs its `finally`
 
     def boot(self, loop: VirtualLoop) -> None:
         """Begin again after a crash: nothing is left but what was committed."""
         if self.database.in_transaction:
             self.database.execute("ROLLBACK")
-        self.loop, self.turn, self.holder = loop, asyncio.Lock(), None
+        self.loop = self.world.loop = loop
+        self.turn, self.holder = asyncio.Lock(), None
         self.processes.clear()
+        self._others.clear()
         self.world.alive.clear()
         self.watch.people_at_work = 0
+
+    def stand_by(self) -> None:
+        """Let trouble begin: until then nothing failed and nothing counted."""
+        self.outages, self.crash_at = self._trouble
+        self.steps = 0
+
+    def lose_power(self) -> None:
+        """End everything, as the loop has ended already."""
+        for process in self.processes:
+            self.watch.died(process.name)
+        self.world.crash()
+
+    def start(self, other: Coroutine[Any, Any, None]) -> None:
+        """Let somebody outside of prunella do something meanwhile."""
+        self._others.append(self.loop.create_task(other))
+
+    def run(self, process: Process, *, alone: bool) -> None:
+        """Let a process work until it dies; it has no other end."""
+
+        def ended(work: asyncio.Task[None]) -> None:
+            if not work.cancelled():
+                self.world.wrong(f"{process.name} ended: {work}")
+
+        process.working = self.loop.create_task(process.work(alone=alone))
+        process.working.add_done_callback(ended)
+
+    def must_be_idle(self) -> None:
+        """Judge whether everybody outside has got through."""
+        for other in self._others:
+            if not other.done():
+                self.world.wrong(f"somebody waits for ever: {other}")
+            else:
+                other.result()
 
     def is_away(self) -> bool:
         """Tell whether the database does not answer."""
         now_s = self.world.now_s()
         return any(begin_s <= now_s < end_s for begin_s, end_s in self.outages)
 
+    def any(self, rng: Rng) -> Process | None:
+        """Return some process that lives."""
+        return rng.choice(self.processes) if self.processes else None
+
+    async def unless_dead(self, process: Process, act: Awaitable[Any]) -> Any:
+        """Wait for `act`, or for the death of whoever does it; None also where the database was away."""
+        doing = asyncio.ensure_future(act)
+        await asyncio.wait({doing, process.died}, return_when=asyncio.FIRST_COMPLETED, timeout=120.0)
+        if not doing.done():
+            return None
+        try:
+            return doing.result()
+        except StoreUnavailable:
+            if not self.outages:
+                raise
+            return None
+
     def kill(self, process: Process) -> None:
         """End one process where it stands: its transaction is rolled back, nobody waits for its replies."""
         self.world.trace.say(self.world.now_s(), "kill", process.name)
         process.died.set_result(None)
+        self.graves.append(process)
         self.processes.remove(process)
         self.world.alive.discard(process.name)
         self.watch.died(process.name)
@@ -127,6 +182,7 @@ class Process:
         self.machine, self.name = machine, name
         world = machine.world
         self.died: asyncio.Future[None] = machine.loop.create_future()
+        self.working: asyncio.Task[None] | None = None
         rng = Rng(f"{world.seed}/{name}")
         clock = LoopClock(START + timedelta(seconds=world.epoch_s))
         self.store = SlowStore(machine, self, clock)
@@ -213,50 +269,3 @@ class Process:
             self.machine.begun(str(event.fields["incident"]))
         if event.name == "engine.failed":
             self.machine.watch.engine_failed(str(event.fields["handler"]), str(event.fields["error"]))
-
-
-class SlowStore(SqliteStore):
-    """The real SQLite store whose statements take time, and sometimes fail."""
-
-    def __init__(self, machine: Machine, process: Process, clock: LoopClock) -> None:
-        super().__init__(machine.database, clock)
-        self._machine, self._process = machine, process
-        self._turn = Turn(machine, process)
-
-    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
-        machine = self._machine
-        await self._process.io(STATEMENT_MAX_S, machine.slowness)
-        if machine.is_away():
-            machine.world.trace.say(machine.world.now_s(), "store.failed", self._process.name)
-            raise StoreUnavailable("SQLite: disk I/O error; nothing of this request was recorded")
-        machine.watch.before(text, values, self._process.name)
-        result = await super().run(text, values)
-        machine.watch.after(text, values)
-        await self._process.io(STATEMENT_MAX_S, machine.slowness)
-        return result
-
-
-class Turn(asyncio.Lock):
-    """One process's view of the lock that all share: the dead neither take it nor keep it."""
-
-    def __init__(self, machine: Machine, process: Process) -> None:
-        super().__init__()
-        self._machine, self._process = machine, process
-
-    async def acquire(self) -> Literal[True]:
-        machine = self._machine
-        await machine.turn.acquire()
-        if self._process.died.done():
-            machine.turn.release()
-            await self._process.rest_in_peace()
-        machine.holder = self._process
-        return True
-
-    def release(self) -> None:
-        machine = self._machine
-        if machine.holder is self._process:
-            machine.holder = None
-            machine.turn.release()
-
-
-__all__ = ["KEYS", "Machine", "Outcome", "Process"]

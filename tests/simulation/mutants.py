@@ -17,17 +17,19 @@ from sqlalchemy import update
 from prunella.core.records import Category, Incident, Operation, Signal
 from prunella.core.states import IncidentState
 from prunella.engine import gatekeeper, heal, intake, learn, patrol, perform, plan, reconcile, trail, verify
-from prunella.engine.intake import Arrival, Receipt
+from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
+from prunella.engine.report import Receipt
 from prunella.remedies import oauth
 from prunella.remedies.contract import Outcome, Target
 from prunella.remedies.oauth import RefreshToken
-from prunella.store import incidents
+from prunella.store import incidents, operations
 from prunella.store.credentials import CredentialRows
 from prunella.store.signals import SignalRows
-from prunella.store.sql import Sql, param
+from prunella.store.sql import Sql, member_of, param
 from prunella.store.tables import incidents as incident_table
+from prunella.store.tables import operations as operation_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Mutant:
 
 
 def _double_claim(patch: pytest.MonkeyPatch) -> None:
-    """Claim whatever is open, leased or not."""
+    """Claim whatever is open, leased or not, and whatever is to be replayed, begun or not: either lock alone holds."""
     t = incident_table
     claim = (
         update(t)
@@ -48,6 +50,11 @@ def _double_claim(patch: pytest.MonkeyPatch) -> None:
         .returning(*t.c)
     )
     patch.setattr(incidents, "_CLAIM", Sql(claim))
+    o = operation_table
+    begin = (
+        update(o).where(member_of(o.c.id, "ids")).values(state="running", attempts=o.c.attempts + 1).returning(o.c.id)
+    )
+    patch.setattr(operations, "_BEGIN", Sql(begin))
 
 
 def _early_answer(patch: pytest.MonkeyPatch) -> None:
@@ -109,8 +116,6 @@ def _forgetful_restart(patch: pytest.MonkeyPatch) -> None:
 
     async def nothing(parts: Parts, procedures: Any, *, alone: bool) -> int:
         return 0
-
-
 
     patch.setattr("simulation.machine.reconcile", nothing)
 
@@ -287,4 +292,3 @@ MUTANTS = {
     "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it"),
 }
 """Every planted bug by name."""
-

@@ -8,44 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json as json_format
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from prunella.core.clock import Rng
 from prunella.core.errors import EgressFailed
 from prunella.core.records import Notification
-from prunella.core.services import Service
 from prunella.egress import UNSET, Caller, Reply
 from prunella.notify.contract import Undelivered
+from simulation.places import EFFECTS, Account, Flight, Place, answer, land, other_answer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENCE = 0.4  # seconds at most, before and again after an effect
-
-MOODS: Mapping[str, Mapping[str, int]] = {
-    "well": {"ok": 1},
-    "flaky": {"ok": 8, "503": 2, "lost": 2, "timeout": 1, "refused": 1, "html": 1, "429": 1},
-    "down": {"503": 4, "timeout": 2, "refused": 3, "dns": 1},
-    "lossy": {"lost": 3, "ok": 1, "timeout_after": 2},
-    "busy": {"429_2": 3, "429_30": 2, "429": 1, "ok": 1},
-    "strange": {"422": 2, "html": 2, "ok_false": 2, "500": 1, "ok": 3},
-}
-PROVIDER_MOODS: Mapping[str, Mapping[str, int]] = {
-    "well": {"ok": 1},
-    "flaky": {"ok": 8, "503": 2, "timeout": 1, "refused": 1, "odd": 1},
-    "lossy": {"ok": 8, "lost": 1},
-    "down": {"503": 2, "timeout": 1, "refused": 1},
-}
-_EFFECT = frozenset({"ok", "lost", "timeout_after"})
-_BROKEN: Mapping[str, tuple[str, str, bool]] = {
-    "lost": ("ConnectionResetError", "ECONNRESET", True),
-    "refused": ("ConnectionRefusedError", "ECONNREFUSED", False),
-    "dns": ("gaierror", "EAI_AGAIN", False),
-}
 
 
 class Trace:
@@ -63,68 +40,12 @@ class Trace:
         return hashlib.blake2b("\n".join(self.lines).encode(), digest_size=16).hexdigest()
 
 
-@dataclass(eq=False)
-class Flight:
-    """One request under way; `process` is who sent it."""
-
-    process: str
-    service: str
-    method: str
-    path: str
-    key: str
-    headers: Mapping[str, str]
-    body: Any
-    form: Mapping[str, str] | None
-    deadline_s: float
-    reply: asyncio.Future[Reply]
-    arrived: bool = False
-
-
-class Moods:
-    """How somebody feels, changing every so often; from `well_from_s` on it stays well."""
-
-    def __init__(self, rng: Rng, kinds: Mapping[str, Mapping[str, int]], mean_s: float, well_from_s: float) -> None:
-        self._rng, self._kinds, self._mean_s, self._well_from_s = rng, kinds, mean_s, well_from_s
-        self._until_s, self._mood = 0.0, "well"
-
-    def draw(self, now_s: float) -> str:
-        """Return the answer that the mood of the moment gives."""
-        while self._until_s <= now_s and now_s < self._well_from_s:
-            self._mood = self._rng.choice(sorted(self._kinds))
-            self._until_s += self._rng.expovariate(1 / self._mean_s) + 1.0
-        chances = self._kinds["well" if now_s >= self._well_from_s else self._mood]
-        return self._rng.choices(list(chances), list(chances.values()))[0]
-
-
-@dataclass
-class Account:
-    """One account at a token provider: refresh tokens rotate, a second use of one revokes them all."""
-
-    access: str
-    refresh: str
-    since_s: float = 0.0
-    used: set[str] = field(default_factory=set)
-    revoked: bool = False
-    held_by: str | None = None  # the process that holds the new pair and has not saved it yet
-
-
-@dataclass
-class Place:
-    """One third party: its service as configured, its moods and its ledger."""
-
-    service: Service
-    moods: Moods
-    provider_moods: Moods
-    accounts: dict[str, Account] = field(default_factory=dict)
-    memory: dict[str, bytes] = field(default_factory=dict)
-    effects: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
 class World:
     """Everything outside of prunella."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, calm_from_s: float) -> None:
         self.seed = seed
+        self.calm_from_s = calm_from_s
         self.trace = Trace()
         self.rng = Rng(f"{seed}/world")
         self.places: dict[str, Place] = {}
@@ -136,8 +57,7 @@ class World:
         self.wrongs: list[str] = []
         self.alive: set[str] = set()  # the processes that live at the moment
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
-        self.calm_from_s = float("inf")
-        self.loop = asyncio.AbstractEventLoop()
+        self.loop: asyncio.AbstractEventLoop
         self.called: Callable[[str], None] | None = None  # hears of every call's key
         self.echo: Callable[[Flight], None] | None = None  # hears of every failed replay
 
@@ -199,7 +119,7 @@ class World:
         self.trace.say(self.now_s(), "answer", flight.service, flight.path, flight.key, kind)
         if kind.startswith("timeout"):
             return
-        self.loop.call_later(self._while(), _land, flight, kind, reply)
+        self.loop.call_later(self._while(), land, flight, kind, reply)
         if self.echo is not None and kind != "ok" and not is_token and flight.path != "/health":
             self.echo(flight)
 
@@ -219,19 +139,19 @@ class World:
             kind = kind if kind in ("ok", "503", "refused", "timeout") else "ok"
             if kind == "ok":
                 self.probed_well[flight.service] = self.now_s()
-            return kind, _reply(200 if kind == "ok" else 503, {"ok": True})
-        if kind in (*_EFFECT, "422", "html", "ok_false") and not self._welcome(place, flight):
+            return kind, answer(200 if kind == "ok" else 503, {"ok": True})
+        if kind in (*EFFECTS, "422", "html", "ok_false") and not self._welcome(place, flight):
             token = flight.headers.get("authorization", "")
-            return "401", _reply(401, {"error": "invalid_token", "seen": token})
-        if place.service.honours_idempotency_key and flight.key in place.memory and kind in _EFFECT:
+            return "401", answer(401, {"error": "invalid_token", "seen": token})
+        if place.service.honours_idempotency_key and flight.key in place.memory and kind in EFFECTS:
             return kind, Reply(200, {"content-type": "application/json"}, place.memory[flight.key], 0.1)
-        if kind in _EFFECT:
+        if kind in EFFECTS:
             reference = flight.path.rsplit("/", 1)[-1]
             place.effects[reference].append(flight.key)
-            reply = _reply(200, {"ok": True, "id": reference})
+            reply = answer(200, {"ok": True, "id": reference})
             place.memory[flight.key] = reply.body
             return kind, reply
-        return kind, _other_reply(kind, flight)
+        return kind, other_answer(kind, flight)
 
     def _welcome(self, place: Place, flight: Flight) -> bool:
         if place.service.oauth is None:
@@ -244,20 +164,20 @@ class World:
         assert flight.form is not None
         sent = flight.form["refresh_token"]
         account = next((one for one in place.accounts.values() if sent == one.refresh or sent in one.used), None)
-        if kind not in _EFFECT:
-            return kind, _other_reply(kind, flight)
+        if kind not in EFFECTS:
+            return kind, other_answer(kind, flight)
         if account is None or account.revoked:
-            return "invalid_grant", _reply(400, {"error": "invalid_grant"})
+            return "invalid_grant", answer(400, {"error": "invalid_grant"})
         if sent in account.used:
             self._judge_reuse(flight, account)
             account.revoked, account.access = True, "none"
-            return "reuse", _reply(400, {"error": "invalid_grant"})
+            return "reuse", answer(400, {"error": "invalid_grant"})
         account.used.add(sent)
         account.access, account.refresh = self.secret("acc-"), self.secret("ref-")
         account.since_s = self.now_s()
         account.held_by = flight.process if kind == "ok" else "nobody"
         body = {"access_token": account.access, "refresh_token": account.refresh, "expires_in": 3600}
-        return kind, _reply(200, body)
+        return kind, answer(200, body)
 
     def _judge_reuse(self, flight: Flight, account: Account) -> None:
         """A second use is excused only where the new pair never came to be saved."""
@@ -265,39 +185,6 @@ class World:
             self.wrong(f"a refresh token was used again although the new pair was saved: {flight.service}")
         elif account.held_by in self.alive:
             self.wrong(f"a refresh token was used twice while {account.held_by} held the new pair: {flight.service}")
-
-
-def _land(flight: Flight, kind: str, reply: Reply) -> None:
-    if flight.reply.done():
-        return
-    if kind in _BROKEN:
-        exc_type, errno_name, sent = _BROKEN[kind]
-        flight.reply.set_exception(
-            EgressFailed(f"{flight.service}: {errno_name}", exc_type=exc_type, errno_name=errno_name, sent=sent)
-        )
-    else:
-        flight.reply.set_result(reply)
-
-
-def _reply(status: int, body: Any, **headers: str) -> Reply:
-    return Reply(status, {"content-type": "application/json", **headers}, json_format.dumps(body).encode(), 0.1)
-
-
-def _other_reply(kind: str, flight: Flight) -> Reply:
-    """Answer without an effect; some echo what they were sent, as real ones do."""
-    match kind:
-        case "html":
-            return Reply(200, {"content-type": "text/html"}, b"<!doctype html><p>Our app is better than ever</p>", 0.1)
-        case "ok_false":
-            return _reply(200, {"ok": False, "error": f"cannot use {flight.headers.get('authorization', 'that')}"})
-        case "422":
-            return _reply(422, {"code": "validation_error", "received": flight.body})
-        case "429" | "429_2" | "429_30":
-            wait = kind[4:]
-            return _reply(429, {"code": "rate_limit_exceeded"}, **({"retry-after": wait} if wait else {}))
-        case "odd":
-            return _reply(400, {"error": {"message": f"we do not like {(flight.form or {}).get('refresh_token')}"}})
-    return _reply(int(kind) if kind.isdigit() else 503, {"error": "unavailable"})
 
 
 class Wire(Caller):

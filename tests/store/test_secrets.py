@@ -135,7 +135,7 @@ async def test_vault_reveals_what_is_referred_to(vault: Vault, store: Store) -> 
     """A value in the configuration is itself; a reference is looked up and opened; a missing one says what to do."""
     assert await vault.reveal(Secret("plain")) == "plain"
     slack = SecretRef("slack")
-    with pytest.raises(SecretError, match="secret://slack is not set; set it with: prunella secret set slack"):
+    with pytest.raises(SecretError, match="the secret slack is not set; set it with: prunella secret set slack"):
         await vault.reveal(slack)
     async with store.transaction() as tx:
         await tx.credentials.put_secret("slack", vault.sealed(slack, "xoxb-größe"), NOW)

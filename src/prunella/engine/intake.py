@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from prunella.core import redact
 from prunella.core.errors import StoreError
-from prunella.core.records import Category, Diagnosis, Failure, Incident, Level, Operation, Request, Severity, Signal
+from prunella.core.records import (
+    Category,
+    Diagnosis,
+    Failure,
+    Gate,
+    Incident,
+    Level,
+    Operation,
+    Request,
+    Severity,
+    Signal,
+)
 from prunella.core.services import Service
-from prunella.core.states import IncidentState, OperationState
+from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
 from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
@@ -74,10 +85,21 @@ class Intake:
         """Commit what waits, batch after batch, until nothing waits."""
         try:
             while self._waiting:
+                await self._gather()
                 batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
                 await self._commit(batch)
         finally:
             self._writer = None
+
+    async def _gather(self) -> None:
+        """Let more arrivals join as long as each turn of the event loop brings some."""
+        loop = asyncio.get_running_loop()
+        seen = 0
+        while seen < len(self._waiting) < _BATCH_MAX:
+            seen = len(self._waiting)
+            turn: asyncio.Future[None] = loop.create_future()
+            loop.call_soon(turn.set_result, None)
+            await turn
 
     async def _commit(self, batch: Sequence[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
         try:
@@ -110,8 +132,10 @@ async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
         for signal_id, incident_id in belongs.items():
             await tx.signals.attach(incident_id, [signal_id])
         failures = [one for one in fresh if one.signal.outcome == "failure" and one.signal.id not in belongs]
-        belongs |= await _open_or_join(parts, tx, failures)
-        await _count(parts, tx, failures, belongs)
+        joined = await _open_or_join(parts, tx, failures)
+        belongs |= {signal_id: incident.id for signal_id, incident in joined.items()}
+        counted = await _count(parts, tx, failures, joined)
+        await _submit(parts, tx, joined, counted)
         for arrival in fresh:
             if arrival.signal.outcome == "success":
                 await _take_success(parts, tx, arrival.signal)
@@ -119,7 +143,13 @@ async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
     for arrival in fresh:
         _emit(parts, arrival, belongs)
     return [
-        Receipt(belongs.get(one.signal.id), one.signal.id, duplicate=False)
+        Receipt(
+            belongs.get(one.signal.id),
+            one.signal.id,
+            duplicate=False,
+            incident=joined.get(one.signal.id),
+            gate=counted.get(one.signal.service),
+        )
         if one.signal.id in new
         else Receipt(*known[one.signal.source, one.signal.event_id], duplicate=True)
         for one in arrivals
@@ -149,28 +179,27 @@ async def _echoes(tx: Transaction, arrivals: Sequence[Arrival]) -> dict[str, str
     }
 
 
-async def _open_or_join(parts: Parts, tx: Transaction, failures: Sequence[Arrival]) -> dict[str, str]:
+async def _open_or_join(parts: Parts, tx: Transaction, failures: Sequence[Arrival]) -> dict[str, Incident]:
     """Open one incident per problem, or join the one that is open; queue what may be replayed."""
     groups: defaultdict[Scope, list[Arrival]] = defaultdict(list)
     for arrival in failures:
         groups[arrival.scope].append(arrival)
-    belongs: dict[str, str] = {}
+    fresh = {scope: _incident(parts, scope, arrivals) for scope, arrivals in sorted(groups.items())}
+    joined: dict[str, Incident] = {}
     operations: list[Operation] = []
-    for scope, arrivals in sorted(groups.items()):
-        fresh = _incident(parts, scope, arrivals)
-        incident = await tx.incidents.open_or_join(fresh)
-        await tx.signals.attach(incident.id, [arrival.signal.id for arrival in arrivals])
-        belongs |= {arrival.signal.id: incident.id for arrival in arrivals}
-        queued = [operation for arrival in arrivals if (operation := _operation(parts, arrival, incident))]
+    for incident in await tx.incidents.open_or_join_all(list(fresh.values())):
+        scope = (incident.service, incident.account, incident.fingerprint)
+        joined |= {arrival.signal.id: incident for arrival in groups[scope]}
+        queued = [operation for arrival in groups[scope] if (operation := _operation(parts, arrival, incident))]
         if queued and _may_go_on(incident):
-            await tx.incidents.save(replace(incident, state=IncidentState.OPEN, next_at=fresh.next_at))
+            await tx.incidents.save(replace(incident, state=IncidentState.OPEN, next_at=fresh[scope].next_at))
+            await parts.runner.submit("heal", incident.id, tx=tx)
         operations += queued
-        if incident.id == fresh.id:
-            await _announce_opened(parts, tx, incident, arrivals[0])
-        await parts.runner.submit("heal", incident.id, tx=tx)
-    if operations:
-        await tx.operations.add(operations)
-    return belongs
+        if incident.id == fresh[scope].id:
+            await _announce_opened(parts, tx, incident, groups[scope][0])
+    await tx.signals.attach_each({signal_id: incident.id for signal_id, incident in joined.items()})
+    await tx.operations.add(operations)
+    return joined
 
 
 def _may_go_on(incident: Incident) -> bool:
@@ -249,38 +278,49 @@ async def _announce_opened(parts: Parts, tx: Transaction, incident: Incident, fi
     await trail.tell(parts, tx, [told])
 
 
-async def _count(parts: Parts, tx: Transaction, failures: Sequence[Arrival], belongs: dict[str, str]) -> None:
-    """Count events from outside towards disablement (document B), one per event id."""
+async def _count(
+    parts: Parts, tx: Transaction, failures: Sequence[Arrival], joined: Mapping[str, Incident]
+) -> dict[str, Gate]:
+    """Count events from outside towards disablement (document B), one per event id; return the services' gates."""
     by_service: defaultdict[str, list[Arrival]] = defaultdict(list)
     for arrival in failures:
         if arrival.signal.service in parts.services:
             by_service[arrival.signal.service].append(arrival)
+    counted: dict[str, Gate] = {}
     for name, arrivals in sorted(by_service.items()):
         service = parts.services[name]
         before = gate = await tx.gates.take(name, parts.clock.now())
         for arrival in arrivals:
             assert arrival.diagnosis is not None
             category = arrival.diagnosis.category
-            if category is not Category.AUTH or await _refresh_failed_before(tx, belongs[arrival.signal.id]):
+            # Auth counts recoveries that failed after a refresh: known here only where the refresh has failed already.
+            if category is not Category.AUTH or joined[arrival.signal.id].refresh_failed:
                 gate = gates.count_failures(gate, category, 1)
-        network = await _network_count(parts, tx, service, arrivals, gate.counting_from)
+        network = await _network_count(parts, tx, service, arrivals, gate)
         if gate is not before or network:
-            await learn.settle_gate(parts, tx, gate, service, network)
+            gate = await learn.settle_gate(parts, tx, gate, service, network)
+        counted[name] = gate
+    return counted
 
 
-async def _refresh_failed_before(tx: Transaction, incident_id: str) -> bool:
-    """Auth counts recoveries that failed after a refresh: known here only where the refresh has failed already."""
-    incident = await tx.incidents.get(incident_id)
-    return incident is not None and incident.refresh_failed
+async def _submit(parts: Parts, tx: Transaction, joined: Mapping[str, Incident], counted: Mapping[str, Gate]) -> None:
+    """Have each incident looked at, but for one that is known to wait until its service is enabled again."""
+    for incident in {incident.id: incident for incident in joined.values()}.values():
+        gate = counted.get(incident.service)
+        if incident.held_reason is None or gate is None or gate.state is not GateState.DISABLED:
+            await parts.runner.submit("heal", incident.id, tx=tx)
 
 
 async def _network_count(
-    parts: Parts, tx: Transaction, service: Service, arrivals: Sequence[Arrival], counting_from: Any
+    parts: Parts, tx: Transaction, service: Service, arrivals: Sequence[Arrival], gate: Gate
 ) -> int:
+    """Count the service's recent network failures where these may disable it; in a flood there are many to count."""
+    if gate.state is GateState.DISABLED:
+        return 0
     if not any(one.diagnosis is not None and one.diagnosis.category is Category.NETWORK for one in arrivals):
         return 0
     window = parts.clock.now() - timedelta(seconds=service.disable_after.network_within_s)
-    return await tx.signals.count_since(service.name, Category.NETWORK.value, max(window, counting_from))
+    return await tx.signals.count_since(service.name, Category.NETWORK.value, max(window, gate.counting_from))
 
 
 async def _take_success(parts: Parts, tx: Transaction, signal: Signal) -> None:

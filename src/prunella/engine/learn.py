@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from prunella.core.errors import Conflict
-from prunella.core.records import Category, Diagnosis, Failure, Gate, Incident, Operation, Run
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
 from prunella.diagnosis.classify import classify
 from prunella.engine import gates, notices, trail, verify
 from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.parts import Parts
-from prunella.engine.plan import INLINE_WAIT_MAX_S, TRIES, WAIT_MAX_S, Case, Plan, cut, refreshed_lately, wait_s
+from prunella.engine.plan import INLINE_WAIT_MAX_S, TRIES, WAIT_MAX_S, Case, Plan, cut, refreshed_for_it, refreshed_lately, wait_s
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
 from prunella.store.contract import Transaction
@@ -23,6 +23,7 @@ _WAVE_MAX = 16
 _BUSY = timedelta(seconds=0.5)
 _GIVE_UP_AFTER = timedelta(hours=24)
 _TOLD_AFTER = timedelta(hours=24)  # a person hears of longer waits (DECISIONS: waits)
+_BAD_MIN = 2  # a single failing target never stops the others
 _REPLAYED = "replayed the original request"
 _I = IncidentState
 
@@ -72,9 +73,10 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     now = parts.clock.now()
     incident = await tx.incidents.take(case.incident.id)
     gate = await tx.gates.take(case.incident.service, now)
+    case = replace(case, now=now, credential=await _tokens_now(tx, case))
     for result in results:
         gate = await _settle_result(parts, tx, case, gate, result, now)
-    case = replace(case, now=now, operations=await tx.operations.tally(incident.id))
+    case = replace(case, operations=await tx.operations.tally(incident.id))
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id
     )
@@ -283,8 +285,10 @@ def _due_again(
     """Return when to try again; None: rest until a scan or a person."""
     if outcome.needs_person or diagnosis is None:
         return None
-    if diagnosis.category is Category.AUTH and refreshed_lately(case):
+    if diagnosis.category is Category.AUTH and _is_fresh(case, outcome.token_version):
         return None  # a fresh token was refused: asking again the same way is pointless
+    if diagnosis.category is Category.AUTH and _is_behind(case, outcome) and not _first_round_is_over(case, tried):
+        return now  # somebody refreshed while we were calling: the newer token has not been tried
     asked = diagnosis.retry_after_s
     wait = wait_s(case.incident.category, diagnosis, tried.attempts + 1, parts.rng)
     if asked is not None and asked >= INLINE_WAIT_MAX_S and diagnosis.category is Category.RATE_LIMIT:
@@ -338,7 +342,7 @@ def _again_or_rest(parts: Parts, case: Case, what: str) -> Step:
 async def _after_replays(tx: Transaction, case: Case, plan: Plan, results: Sequence[Result]) -> Step:
     proof = verify.by_operations(case.operations)
     if proof.proven:
-        refreshed = case.incident.category is Category.AUTH and refreshed_lately(case)
+        refreshed = case.incident.category is Category.AUTH and refreshed_for_it(case)
         action = "refreshed the OAuth token and replayed the original request" if refreshed else _REPLAYED
         return Step(state=_I.RESOLVED, action=action, proof=proof)
     failed = next((result.outcome for result in results if not result.outcome.ok), None)
@@ -374,8 +378,30 @@ def _resting(case: Case, failed: Outcome | None, error: str, proof: Verification
 
 def _refused_with_fresh_token(case: Case, failed: Outcome | None) -> bool:
     said = _diagnose(case, failed, case.now) if failed is not None else None
-    auth = said is not None and said.category is Category.AUTH and case.incident.category is Category.AUTH
-    return auth and refreshed_lately(case)
+    if failed is None or said is None or case.incident.category is not Category.AUTH:
+        return False
+    return said.category is Category.AUTH and _is_fresh(case, failed.token_version)
+
+
+async def _tokens_now(tx: Transaction, case: Case) -> Credential | None:
+    """Read the tokens anew: another incident of the account may have refreshed them while we were calling."""
+    if case.credential is None:
+        return None
+    return await tx.credentials.read(case.credential.service, case.credential.account)
+
+
+def _is_fresh(case: Case, version: int | None) -> bool:
+    return refreshed_lately(case) and case.credential is not None and version in (None, case.credential.version)
+
+
+def _is_behind(case: Case, outcome: Outcome) -> bool:
+    if case.credential is None or outcome.token_version is None:
+        return False
+    return outcome.token_version < case.credential.version
+
+
+def _first_round_is_over(case: Case, tried: Operation) -> bool:
+    return tried.attempts == TRIES[case.incident.category]
 
 
 async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident, gate: Gate, step: Step) -> None:
@@ -409,12 +435,14 @@ async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident
 
 
 def _next_wave(wave: int, results: Sequence[Result]) -> int:
-    """Double after a good wave, start over after one in which more than half failed (DECISIONS: limits)."""
+    """Double, unless nothing went through; start over where at least two, and more than half, failed."""
     replays = [result for result in results if result.operation is not None]
     if not replays:
         return wave
     bad = sum(not result.outcome.ok for result in replays)
-    return 1 if bad * 2 > len(replays) else min(wave * 2, _WAVE_MAX)
+    if bad >= _BAD_MIN and bad * 2 > len(replays):
+        return 1
+    return wave if bad == len(replays) else min(wave * 2, _WAVE_MAX)
 
 
 def _summary(results: Sequence[Result]) -> str:

@@ -123,22 +123,26 @@ def _wants_new_token(case: Case) -> bool:
     """Tell whether the tokens at hand are the ones that failed."""
     if case.service is None or case.service.oauth is None or case.credential is None:
         return case.incident.category is Category.AUTH
-    if case.incident.category is not Category.AUTH:
-        refused = [one for one in case.due if (one.last_kind or "").startswith("auth.")]
-        return any(one.token_version == case.credential.version for one in refused) and not refreshed_lately(case)
     if case.diagnosis.kind == "auth.permission" and case.diagnosis.confidence > _STATUS_CONFIDENCE:
         return False
-    return not refreshed_lately(case) or _expired(case)
+    refused = [one for one in case.due if (one.last_kind or "").startswith("auth.")]
+    if any(one.token_version == case.credential.version for one in refused) and not refreshed_lately(case):
+        return True
+    if case.credential.refresh_sealed is None and case.due and not refused:
+        return False  # nothing to refresh with, but the access token may be newer than the failure
+    return case.incident.category is Category.AUTH and (not refreshed_for_it(case) or _expired(case))
+
+
+def refreshed_for_it(case: Case) -> bool:
+    """Tell whether the tokens were refreshed for this failure, or so shortly before that it may not have seen them."""
+    refreshed = case.credential.refreshed_at if case.credential else None
+    return refreshed is not None and refreshed >= case.incident.last_seen - timedelta(seconds=_FRESH_S)
 
 
 def refreshed_lately(case: Case) -> bool:
-    """Tell whether the tokens were refreshed for this failure, or so shortly before that it may not have seen them.
-
-    Tokens that were refreshed for it long ago may have ended since, as an incident rests for hours.
-    """
+    """Tell whether the tokens were refreshed for this failure and can't have ended since: it may rest for hours."""
     refreshed = case.credential.refreshed_at if case.credential else None
-    earliest = max(case.incident.last_seen - timedelta(seconds=_FRESH_S), case.now - timedelta(seconds=_GOOD_FOR_S))
-    return refreshed is not None and refreshed >= earliest
+    return refreshed_for_it(case) and refreshed is not None and refreshed >= case.now - timedelta(seconds=_GOOD_FOR_S)
 
 
 def _expired(case: Case) -> bool:

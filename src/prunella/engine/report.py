@@ -17,11 +17,18 @@ _OTHER_WORKER_S = 0.5  # another process may settle the incident: then nothing i
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an accepted event belongs to; `incident_id` None for a success that healed nothing."""
+    """What an accepted event belongs to; `incident_id` None for a success that healed nothing.
+
+    Args:
+        incident: as the event's own transaction left it; None where it has to be read.
+        gate: that of the incident's service, likewise; None also where the service is not configured.
+    """
 
     incident_id: str | None
     signal_id: str
     duplicate: bool
+    incident: Incident | None = None
+    gate: Gate | None = None
 
 
 _MOVING = (IncidentState.PENDING, IncidentState.OPEN, IncidentState.HEALING)
@@ -65,6 +72,13 @@ def outward_status(incident: Incident, gate: Gate | None) -> str:
     if not incident.is_open:
         return "resolved"
     return "disabled" if gate is not None and gate.state is GateState.DISABLED else "pending"
+
+
+async def first_standing(parts: Parts, receipt: Receipt) -> Standing | None:
+    """Tell where an event stands as it is accepted; what its own transaction has seen is not read again."""
+    if receipt.incident is None:
+        return await standing(parts, receipt)
+    return Standing(receipt.incident, None, receipt.gate)
 
 
 async def standing(parts: Parts, receipt: Receipt) -> Standing | None:

@@ -17,6 +17,8 @@ from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Store
 from prunella.store.secrets import Vault
 
+_HTML = (b"<!doctype html", b"<html")
+
 
 class Replay:
     """Send the original request again."""
@@ -112,7 +114,7 @@ def _unexpected(service: Service, reply: Reply) -> str | None:
     """Say what is wrong with a 2xx body; None when it is what the service promises."""
     if service.validate == "none" or reply.status == 204 or not reply.body.strip():
         return None
-    if "html" in reply.headers.get("content-type", "") or reply.body.lstrip()[:1] == b"<":
+    if "html" in reply.headers.get("content-type", "") or reply.body.lstrip()[:14].lower().startswith(_HTML):
         return "the body is HTML"
     try:
         body = reply.json()

@@ -42,6 +42,11 @@ def json_text(value: Any) -> str:
     return _ESCAPED_NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
+def hexadecimal(value: bytes) -> str:
+    """Spell bytes as PostgreSQL reads them from text (its manual, section 8.4.1)."""
+    return "\\x" + value.hex()
+
+
 def jsonb(value: Any) -> Any:
     """Wrap a JSON value for PostgreSQL."""
     from psycopg.types.json import Jsonb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,14 +21,6 @@ _COUNTED = ("count", "last_seen", "signal_id", "service", "account", "fingerprin
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _TAKE = Sql(select(t).where(t.c.id == param("id_")).with_for_update())
-_OPEN_IN_SCOPE = Sql(
-    select(t).where(
-        t.c.service == param("service_"),
-        t.c.account == param("account_"),
-        t.c.fingerprint == param("fingerprint_"),
-        t.c.state != _S.RESOLVED.value,
-    )
-)
 _CLAIM = Sql(
     update(t)
     .where(
@@ -102,11 +95,15 @@ class IncidentRows:
 
     async def open_or_join(self, fresh: Incident) -> Incident:
         """Open `fresh`, or add its count to the incident that is open for the same scope; return what stands."""
+        return (await self.open_or_join_all([fresh]))[0]
+
+    async def open_or_join_all(self, fresh: Sequence[Incident]) -> list[Incident]:
+        """Do so for several at once, each of a scope of its own; return what stands, in no promised order."""
         table = self._session.dialect.table(t)
         newest = f"excluded.last_seen >= {table}.last_seen"  # reports may overtake each other
-        await self._session.insert(
+        rows = await self._session.upsert(
             t,
-            [row_of(fresh)],
+            [row_of(one) for one in fresh],
             conflict=(
                 "ON CONFLICT (service, account, fingerprint) WHERE state <> 'resolved' DO UPDATE SET "
                 f"count = {table}.count + excluded.count, "
@@ -117,11 +114,7 @@ class IncidentRows:
                 f"ELSE {table}.next_at END"
             ),
         )
-        row = await self._session.one(
-            _OPEN_IN_SCOPE, service_=fresh.service, account_=fresh.account, fingerprint_=fresh.fingerprint
-        )
-        assert row is not None  # just written in this transaction
-        return Incident(**row)
+        return records(Incident, rows)
 
     async def link_previous(self, fresh: Incident, since: datetime) -> Incident | None:
         """Mark `fresh` as regressed when its scope was resolved at or after `since`; return that earlier incident."""

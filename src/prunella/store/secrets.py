@@ -104,7 +104,7 @@ class Vault:
         async with self._store.transaction() as tx:
             sealed = await tx.credentials.secret(source.name)
         if sealed is None:
-            raise SecretError(f"secret://{source.name} is not set; set it with: prunella secret set {source.name}")
+            raise SecretError(f"the secret {source.name} is not set; set it with: prunella secret set {source.name}")
         return self.keys.open(sealed, _row(source)).decode()
 
     def open_access(self, credential: Credential) -> str:

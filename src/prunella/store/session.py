@@ -52,13 +52,23 @@ class Session:
     async def insert(self, table: Table, rows: Sequence[Row], *, conflict: str = "", returning: str = "") -> list[Any]:
         """Insert `rows`; return the first column of what RETURNING named, in no promised order."""
         tail = conflict + (f" RETURNING {returning}" if returning else "")
-        back: list[Any] = []
+        return [row[0] for _, fetched in await self._insert(table, rows, tail) for row in fetched]
+
+    async def upsert(self, table: Table, rows: Sequence[Row], *, conflict: str) -> list[Row]:
+        """Insert `rows`, or change what is in their way as `conflict` says; return them whole, in no promised order."""
+        tail = f"{conflict} RETURNING {', '.join(column.name for column in table.columns)}"
+        return [row for insert, fetched in await self._insert(table, rows, tail) for row in insert.rows(fetched)]
+
+    async def _insert(
+        self, table: Table, rows: Sequence[Row], tail: str
+    ) -> list[tuple[BulkInsert, Sequence[Sequence[Any]]]]:
+        done = []
         for start in range(0, len(rows), _ROWS_PER_INSERT):
             part = rows[start : start + _ROWS_PER_INSERT]
-            insert: BulkInsert = bulk_insert(self.dialect, table, len(part), tail)
+            insert = bulk_insert(self.dialect, table, len(part), tail)
             fetched, _ = await self._connection.run(insert.text, insert.bind(part))
-            back.extend(row[0] for row in fetched)
-        return back
+            done.append((insert, fetched))
+        return done
 
 
 def row_of(record: Any) -> Row:

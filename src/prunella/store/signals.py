@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
 
 from prunella.core.records import Diagnosis, Failure, Signal
-from prunella.store.session import Session
-from prunella.store.sql import Row, Sql, member_of, param
+from prunella.store.session import Session, row_of
+from prunella.store.sql import Row, Sql, looked_up, member_of, param
 from prunella.store.tables import signals as t
 
 _BY_EVENT = Sql(
@@ -20,6 +19,7 @@ _BY_EVENT = Sql(
     )
 )
 _EVENT_IDS = Sql(select(t.c.id, t.c.event_id).where(member_of(t.c.id, "ids")))
+_ATTACH_EACH = Sql(update(t).where(member_of(t.c.id, "ids")).values(incident_id=looked_up(t.c.id, "incidents")))
 _ATTACH = Sql(update(t).where(member_of(t.c.id, "ids")).values(incident_id=param("incident")))
 _FAILURE = Sql(select(t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape).where(t.c.id == param("id_")))
 _COUNT_SINCE = Sql(
@@ -70,6 +70,11 @@ class SignalRows:
         """Note which incident these signals belong to."""
         await self._session.change(_ATTACH, incident=incident_id, ids=list(ids))
 
+    async def attach_each(self, incidents: Mapping[str, str]) -> None:
+        """Note which incident each signal belongs to: signal id -> incident id."""
+        if incidents:
+            await self._session.change(_ATTACH_EACH, ids=list(incidents), incidents=dict(incidents))
+
     async def failure(self, signal_id: str) -> Failure:
         """Return the evidence of one signal."""
         row = await self._session.one(_FAILURE, id_=signal_id)
@@ -100,7 +105,7 @@ def _row(signal: Signal, diagnosis: Diagnosis | None, payload_shape: Any) -> Row
         "received_at": signal.received_at,
         "category": diagnosis.category.value if diagnosis else None,
         "kind": diagnosis.kind if diagnosis else None,
-        "failure": asdict(signal.failure) if signal.failure else None,
+        "failure": row_of(signal.failure) if signal.failure else None,
         "payload_shape": payload_shape,
         "forced": signal.forced,
     }

@@ -60,7 +60,7 @@ async def _take_event(app: App, request: Request, body: dict[str, Any]) -> Respo
     receipt = await app.intake.accept(signal, echo_of=echo_of(event, request.headers.get("x-prunella-recovery")))
     at_once = "respond-async" in request.headers.get("prefer", "")
     standing = (
-        await report.standing(parts, receipt)
+        await report.first_standing(parts, receipt)
         if at_once or receipt.duplicate
         else await report.settled(parts, receipt, within_s=ANSWER_WITHIN_S)
     )
