@@ -263,7 +263,7 @@ def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS = {
-    "double_claim": Mutant(_double_claim, "two calls under one key at once"),
+    "double_claim": Mutant(_double_claim, "a run never ended"),
     "early_answer": Mutant(_early_answer, "an accepted event was lost"),
     "new_key_per_try": Mutant(_new_key_per_try, "effects of one request"),
     "refresh_by_everybody": Mutant(_refresh_by_everybody, "a refresh token was used"),

@@ -14,7 +14,17 @@ from prunella.diagnosis.classify import classify
 from prunella.engine import gates, notices, trail, verify
 from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.parts import Parts
-from prunella.engine.plan import INLINE_WAIT_MAX_S, TRIES, WAIT_MAX_S, Case, Plan, cut, refreshed_for_it, refreshed_lately, wait_s
+from prunella.engine.plan import (
+    INLINE_WAIT_MAX_S,
+    TRIES,
+    WAIT_MAX_S,
+    Case,
+    Plan,
+    cut,
+    refreshed_for_it,
+    refreshed_lately,
+    wait_s,
+)
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
 from prunella.store.contract import Transaction
