@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from sqlalchemy import make_url
 
 from prunella.core.clock import SystemClock
@@ -27,6 +28,9 @@ from prunella.store.sqlite import SqliteStore
 from prunella.store.tables import SCHEMA, metadata
 
 _numbers = itertools.count(1)
+
+settings.register_profile("prunella", deadline=None)  # a busy machine is no bug
+settings.load_profile("prunella")
 
 
 @pytest.fixture(scope="session")

@@ -72,14 +72,13 @@ def test_disabled_message_has_count_and_link(told: Up) -> None:
     service = told.place()
     for number in range(5):
         told.heal(event(service, number, http_status=422, error_message="bad", endpoint=None, payload=None))
-    told.shop.wait_for(
-        lambda: any("Integration Disabled" in one.body.decode() for one in told.shop.ledger.requests), 15
-    )
-    (text,) = {
-        one.body.decode()
-        for one in told.shop.ledger.requests
-        if one.path == "/slack-channel" and "Integration Disabled" in one.body.decode()
-    }
+
+    def texts() -> set[str]:
+        arrived = [one.body.decode() for one in told.shop.ledger.requests if one.path == "/slack-channel"]
+        return {text for text in arrived if "Integration Disabled" in text}
+
+    told.shop.wait_for(lambda: bool(texts()), 15)
+    (text,) = texts()
     assert "Failure Count" in text
     assert f"/services/{service}" in text
 

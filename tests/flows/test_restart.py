@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow
 _ESCALATED = "SELECT DISTINCT service FROM incidents WHERE state = 'escalated'"
 _INTERRUPTED_REFRESHES = "SELECT DISTINCT service FROM runs WHERE state = 'unknown' AND remedy = 'refresh_token'"
 
-sender = httpx2.Client(timeout=5, trust_env=False, verify=False)
 EVENTS = int(os.environ.get("PRUNELLA_KILL_EVENTS", "400"))
 KILLS = int(os.environ.get("PRUNELLA_KILLS", "6"))
 
@@ -148,7 +147,8 @@ def _send_until_accepted(up: Callable[[], Up], one: dict[str, object]) -> bool:
     headers = {"authorization": f"Bearer {INGEST}", "prefer": "respond-async"}
     for _ in range(600):
         try:
-            reply = sender.post(f"{up().url}/integration-self-heal", json=one, headers=headers)
+            with httpx2.Client(timeout=5, trust_env=False, verify=False) as sender:
+                reply = sender.post(f"{up().url}/integration-self-heal", json=one, headers=headers)
             if reply.status_code == 202:
                 return True
         except httpx2.TransportError:

@@ -288,7 +288,6 @@ MUTANTS = {
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by"),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
-    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended"),
     "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it"),
 }
 """Every planted bug by name."""

@@ -149,7 +149,7 @@ async def wake_service(parts: Parts, tx: Transaction, service: str, *, by_person
     """Wake every open incident of a service; return how many."""
     woken: Sequence[Incident] = await tx.incidents.open_of(service)
     for incident in woken:
-        await wake(parts, tx, incident, by_person=by_person)
+        await wake(parts, tx, await tx.incidents.take(incident.id), by_person=by_person)
     return len(woken)
 
 

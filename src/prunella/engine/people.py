@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeVar
 
-from prunella.core.errors import IllegalTransition, InvalidInput
+from prunella.core.errors import Conflict, IllegalTransition, InvalidInput
 from prunella.core.records import Credential, Gate, Incident, Level
 from prunella.core.states import INCIDENT, GateState, IncidentState
 from prunella.engine import gates, patrol, trail
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
 
+_TRIES = 5
+Done = TypeVar("Done")
 INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate")
 SERVICE_ACTS = ("disable", "enable", "pause", "resume", "probe")
+
+
+async def unless_changed(change: Callable[[], Awaitable[Done]]) -> Done:
+    """Carry out a person's change again when the engine was quicker on a row; give up after a few times."""
+    for _ in range(_TRIES - 1):
+        with suppress(Conflict):
+            return await change()
+    return await change()
 
 
 async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, reason: str = "") -> Incident | None:
@@ -54,6 +67,10 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
 
 async def put_credential(parts: Parts, credential: Credential, *, by: str) -> None:
     """Store tokens that a person handed over, and try anew what waited for them."""
+    await unless_changed(lambda: _put_credential(parts, credential, by))
+
+
+async def _put_credential(parts: Parts, credential: Credential, by: str) -> None:
     async with parts.store.transaction() as tx:
         known = await tx.credentials.read(credential.service, credential.account)
         version = known.version + 1 if known is not None else 1
