@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from prunella.core.records import Category, Incident, Operation, Signal
 from prunella.core.states import IncidentState
-from prunella.engine import gatekeeper, heal, intake, learn, patrol, perform, plan, reconcile, trail, verify
+from prunella.engine import gatekeeper, heal, intake, learn, patrol, perform, plan, trail, verify
 from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
@@ -34,10 +34,16 @@ from prunella.store.tables import operations as operation_table
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A planted bug, and how the simulation shows it (a part of what it then says)."""
+    """A planted bug, and how the simulation shows it.
+
+    Args:
+        shows: a part of what the simulation then says.
+        seed: one that showed it when this was written, looked at first, to save time.
+    """
 
     plant: Callable[[pytest.MonkeyPatch], None]
     shows: str
+    seed: int = 0
 
 
 def _double_claim(patch: pytest.MonkeyPatch) -> None:
@@ -240,16 +246,6 @@ def _kill_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(heal, "_after_death", at_once)
 
 
-def _leave_the_dead(patch: pytest.MonkeyPatch) -> None:
-    """Let a run of a dead worker go on for ever where a person took the incident over."""
-
-    async def no(parts: Parts, tx: Any, incident: Incident) -> None:
-        return
-
-    patch.setattr(reconcile, "bury", no)
-    patch.setattr(patrol, "bury", no)
-
-
 def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
     """Let a settling worker overrule a person who escalated meanwhile."""
     advance = learn._advance
@@ -269,25 +265,25 @@ MUTANTS = {
     "refresh_by_everybody": Mutant(_refresh_by_everybody, "a refresh token was used"),
     "recovered_unverified": Mutant(_recovered_unverified, "called resolved without proof"),
     "repeat_the_unrepeatable": Mutant(_repeat_the_unrepeatable, "silently repeated"),
-    "ignore_the_shut_gate": Mutant(_without(gatekeeper._open), "an attempt began while"),
-    "ignore_people": Mutant(_without(gatekeeper._paused, gatekeeper._disabled), "an attempt began while"),
-    "ignore_the_asked_wait": Mutant(_without(gatekeeper._throttled), "had asked for silence"),
-    "ignore_the_crowd": Mutant(_without(gatekeeper._crowded), "at once"),
+    "ignore_the_shut_gate": Mutant(_without(gatekeeper._open), "an attempt began while", 5),
+    "ignore_people": Mutant(_without(gatekeeper._paused, gatekeeper._disabled), "an attempt began while", 11),
+    "ignore_the_asked_wait": Mutant(_without(gatekeeper._throttled), "had asked for silence", 2),
+    "ignore_the_crowd": Mutant(_without(gatekeeper._crowded), "at once", 5),
     "forgetful_restart": Mutant(_forgetful_restart, "forgotten"),
     "count_duplicates": Mutant(_count_duplicates, "a count is not the number of its events"),
     "count_echoes": Mutant(_count_echoes, "a count is not the number of its events"),
-    "believe_every_word": Mutant(_believe_every_word, "a secret"),
+    "believe_every_word": Mutant(_believe_every_word, "a secret", 9),
     "try_for_ever": Mutant(_try_for_ever, "in one round of"),
     "overrule_people": Mutant(_overrule_people, "and the machine made it"),
     "say_nothing": Mutant(_say_nothing, "told"),
     "leave_no_trace": Mutant(_leave_no_trace, "not in the audit"),
-    "narrow_scan": Mutant(_narrow_scan, "the scan passed by"),
-    "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none"),
+    "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
+    "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
     "never_come_back": Mutant(_never_come_back, "nobody came"),
-    "save_once": Mutant(_save_once, "a refresh token was used twice"),
+    "save_once": Mutant(_save_once, "a refresh token was used twice", 54),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
-    "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by"),
+    "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 35),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
-    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it"),
+    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 14),
 }
 """Every planted bug by name."""
