@@ -14,7 +14,7 @@ import time
 import traceback
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -27,12 +27,12 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopback import Handler, serving
 from prunella.core.errors import ConfigError, EgressFailed, EgressRefused
 from prunella.egress import Caller, Egress, EgressPolicy, Reply, Resolve, is_public
 
 pytestmark = pytest.mark.anyio
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LOOPBACK = EgressPolicy(allow_hosts=frozenset({"127.0.0.0/8"}), allow_http=True)
 BOMB_BYTES = 100 * 2**20
 
@@ -48,15 +48,13 @@ class Ear:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                await self._hear(reader)
-                if callable(self._answer):
-                    await self._answer(reader, writer)
-                    break
-                writer.write(self._answer)
-                await writer.drain()
-        writer.close()
+        while True:
+            await self._hear(reader)
+            if callable(self._answer):
+                await self._answer(reader, writer)
+                break
+            writer.write(self._answer)
+            await writer.drain()
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -71,12 +69,8 @@ async def listening(
     answer: bytes | Handler, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Ear]:
     ear = Ear(answer)
-    server = await asyncio.start_server(ear.serve, host, 0, ssl=tls)
-    ear.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(ear.serve, host=host, tls=tls) as ear.port:
         yield ear
-    finally:
-        server.close()
 
 
 @contextlib.asynccontextmanager
@@ -605,10 +599,11 @@ async def test_egress_refuses_a_certificate_and_sends_nothing(
 
 async def test_egress_names_a_server_that_speaks_no_tls() -> None:
     """HTTPS to a plain port is a TLS failure in which nothing of the request left."""
-    server = await asyncio.start_server(lambda reader, writer: writer.write(answer()), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with egress() as out:
+
+    async def speak_plainly(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer())
+
+    async with serving(speak_plainly) as port, egress() as out:
         with pytest.raises(EgressFailed, match="TLS failed") as failed:
             await out.request("GET", f"https://127.0.0.1:{port}/")
-    server.close()
     assert (failed.value.exc_type, failed.value.sent) == ("SSLError", False)

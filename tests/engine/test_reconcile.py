@@ -82,7 +82,7 @@ def test_lease_of_a_dead_process_ends_at_once_where_nobody_else_is(
         parts = forgetful(world)
         await reconcile(parts, {}, alone=alone)
         assert waiting(parts, "heal") == {receipt.incident_id: due_s}
-        assert ((await world.incident(receipt.incident_id)).lease_until is None) is alone
+        assert ((await world.incident(receipt.incident_id)).lease_until == now) is alone
 
     play(sqlite_path, story)
 
@@ -161,7 +161,10 @@ def test_call_of_a_dead_worker_is_faced_although_a_person_took_over(sqlite_path:
         await calling.wait()
         work.cancel()
         await asyncio.wait([work])
-        await reconcile(forgetful(world), {}, alone=True)
+        parts = forgetful(world)
+        await reconcile(parts, {}, alone=True)
+        assert waiting(parts, "heal") == {receipt.incident_id: 0.0}
+        await world.heal(receipt.incident_id)
         one = await world.incident(receipt.incident_id)
         assert (one.state, one.held_reason, one.lease_until) == (IncidentState.ESCALATED, "escalated by ada", None)
         assert [run.state for run in await world.runs(one.id)] == [RunState.UNKNOWN]

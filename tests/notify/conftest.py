@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from loopback import serving
 from prunella.core.records import Notification, Severity
 from prunella.core.redact import Secret
 from prunella.egress import Egress, EgressPolicy
@@ -61,25 +61,20 @@ class Receiver:
         self.status, self.body, self.headers = status, body, headers
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await reader.readexactly(int(headers["content-length"]))
-            self.requests.append(Heard(start.split()[1], headers, body))
-            head = [f"HTTP/1.1 {self.status}", f"Content-Length: {len(self.body)}", "Connection: close", *self.headers]
-            writer.write("\r\n".join([*head, "", ""]).encode() + self.body)
-            await writer.drain()
-        writer.close()
+        start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.requests.append(Heard(start.split()[1], headers, body))
+        head = [f"HTTP/1.1 {self.status}", f"Content-Length: {len(self.body)}", "Connection: close", *self.headers]
+        writer.write("\r\n".join([*head, "", ""]).encode() + self.body)
 
 
 @pytest.fixture
 async def receiver(anyio_backend: str) -> AsyncIterator[Receiver]:
     """Listen on loopback; says `ok` until the test sets another answer."""
     ear = Receiver()
-    server = await asyncio.start_server(ear.serve, "127.0.0.1", 0)
-    ear.port = server.sockets[0].getsockname()[1]
-    yield ear
-    server.close()
+    async with serving(ear.serve) as ear.port:
+        yield ear
 
 
 @pytest.fixture

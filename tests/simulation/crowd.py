@@ -44,10 +44,16 @@ class Crowd:
 
     def meddle(self, incident: str) -> None:
         """Sometimes take an incident over while a worker is at it; sometimes that worker then dies."""
-        if self._rng.random() < 0.04 and self._world.stormy():
+        if self._rng.random() < 0.08 and self._world.stormy():
             self._machine.start(
                 self._take_over(incident, self._rng.choice(("escalate", "escalate", "suppress", "retry")))
             )
+
+    def pull_the_plug(self) -> None:
+        """Sometimes the database goes away just when a token was rotated."""
+        if self._rng.random() < 0.06 and self._world.stormy():
+            begin_s = self._world.now_s() + self._rng.uniform(0.0, 0.5)
+            self._machine.outages += ((begin_s, begin_s + self._rng.uniform(0.1, 3.0)),)
 
     async def move_in(self, process: Process) -> None:
         """Do what comes before everything: connect the accounts, set the secrets."""
@@ -73,7 +79,7 @@ class Crowd:
             "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') ORDER BY id"
         ).fetchall()
         for (incident,) in rows:
-            if incident not in self._machine.watch.kept or self._rng.random() < 0.5:
+            if incident not in self._machine.watch.kept or self._rng.random() < 0.3:
                 await self._until_done(self._on_incident, incident, "retry")
 
     async def report_successes(self) -> None:
@@ -111,8 +117,8 @@ class Crowd:
         if process is None:
             return
         await self._do(process, self._on_incident, incident, act)
-        if self._rng.random() < 0.3:
-            self._machine.crash_at.add(self._machine.steps + self._rng.randrange(1, 60))
+        if self._rng.random() < 0.4:
+            self._machine.crash_at.add(self._machine.steps + self._rng.randrange(1, 30))
 
     async def _on_service(self, process: Process, service: str, act: str) -> None:
         await people.act_on_service(process.parts, service, act, by="ann", reason="to see")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
+from prunella.engine.parts import LEASE_S
 from simulation.watch import Watch, moment
 from simulation.world import World
 
+_SLACK_S = 5.0  # between the claim and the run's beginning, on a slow database
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 _AT_THE_END = """
@@ -107,6 +110,7 @@ def _interrupted(world: World, watch: Watch, runs: list[sqlite3.Row], operations
     """What a death interrupted is shown as unknown, and repeated only where that does no harm."""
     for number, run in enumerate(runs):
         if run["id"] not in watch.interrupted:
+            _taken_for_dead(world, run)
             continue
         if run["state"] != "unknown":
             world.wrong(f"an interrupted run is {run['state']}: {run['id']}")
@@ -117,6 +121,15 @@ def _interrupted(world: World, watch: Watch, runs: list[sqlite3.Row], operations
         again = [one["id"] for one in runs[number + 1 :] if one["operation_id"] == run["operation_id"]]
         if again and not place.service.honours_idempotency_key:
             world.wrong(f"an interrupted call was silently repeated: {run['id']} {again}")
+
+
+def _taken_for_dead(world: World, run: sqlite3.Row) -> None:
+    """Nobody ends a run of a live worker before its lease is over."""
+    if run["state"] != "unknown":
+        return
+    took = datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])
+    if took.total_seconds() < LEASE_S - _SLACK_S:
+        world.wrong(f"a live worker was taken for dead: {run['worker']} {run['id']}")
 
 
 def _secrets(world: World, database: sqlite3.Connection) -> None:

@@ -96,8 +96,6 @@ class Machine:
 
     def boot(self, loop: VirtualLoop) -> None:
         """Begin again after a crash: nothing is left but what was committed."""
-        if self.database.in_transaction:
-            self.database.execute("ROLLBACK")
         self.loop = self.world.loop = loop
         self.turn, self.holder = asyncio.Lock(), None
         self.processes.clear()
@@ -112,6 +110,7 @@ class Machine:
 
     def lose_power(self) -> None:
         """End everything, as the loop has ended already."""
+        self._roll_back()
         for process in self.processes:
             self.watch.died(process.name)
         self.world.crash()
@@ -167,12 +166,15 @@ class Machine:
         self.graves.append(process)
         self.processes.remove(process)
         self.world.alive.discard(process.name)
-        self.watch.died(process.name)
         if self.holder is process:
-            if self.database.in_transaction:
-                self.database.execute("ROLLBACK")
+            self._roll_back()
             self.holder = None
             self.turn.release()
+        self.watch.died(process.name)
+
+    def _roll_back(self) -> None:
+        if self.database.in_transaction:
+            self.database.execute("ROLLBACK")
 
 
 class Process:

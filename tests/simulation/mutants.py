@@ -6,7 +6,7 @@ Half of them were real once: the simulation found them in the engine, and here t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -216,7 +216,11 @@ def _never_come_back(patch: pytest.MonkeyPatch) -> None:
 
 def _save_once(patch: pytest.MonkeyPatch) -> None:
     """Give a rotated pair up when the database blinks."""
-    patch.setattr(oauth, "_SAVE_AGAIN_AFTER_S", ())
+
+    async def once(_: object, write: Callable[[], Awaitable[None]]) -> None:
+        await write()
+
+    patch.setattr(oauth, "insist", once)
 
 
 def _hot_loop(patch: pytest.MonkeyPatch) -> None:
@@ -246,6 +250,15 @@ def _kill_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(heal, "_after_death", at_once)
 
 
+def _leave_the_dead(patch: pytest.MonkeyPatch) -> None:
+    """Let a run of a dead worker go on for ever where a person took the incident over."""
+
+    async def no(parts: Parts, tx: Any, incident: Incident) -> None:
+        return
+
+    patch.setattr(heal, "_bury", no)
+
+
 def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
     """Let a settling worker overrule a person who escalated meanwhile."""
     advance = learn._advance
@@ -259,7 +272,7 @@ def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS = {
-    "double_claim": Mutant(_double_claim, "a run never ended"),
+    "double_claim": Mutant(_double_claim, "a live worker was taken for dead"),
     "early_answer": Mutant(_early_answer, "an accepted event was lost"),
     "new_key_per_try": Mutant(_new_key_per_try, "effects of one request"),
     "refresh_by_everybody": Mutant(_refresh_by_everybody, "a refresh token was used"),
@@ -280,10 +293,11 @@ MUTANTS = {
     "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
     "never_come_back": Mutant(_never_come_back, "nobody came"),
-    "save_once": Mutant(_save_once, "a refresh token was used twice", 54),
+    "save_once": Mutant(_save_once, "a refresh token was used twice", 36),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 35),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
+    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 10),
     "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 14),
 }
 """Every planted bug by name."""

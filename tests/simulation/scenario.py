@@ -95,6 +95,7 @@ class Scenario:
         """Live until the end, or until the power fails."""
         if self.world.stormy():
             self.world.echo, self.machine.begun = self.senders.echo, self.crowd.meddle
+            self.world.rotated = self.crowd.pull_the_plug
         for number in range(self.workers):
             self._start(number)
         now_s = self.world.now_s()

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from prunella.core.records import Category
+from prunella.engine.parts import LEASE_S
 from prunella.engine.plan import TRIES
 from prunella.store import credentials as credential_rows
 from prunella.store import operations as operation_rows
@@ -122,9 +123,11 @@ class Watch:
             self._world.wrong(f"an attempt began while {service} was {state}")
         if throttled_until is not None and throttled_until > now and runs[0]["remedy"] != "refresh_token":
             self._world.wrong(f"an attempt began while {service} had asked for silence")
-        under_way = self._database.execute(
-            "SELECT count(*) FROM runs WHERE service = ? AND state = 'running'", (service,)
-        ).fetchone()[0]
+        rows = self._database.execute(
+            "SELECT id FROM runs WHERE service = ? AND state = 'running' AND started_at > ?",
+            (service, moment(self._world.now_s() - LEASE_S)),  # no call lasts half as long
+        )
+        under_way = len({row[0] for row in rows} - self.interrupted)
         most = self._world.places[service].service.calls_max if state == "closed" else 1
         if under_way + len(runs) > most:
             self._world.wrong(f"{under_way + len(runs)} calls to {service} at once, {most} allowed while {state}")

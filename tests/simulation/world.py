@@ -59,6 +59,7 @@ class World:
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
         self.loop: asyncio.AbstractEventLoop
         self.called: Callable[[str], None] | None = None  # hears of every call's key
+        self.rotated: Callable[[], None] | None = None  # hears of each new pair of tokens
         self.echo: Callable[[Flight], None] | None = None  # hears of every failed replay
 
     def now_s(self) -> float:
@@ -125,7 +126,7 @@ class World:
 
     def crash(self) -> None:
         """Forget who waits for replies; what is still on the wire arrives or does not."""
-        self.echo = None
+        self.echo = self.rotated = None
         for flight in self.flights:
             if not flight.arrived and self.rng.random() < 0.5:
                 self.arrive(flight)
@@ -175,6 +176,8 @@ class World:
         account.used.add(sent)
         account.access, account.refresh = self.secret("acc-"), self.secret("ref-")
         account.since_s = self.now_s()
+        if self.rotated is not None:
+            self.rotated()
         account.held_by = flight.process if kind == "ok" else "nobody"
         body = {"access_token": account.access, "refresh_token": account.refresh, "expires_in": 3600}
         return kind, answer(200, body)

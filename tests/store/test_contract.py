@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
-from prunella.store.contract import Store, Transaction
+from prunella.core.clock import ManualClock
+from prunella.core.errors import Conflict, StoreUnavailable
+from prunella.store.contract import Store, Transaction, again_on_conflict, insist
 from store.making import NOW, Outside, at_once, credential, entry, incident, notification, operation, signal
 
 pytestmark = pytest.mark.anyio
@@ -126,3 +129,39 @@ async def test_transactions_at_once_all_get_their_turn(store: Store, outside: Ou
 
     await at_once(write(number) for number in range(100))
     assert rows(outside)["audit"] == 100
+
+
+# Trying again
+
+
+async def test_change_is_carried_out_again_five_times_at_most() -> None:
+    """A conflict that never ends is told; one that ends is not; other errors come through at once."""
+    tried: list[str] = []
+
+    @again_on_conflict
+    async def change(what: str, ends_after: int, error: type[Exception] = Conflict) -> str:
+        tried.append(what)
+        if tried.count(what) <= ends_after:
+            raise error(what)
+        return what
+
+    assert await change("short", 4) == "short"
+    with pytest.raises(Conflict, match="long"):
+        await change("long", 5)
+    with pytest.raises(StoreUnavailable):
+        await change("other", 1, StoreUnavailable)
+    assert Counter(tried) == {"short": 5, "long": 5, "other": 1}
+
+
+async def test_insisting_ends_after_eight_seconds() -> None:
+    """What is known nowhere else is tried five times within 7.5 s, then its error is told."""
+    clock, tried = ManualClock(NOW), []
+
+    async def write() -> None:
+        tried.append(clock.monotonic())
+        raise StoreUnavailable("away")
+
+    writing = asyncio.create_task(insist(clock, write))
+    with pytest.raises(StoreUnavailable):
+        await writing
+    assert [moment - tried[0] for moment in tried] == [0.0, 0.5, 1.5, 3.5, 7.5]

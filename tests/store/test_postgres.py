@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 
 from prunella.core.errors import Conflict, StoreUnavailable
 from prunella.store import migrations
+from prunella.store.contract import again_on_conflict, insist
 from prunella.store.postgres import PostgresStore
 from store.making import Outside, at_once, credential, entry, operation
 
@@ -170,6 +171,39 @@ async def test_transactions_that_block_each_other_end_in_conflict(store: Postgre
         return True
 
     assert sorted(await at_once([lock("a", "b"), lock("b", "a")])) == [False, True]
+
+
+@pytest.mark.slow
+async def test_transactions_that_block_each_other_both_commit_when_carried_out_again(store: PostgresStore) -> None:
+    """The one that was ended is carried out again as a whole, and neither caller hears of it."""
+    gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+    @again_on_conflict
+    async def lock(first: str, second: str) -> None:
+        async with store.transaction() as tx:
+            await tx.gates.take(first, entry().at)
+            gates[first].set()
+            await gates[second].wait()
+            await tx.gates.take(second, entry().at)
+            await tx.audit.add([entry(first)])
+
+    async with store.transaction() as tx:
+        await tx.gates.take("a", entry().at)
+        await tx.gates.take("b", entry().at)
+    await at_once([lock("a", "b"), lock("b", "a")])
+    async with store.transaction() as tx:
+        assert {one.id for one in await tx.audit.list(most=9)} == {"entry-a", "entry-b"}
+
+
+async def test_what_is_known_nowhere_else_is_written_through_an_outage(shaky: PostgresStore, power: Switch) -> None:
+    """While the database is away it is tried again, and it stands once when the database is back."""
+    power(False)
+    writing = asyncio.create_task(insist(shaky.clock, lambda: write(shaky, "kept")))
+    await asyncio.sleep(0.1)
+    power(True)
+    await writing
+    async with shaky.transaction() as tx:
+        assert [one.id for one in await tx.audit.list(most=9)] == ["entry-kept"]
 
 
 # The database's clock

@@ -39,9 +39,10 @@ async def test_runs_of_an_incident_come_in_their_order(store: Store) -> None:
 
 
 async def test_runs_in_flight_are_counted_by_service(store: Store) -> None:
-    """Only running calls to that service count."""
+    """Only running calls to that service count, and none that began longer ago than a call can last."""
     async with store.transaction() as tx:
-        assert await tx.runs.in_flight("hubspot") == 0
+        assert await tx.runs.in_flight("hubspot", at(-1)) == 0
         await tx.runs.add([run(1), run(2, service="stripe"), run(3, state=RunState.TIMED_OUT), run(4)])
-        assert await tx.runs.in_flight("hubspot") == 2
+        assert await tx.runs.in_flight("hubspot", at(-1)) == 2
+        assert await tx.runs.in_flight("hubspot", at(0)) == 0
         await tx.runs.add([])

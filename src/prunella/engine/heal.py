@@ -23,7 +23,7 @@ from prunella.engine.parts import LEASE_S, Parts
 from prunella.engine.perform import perform
 from prunella.engine.plan import TRIES, Case, Plan, choose, first_wait_s
 from prunella.remedies.contract import Outcome, Target
-from prunella.store.contract import Transaction
+from prunella.store.contract import Transaction, insist
 
 _WAVE_MAX = 16
 _DIED = "the worker died in mid-call"
@@ -44,8 +44,7 @@ async def heal(parts: Parts, incident_id: str) -> None:
         plan = wave(case, plan)
         runs = await begin(parts, tx, case, plan)
     results = await carry_out(parts, case, plan, runs)
-    async with parts.store.transaction() as tx:
-        await learn.settle(parts, tx, case, plan, results)
+    await insist(parts.clock, lambda: settle(parts, case, plan, results))
 
 
 async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
@@ -83,7 +82,7 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
         due=tuple(one for one in due if one.account == account),
         operations=tally,
         quarantined=await tx.operations.quarantined_because(incident.id) if tally.get("dead") else None,
-        in_flight=await tx.runs.in_flight(incident.service),
+        in_flight=await tx.runs.in_flight(incident.service, now - timedelta(seconds=LEASE_S)),
         now=now,
     )
 
@@ -110,6 +109,12 @@ async def carry_out(parts: Parts, case: Case, plan: Plan, runs: Sequence[Run]) -
     pairs = [(run, operations.get(run.operation_id or "")) for run in runs]
     outcomes = await asyncio.gather(*(_act(parts, case, plan, run, operation) for run, operation in pairs))
     return [Result(run, operation, outcome) for (run, operation), outcome in zip(pairs, outcomes, strict=True)]
+
+
+async def settle(parts: Parts, case: Case, plan: Plan, results: Sequence[Result]) -> None:
+    """Write down what came of it, and where the incident goes."""
+    async with parts.store.transaction() as tx:
+        await learn.settle(parts, tx, case, plan, results)
 
 
 async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:
@@ -141,11 +146,15 @@ def _account(case: Case, operation: Operation | None) -> str:
 async def _come_back(parts: Parts, tx: Transaction, incident_id: str, now: datetime) -> None:
     """Look again when the lease of whoever has the incident ends: it may be dead, or have failed to settle."""
     incident = await tx.incidents.get(incident_id)
-    if incident is not None and incident.lease_until is not None and incident.lease_until > now:
+    if incident is None or incident.lease_until is None:
+        return
+    if incident.lease_until > now:
         await parts.runner.submit("heal", incident_id, at=incident.lease_until, tx=tx)
+    else:
+        await _bury(parts, tx, await tx.incidents.take(incident_id))
 
 
-async def bury(parts: Parts, tx: Transaction, incident: Incident) -> None:
+async def _bury(parts: Parts, tx: Transaction, incident: Incident) -> None:
     """End the lease of a dead worker on an incident that a person took over: no claim will ever do it."""
     await _recover_interrupted(parts, tx, incident)
     await tx.incidents.save(replace(incident, claimed_by=None, lease_until=None))

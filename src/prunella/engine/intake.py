@@ -33,7 +33,7 @@ from prunella.diagnosis.fingerprint import fingerprint, operation_of
 from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
 from prunella.engine.parts import Parts
 from prunella.engine.report import Receipt
-from prunella.store.contract import Transaction
+from prunella.store.contract import Transaction, again_on_conflict
 
 _BATCH_MAX = 200
 _REGRESSION = timedelta(hours=24)
@@ -118,6 +118,7 @@ class Intake:
                 future.set_result(receipt)
 
 
+@again_on_conflict
 async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
     """Write a batch of arrivals in one transaction."""
     async with parts.store.transaction() as tx:
@@ -134,11 +135,13 @@ async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
         failures = [one for one in fresh if one.signal.outcome == "failure" and one.signal.id not in belongs]
         joined = await _open_or_join(parts, tx, failures)
         belongs |= {signal_id: incident.id for signal_id, incident in joined.items()}
+        successes = [arrival.signal for arrival in fresh if arrival.signal.outcome == "success"]
+        for signal in successes:  # incidents before gates, as everywhere: else two transactions wait for each other
+            await _prove(parts, tx, signal)
         counted = await _count(parts, tx, failures, joined)
+        for name in sorted({signal.service for signal in successes}):
+            await _count_success(parts, tx, name)
         await _submit(parts, tx, joined, counted)
-        for arrival in fresh:
-            if arrival.signal.outcome == "success":
-                await _take_success(parts, tx, arrival.signal)
         known = await _known(tx, [arrival for arrival in arrivals if arrival.signal.id not in new])
     for arrival in fresh:
         _emit(parts, arrival, belongs)
@@ -323,14 +326,19 @@ async def _network_count(
     return await tx.signals.count_since(service.name, Category.NETWORK.value, max(window, gate.counting_from))
 
 
-async def _take_success(parts: Parts, tx: Transaction, signal: Signal) -> None:
-    """A success proves recovery: counters start anew, what only waited for proof is resolved, the rest is tried."""
+async def _count_success(parts: Parts, tx: Transaction, name: str) -> None:
+    """Let a service's failure counters start anew."""
+    if name not in parts.services:
+        return
     now = parts.clock.now()
-    if signal.service in parts.services:
-        before = await tx.gates.take(signal.service, now)
-        gate = gates.count_success(before, now)
-        if gate != before:
-            await tx.gates.save(gate)
+    before = await tx.gates.take(name, now)
+    gate = gates.count_success(before, now)
+    if gate != before:
+        await tx.gates.save(gate)
+
+
+async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> None:
+    """A success proves recovery: what only waited for proof is resolved, the rest is tried."""
     for incident in await tx.incidents.open_of(signal.service):
         operations = await tx.operations.tally(incident.id)
         if operations.get("waiting"):

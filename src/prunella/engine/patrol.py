@@ -16,7 +16,6 @@ from prunella.core.records import Category, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
 from prunella.engine import gates, notices, report, trail
-from prunella.engine.heal import bury
 from prunella.engine.parts import Parts
 from prunella.engine.perform import perform
 from prunella.remedies.contract import Target
@@ -108,11 +107,9 @@ async def _look_again(parts: Parts, found: Incident, until: float) -> Incident:
     """Wake what rests and may be tried again, and wait how far it comes."""
     async with parts.store.transaction() as tx:
         current = await tx.incidents.take(found.id)
-        if _was_taken_over_from_the_dead(current, parts.clock.now()):
-            await bury(parts, tx, current)
-        elif current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
+        if current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
             await wake(parts, tx, current)
-        elif current.next_at is not None:
+        elif current.next_at is not None or current.lease_until is not None:
             await parts.runner.submit("heal", current.id, tx=tx)
     left = max(until - parts.clock.monotonic(), 0.0)
     standing = await report.settled(parts, report.Receipt(found.id, "", duplicate=False), within_s=left)
@@ -137,12 +134,6 @@ def _is_idle(incident: Incident, now: datetime) -> bool:
     """Nobody works on it, and it waits for no person."""
     leased = incident.lease_until is not None and incident.lease_until > now
     return not leased and incident.state in (IncidentState.OPEN, IncidentState.VERIFYING)
-
-
-def _was_taken_over_from_the_dead(incident: Incident, now: datetime) -> bool:
-    """A person escalated it while a worker had it, and that worker's lease has ended."""
-    ended = incident.lease_until is not None and incident.lease_until <= now
-    return ended and incident.state is IncidentState.ESCALATED
 
 
 async def wake_service(parts: Parts, tx: Transaction, service: str, *, by_person: bool) -> int:

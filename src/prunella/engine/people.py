@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
-from prunella.core.errors import Conflict, IllegalTransition, InvalidInput
+from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Credential, Gate, Incident, Level
 from prunella.core.states import INCIDENT, GateState, IncidentState
 from prunella.engine import gates, patrol, trail
 from prunella.engine.parts import Parts
-from prunella.store.contract import Transaction
+from prunella.store.contract import Transaction, again_on_conflict
 
-_TRIES = 5
-Done = TypeVar("Done")
 INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate")
 SERVICE_ACTS = ("disable", "enable", "pause", "resume", "probe")
 
 
-async def unless_changed(change: Callable[[], Awaitable[Done]]) -> Done:
-    """Carry out a person's change again when the engine was quicker on a row; give up after a few times."""
-    for _ in range(_TRIES - 1):
-        with suppress(Conflict):
-            return await change()
-    return await change()
-
-
+@again_on_conflict
 async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, reason: str = "") -> Incident | None:
     """Carry out one of `INCIDENT_ACTS`; None when there is no such incident, `IllegalTransition` in a wrong state."""
     async with parts.store.transaction() as tx:
@@ -42,6 +30,7 @@ async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, 
         return await tx.incidents.get(incident_id)
 
 
+@again_on_conflict
 async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: str = "") -> Gate | None:
     """Carry out one of `SERVICE_ACTS`; None when the service is not configured."""
     if name not in parts.services:
@@ -65,12 +54,9 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
         return await tx.gates.read(name)
 
 
+@again_on_conflict
 async def put_credential(parts: Parts, credential: Credential, *, by: str) -> None:
     """Store tokens that a person handed over, and try anew what waited for them."""
-    await unless_changed(lambda: _put_credential(parts, credential, by))
-
-
-async def _put_credential(parts: Parts, credential: Credential, by: str) -> None:
     async with parts.store.transaction() as tx:
         known = await tx.credentials.read(credential.service, credential.account)
         version = known.version + 1 if known is not None else 1
@@ -108,17 +94,19 @@ async def _retry(parts: Parts, tx: Transaction, incident: Incident, by: str) -> 
 
 
 async def _suppress(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
-    await _move(tx, incident, IncidentState.SUPPRESSED, f"suppressed by {by}")
+    await _move(parts, tx, incident, IncidentState.SUPPRESSED, f"suppressed by {by}")
 
 
 async def _escalate(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
     handed_over = replace(incident, level=Level.L3)  # it stays a person's, whatever joins it
-    await _move(tx, handed_over, IncidentState.ESCALATED, f"escalated by {by}")
+    await _move(parts, tx, handed_over, IncidentState.ESCALATED, f"escalated by {by}")
 
 
-async def _move(tx: Transaction, incident: Incident, state: IncidentState, reason: str) -> None:
+async def _move(parts: Parts, tx: Transaction, incident: Incident, state: IncidentState, reason: str) -> None:
     INCIDENT.check(incident.state, state)
     await tx.incidents.save(replace(incident, state=state, next_at=None, held_reason=reason))
+    if incident.lease_until is not None:  # its worker may die before it has written what came of its calls
+        await parts.runner.submit("heal", incident.id, at=incident.lease_until, tx=tx)
 
 
 _INCIDENT = {"ack": _ack, "retry": _retry, "suppress": _suppress, "escalate": _escalate}

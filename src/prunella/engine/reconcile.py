@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prunella.core.states import IncidentState
 from prunella.engine import patrol
-from prunella.engine.heal import bury
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
-
-_TAKEN_OVER = (IncidentState.ESCALATED.value, IncidentState.SUPPRESSED.value)
-_TAKEN_OVER_MAX = 1000
 
 
 async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone: bool) -> int:
@@ -23,9 +18,6 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone:
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
         if alone:
-            for incident in await tx.incidents.list(most=_TAKEN_OVER_MAX, state=_TAKEN_OVER):
-                if incident.lease_until is not None:
-                    await bury(parts, tx, incident)
             await tx.incidents.release_all(now)
             await tx.credentials.release_all()
             await tx.procedures.release_all()
@@ -33,8 +25,7 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Procedure], *, alone:
         incidents = await tx.incidents.wakeable()
         channels = await tx.outbox.waiting()
     for row in incidents:
-        due = max(moment for moment in (row["next_at"], row["lease_until"], now) if moment is not None)
-        await parts.runner.submit("heal", row["id"], at=due)
+        await parts.runner.submit("heal", row["id"], at=max(row["lease_until"] or row["next_at"], now))
     for row in channels:
         await parts.runner.submit("deliver", row["channel"], at=row["next_at"])
     await patrol.schedule(parts, procedures)

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from prunella.core.errors import EgressError, EgressFailed, StoreError
+from prunella.core.errors import EgressError, EgressFailed
 from prunella.core.records import Credential, Failure
 from prunella.core.services import OAuth, Service
 from prunella.egress import Caller, Reply
 from prunella.remedies.contract import Outcome, Target
-from prunella.store.contract import Store
+from prunella.store.contract import Store, insist
 from prunella.store.secrets import Vault
 
 _CLAIM_S = 30.0  # far longer than one call and its writing down, so that a claim does not end under a live refresh
-_SAVE_AGAIN_AFTER_S = (0.5, 1.0, 2.0, 4.0)
 _LIFETIME_MAX_S = 10 * 366 * 86_400.0  # what claims to live longer has no known end: no date may fail to be written
 _DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "BAD_REFRESH_TOKEN"})
 
@@ -119,15 +118,12 @@ class RefreshToken:
         rotated = _text(answer, "refresh_token")
         refresh = self._vault.seal_refresh(credential, rotated) if rotated else credential.refresh_sealed
         access = self._vault.seal_access(credential, answer["access_token"])
-        for wait_s in (*_SAVE_AGAIN_AFTER_S, None):  # the old refresh token is spent: this pair exists nowhere else
-            try:
-                async with self._store.transaction() as tx:
-                    await tx.credentials.rotate(credential, access, refresh, expires, now)
-                break
-            except StoreError:
-                if wait_s is None:
-                    raise
-                await self._store.clock.sleep(wait_s)
+
+        async def rotate() -> None:
+            async with self._store.transaction() as tx:
+                await tx.credentials.rotate(credential, access, refresh, expires, now)
+
+        await insist(self._store.clock, rotate)  # the old refresh token is spent
         return Outcome(ok=True, status=200, detail="token refreshed", token_version=credential.version + 1)
 
     async def _dead(self, service: Service, credential: Credential, code: str) -> Outcome:

@@ -9,11 +9,13 @@ Promises, held noun by noun by tests/store, on SQLite and PostgreSQL:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from prunella.core.clock import Clock
+from prunella.core.errors import Conflict, StoreError
 from prunella.store.audit import AuditRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.gates import GateRows
@@ -24,6 +26,11 @@ from prunella.store.procedures import ProcedureRows
 from prunella.store.runs import RunRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
+
+_TRIES = 5
+_INSIST_AFTER_S = (0.5, 1.0, 2.0, 4.0)
+Given = ParamSpec("Given")
+Done = TypeVar("Done")
 
 
 class Transaction:
@@ -66,3 +73,29 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give everything back; the store cannot be used afterwards."""
         ...
+
+
+def again_on_conflict(change: Callable[Given, Coroutine[Any, Any, Done]]) -> Callable[Given, Coroutine[Any, Any, Done]]:
+    """Carry out a whole change again where another transaction was quicker; after five tries the `Conflict` is told.
+
+    For changes that read all they decide on within their own transaction: doing them again is deciding anew.
+    """
+
+    @wraps(change)
+    async def carried_out(*args: Given.args, **kwargs: Given.kwargs) -> Done:
+        for _ in range(_TRIES - 1):
+            with suppress(Conflict):
+                return await change(*args, **kwargs)
+        return await change(*args, **kwargs)
+
+    return carried_out
+
+
+async def insist(clock: Clock, write: Callable[[], Coroutine[Any, Any, Done]]) -> Done:
+    """Write what is known nowhere else: through conflicts, and through an outage of less than 8 s."""
+    for wait_s in _INSIST_AFTER_S:
+        try:
+            return await write()
+        except StoreError:
+            await clock.sleep(wait_s)
+    return await write()

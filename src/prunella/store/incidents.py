@@ -70,10 +70,11 @@ _DUE = Sql(
 )
 _WAKEABLE = Sql(
     select(t.c.id, t.c.next_at, t.c.lease_until).where(
-        t.c.state.in_(_CLAIMABLE), or_(t.c.next_at.is_not(None), t.c.lease_until.is_not(None))
+        t.c.state.in_([state.value for state in _S if state is not _S.RESOLVED]),
+        or_(and_(t.c.state.in_(_CLAIMABLE), t.c.next_at.is_not(None)), t.c.lease_until.is_not(None)),
     )
 )
-_RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=None, next_at=param("now")))
+_RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
 
 class IncidentRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import func, select, update
 
@@ -14,7 +15,9 @@ from prunella.store.tables import runs as t
 
 _OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident")).order_by(t.c.started_at, t.c.id))
 _IN_FLIGHT = Sql(
-    select(func.count().label("count")).where(t.c.service == param("service_"), t.c.state == RunState.RUNNING.value)
+    select(func.count().label("count")).where(
+        t.c.service == param("service_"), t.c.state == RunState.RUNNING.value, t.c.started_at > param("since")
+    )
 )
 _RUNNING_OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident"), t.c.state == RunState.RUNNING.value))
 _SETTLE = Sql(
@@ -55,7 +58,7 @@ class RunRows:
         """Return an incident's attempts that have not ended."""
         return records(Run, await self._session.fetch(_RUNNING_OF_INCIDENT, incident=incident_id))
 
-    async def in_flight(self, service: str) -> int:
-        """Count the calls to a service that are under way."""
-        row = await self._session.one(_IN_FLIGHT, service_=service)
+    async def in_flight(self, service: str, since: datetime) -> int:
+        """Count the calls to a service that are under way; what began before `since` has died."""
+        row = await self._session.one(_IN_FLIGHT, service_=service, since=since)
         return int(row["count"]) if row else 0
