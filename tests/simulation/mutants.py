@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from prunella.core.records import Category, Incident, Operation, Signal
 from prunella.core.states import IncidentState
-from prunella.engine import gatekeeper, heal, intake, learn, patrol, perform, plan, trail, verify
+from prunella.engine import follow, gatekeeper, heal, intake, learn, patrol, perform, plan, trail, verify
 from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
@@ -226,13 +226,13 @@ def _save_once(patch: pytest.MonkeyPatch) -> None:
 def _hot_loop(patch: pytest.MonkeyPatch) -> None:
     """Take time for the only thing that holds an incident, and look again at once, and again."""
 
-    async def held(tx: Any, case: Case, chosen: Any, verdict: Any) -> Any:
+    def held(case: Case, chosen: Any, verdict: Any, due: datetime | None) -> Any:
         if chosen.remedy is None and case.operations.get("waiting"):
-            return await learn._waiting_for_due(tx, case)
-        return await true_held(tx, case, chosen, verdict)
+            return follow._waiting_for_due(case, due)
+        return true_held(case, chosen, verdict, due)
 
-    true_held = learn._held
-    patch.setattr(learn, "_held", held)
+    true_held = follow.held
+    patch.setattr(follow, "held", held)
 
 
 def _fresh_for_ever(patch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,9 @@ from prunella.core.services import Service
 from prunella.core.states import OperationState, RunState
 from prunella.diagnosis.classify import classify
 from prunella.engine import learn, payloads, trail
+from prunella.engine.follow import Result
 from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
-from prunella.engine.learn import Result
 from prunella.engine.parts import LEASE_S, Parts
 from prunella.engine.perform import perform
 from prunella.engine.plan import TRIES, Case, Plan, choose, first_wait_s
