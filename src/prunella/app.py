@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from prunella.core import redact
 from prunella.core.clock import Ids, Rng, SystemClock
-from prunella.core.errors import ConfigError, SecretError
+from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
@@ -26,7 +26,7 @@ from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
 from prunella.engine.reconcile import reconcile
-from prunella.notify.contract import Channel, Undelivered
+from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
 from prunella.notify.slack import SlackChannel
 from prunella.notify.teams import TeamsChannel

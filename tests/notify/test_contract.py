@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prunella.core.errors import Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
 from prunella.egress import Egress, EgressPolicy, Reply
 from prunella.notify import contract
-from prunella.notify.contract import Undelivered
 
 pytestmark = pytest.mark.anyio
 
@@ -72,34 +72,6 @@ def test_cut_never_exceeds_its_limit_nor_splits_an_escape(text: str, chars_max: 
 def test_web_link_lets_only_web_addresses_through(link: str | None, shown: str | None) -> None:
     """A link is a web address that can't end early; anything else is left out."""
     assert contract.web_link(link) == shown
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait_s"),
-    [
-        ({"retry-after": "30"}, 30.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "Sun, 01 Mar 2026 12:01:00 GMT", "date": "Sun, 01 Mar 2026 12:00:00 GMT"}, 60.0),
-        ({"retry-after": "Sun, 01 Mar 2026 11:00:00 GMT", "date": "Sun, 01 Mar 2026 12:00:00 GMT"}, 0.0),
-        ({"retry-after": "Sun, 01 Mar 2026 12:01:00 GMT"}, None),
-        ({"retry-after": "31536000000"}, contract.WAIT_MAX_S),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "٣"}, None),
-        ({"retry-after": "9" * 400}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_reads_seconds_and_dates(headers: dict[str, str], wait_s: float | None) -> None:
-    """Both forms of Retry-After are understood, absurd waits are cut, and junk is no wait."""
-    assert contract.retry_after_s(headers) == wait_s
-
-
-@given(st.text(max_size=40), st.text(max_size=40))
-def test_retry_after_never_raises(value: str, date: str) -> None:
-    """No header value, however odd, breaks the reading."""
-    contract.retry_after_s({"retry-after": value, "date": date})
 
 
 def test_refusal_asks_for_no_wait_where_none_would_help() -> None:

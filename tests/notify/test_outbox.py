@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from prunella.core.clock import Ids, Rng
+from prunella.core.errors import Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Notification, Severity
 from prunella.egress import Caller, Egress
-from prunella.notify.contract import Undelivered
 from prunella.notify.outbox import Delivery, batches, digest
 from prunella.runner.local import LocalRunner
 from prunella.store import migrations

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from prunella.core.errors import Undelivered
 from prunella.core.records import Notification
 from prunella.egress import Egress
-from prunella.notify.contract import Undelivered
 from prunella.notify.teams import TeamsChannel, render
 
 pytestmark = pytest.mark.anyio

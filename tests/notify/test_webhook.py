@@ -10,11 +10,10 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from prunella.core.clock import Clock, ManualClock, SystemClock
-from prunella.core.errors import ConfigError
+from prunella.core.errors import ConfigError, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
 from prunella.egress import Egress
-from prunella.notify.contract import Undelivered
 from prunella.notify.webhook import WebhookChannel
 
 pytestmark = pytest.mark.anyio

@@ -15,10 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prunella.core.clock import Rng
-from prunella.core.errors import EgressFailed
+from prunella.core.errors import EgressFailed, Undelivered
 from prunella.core.records import Notification
 from prunella.egress import UNSET, Caller, Reply
-from prunella.notify.contract import Undelivered
 from simulation.places import EFFECTS, Account, Flight, Place, answer, land, other_answer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -77,7 +77,7 @@ async def test_refresh_waits_for_a_person_when_the_grant_is_dead(store: Store) -
     tokens = await put(store, credential())
     assert await claim(store, tokens, "worker")
     async with store.transaction() as tx:
-        await tx.credentials.release(tokens, needs_person="invalid_grant")
+        await tx.credentials.release(tokens, "worker", needs_person="invalid_grant")
     assert await read(store) == replace(tokens, needs_person="invalid_grant")
     assert not await claim(store, tokens, "worker")
     fresh = await put(store, credential(access_sealed=b"a9"))
@@ -86,11 +86,14 @@ async def test_refresh_waits_for_a_person_when_the_grant_is_dead(store: Store) -
 
 
 async def test_refresh_claim_can_be_given_back(store: Store) -> None:
-    """Released without a reason, the next worker may try at once; so after a start that knows that others are dead."""
+    """Released by its holder, the next worker may try at once; so after a start that knows that others are dead."""
     tokens = await put(store, credential())
     assert await claim(store, tokens, "worker")
     async with store.transaction() as tx:
-        await tx.credentials.release(tokens)
+        await tx.credentials.release(tokens, "somebody else")
+    assert not await claim(store, tokens, "next")
+    async with store.transaction() as tx:
+        await tx.credentials.release(tokens, "worker")
     assert await claim(store, tokens, "next")
     async with store.transaction() as tx:
         assert await tx.credentials.release_all() == 1

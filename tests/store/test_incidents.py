@@ -74,6 +74,16 @@ async def test_incident_is_opened_anew_after_it_was_resolved(store: Store) -> No
     assert (linked.regressed, linked.previous_id) == (True, "incident-1")
 
 
+@pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True)])
+async def test_incident_is_forced_while_all_of_it_was(store: Store, first: bool, second: bool) -> None:
+    """A real failure that joins a drill makes it real, whatever a worker that read it before writes back."""
+    read = await opened(store, 1, forced=first)
+    await opened(store, 2, fingerprint="print-1", forced=second)
+    async with store.transaction() as tx:
+        await tx.incidents.save(read)
+    assert (await get(store)).forced is (first and second)
+
+
 async def test_incident_joined_later_is_due_at_the_earliest_time(store: Store) -> None:
     """Joining wakes a resting incident and never postpones one that is due already."""
     for before, joining, after in (

@@ -10,9 +10,10 @@ PrunellaError
 │   ├── StoreUnavailable  the database does not answer; nothing was recorded
 │   └── Conflict          the row changed since it was read (compare-and-set lost)
 ├── SecretError           a secret is missing, or its ciphertext does not open with the keys at hand
-└── EgressError
-    ├── EgressRefused     the address is not one that prunella may call; nothing was sent
-    └── EgressFailed      the call was made and no usable reply came back
+├── EgressError
+│   ├── EgressRefused     the address is not one that prunella may call; nothing was sent
+│   └── EgressFailed      the call was made and no usable reply came back
+└── Undelivered           a notification did not arrive
 """
 
 from __future__ import annotations
@@ -108,3 +109,21 @@ class EgressFailed(EgressError):
         self.errno_name = errno_name
         self.sent = sent
         super().__init__(detail)
+
+
+class Undelivered(PrunellaError):
+    """Say that a notification did not arrive.
+
+    Args:
+        reason: what happened, without the channel's address.
+        retry_after_s: seconds the receiver asked for, None where it named none.
+        permanent: another try would end the same; a person has to look at the channel.
+    """
+
+    code = "PR510"
+
+    def __init__(self, reason: str, *, retry_after_s: float | None = None, permanent: bool = False) -> None:
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        self.permanent = permanent
+        super().__init__(reason)

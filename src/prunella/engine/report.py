@@ -153,7 +153,7 @@ class Overview:
 
 
 async def overview(parts: Parts) -> Overview:
-    """Read the figures of the last 24 hours; forced failures stay out of recovery rate and MTTR."""
+    """Read the figures of the last 24 hours; forced failures stay out of all but what is open."""
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
         tally = await tx.incidents.tally(now - timedelta(hours=24))

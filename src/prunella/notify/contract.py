@@ -5,15 +5,14 @@ No message leaves unscrubbed, and no error names a channel's address: a webhook'
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from prunella.core.errors import EgressFailed, EgressRefused, PrunellaError
+from prunella.core.errors import EgressFailed, EgressRefused, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret, scrub
+from prunella.core.retry_after import retry_after_s
 from prunella.egress import Caller, Reply
 
 EMOJI: Mapping[str, str] = {
@@ -31,24 +30,6 @@ GONE = frozenset({400, 401, 403, 404, 405, 410})
 
 WAIT_MAX_S = 31 * 86_400.0
 """Longest wait that a receiver can ask for."""
-
-
-class Undelivered(PrunellaError):
-    """Say that a notification did not arrive.
-
-    Args:
-        reason: what happened, without the channel's address.
-        retry_after_s: seconds the receiver asked for, None where it named none.
-        permanent: another try would end the same; a person has to look at the channel.
-    """
-
-    code = "PR510"
-
-    def __init__(self, reason: str, *, retry_after_s: float | None = None, permanent: bool = False) -> None:
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-        self.permanent = permanent
-        super().__init__(reason)
 
 
 class Channel(Protocol):
@@ -117,20 +98,7 @@ async def post(caller: Caller, url: Secret, *, channel: str, **request: Any) -> 
 def refusal(channel: str, reply: Reply, *, gone: frozenset[int], said: str = "") -> Undelivered:
     """Return what a reply that is no acceptance means; `said` is the receiver's own, harmless word for it."""
     reason = f"{channel}: the receiver answered {reply.status}" + (f" ({said})" if said else "")
-    permanent = reply.status in gone
-    return Undelivered(reason, retry_after_s=None if permanent else retry_after_s(reply.headers), permanent=permanent)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that `Retry-After` asks for (RFC 9110 section 10.2.3), None where it is absent or junk.
-
-    A date is measured against the reply's own `Date`, so the two machines' clocks need not agree.
-    """
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d{1,30}(\.\d{1,9})?", value, re.ASCII):
-        return min(float(value), WAIT_MAX_S)
-    try:
-        wait_s = (parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(wait_s, 0.0), WAIT_MAX_S)
+    if reply.status in gone:
+        return Undelivered(reason, permanent=True)
+    asked_s = retry_after_s(reply.headers, None)
+    return Undelivered(reason, retry_after_s=None if asked_s is None else min(asked_s, WAIT_MAX_S))

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from prunella.core.errors import Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Notification, Severity
 from prunella.egress import Caller
-from prunella.notify.contract import Channel, Undelivered
+from prunella.notify.contract import Channel
 from prunella.runner.contract import Runner
 from prunella.store.contract import Store
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from prunella.core.errors import Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
 from prunella.egress import Caller, Reply
@@ -77,7 +78,7 @@ def _plain(text: str, chars_max: int) -> str:
     return contract.cut(text, chars_max).replace("](", "]\u200b(")
 
 
-def _failed_inside(channel: str, reply: Reply) -> contract.Undelivered:
+def _failed_inside(channel: str, reply: Reply) -> Undelivered:
     """Return what a failure told in the text of a 200 means: as if its status had been the reply's own."""
     said = _SAID_STATUS.search(reply.text)
     inner = Reply(int(said[1]) if said else reply.status, reply.headers, reply.body, reply.elapsed_s)

@@ -133,12 +133,12 @@ class RefreshToken:
             current = await tx.credentials.read(credential.service, credential.account)
             if current is not None and current.version > credential.version:
                 return Outcome(ok=True, detail="another refresh was quicker", token_version=current.version)
-            await tx.credentials.release(credential, needs_person=reason)
+            await tx.credentials.release(credential, self._worker, needs_person=reason)
         return _person(reason, status=400, code=code, service=service.name)
 
     async def _not_now(self, service: Service, credential: Credential, detail: str) -> Outcome:
         async with self._store.transaction() as tx:
-            await tx.credentials.release(credential)
+            await tx.credentials.release(credential, self._worker)
         failure = Failure(service=service.name, source="oauth", code="ECONNRESET", message=detail)
         return Outcome(ok=False, detail=detail, failure=failure)
 

@@ -41,7 +41,7 @@ _ROTATE = Sql(
 )
 _RELEASE = Sql(
     update(t)
-    .where(*_BY_ACCOUNT, t.c.version == param("was"))
+    .where(*_BY_ACCOUNT, t.c.version == param("was"), t.c.refreshing_by == param("worker"))
     .values(refreshing_by=None, refreshing_until=None, needs_person=param("needs"))
 )
 _RELEASE_ALL = Sql(update(t).where(t.c.refreshing_until.is_not(None)).values(refreshing_by=None, refreshing_until=None))
@@ -107,13 +107,14 @@ class CredentialRows:
         )
         return touched == 1
 
-    async def release(self, credential: Credential, needs_person: str | None = None) -> None:
-        """Give the right to refresh back; with `needs_person` the account waits for a person."""
+    async def release(self, credential: Credential, worker: str, needs_person: str | None = None) -> None:
+        """Give `worker`'s right to refresh back; with `needs_person` the account waits for a person."""
         await self._session.change(
             _RELEASE,
             service_=credential.service,
             account_=credential.account,
             was=credential.version,
+            worker=worker,
             needs=needs_person,
         )
 

@@ -17,7 +17,8 @@ from prunella.store.tables import incidents as t
 _S = IncidentState
 _CLAIMABLE = [_S.PENDING.value, _S.OPEN.value, _S.HEALING.value, _S.VERIFYING.value]
 _FOR_PEOPLE = "'awaiting_approval', 'escalated', 'suppressed'"  # a new event gives these no due time
-_COUNTED = ("count", "last_seen", "signal_id", "service", "account", "fingerprint", "first_seen", "id", "version")
+_SCOPE = ("id", "version", "service", "account", "fingerprint", "first_seen")
+_COUNTED = (*_SCOPE, "count", "forced", "last_seen", "signal_id")
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _TAKE = Sql(select(t).where(t.c.id == param("id_")).with_for_update())
@@ -108,6 +109,7 @@ class IncidentRows:
             conflict=(
                 "ON CONFLICT (service, account, fingerprint) WHERE state <> 'resolved' DO UPDATE SET "
                 f"count = {table}.count + excluded.count, "
+                f"forced = {table}.forced AND excluded.forced, "
                 f"last_seen = CASE WHEN {newest} THEN excluded.last_seen ELSE {table}.last_seen END, "
                 f"signal_id = CASE WHEN {newest} THEN excluded.signal_id ELSE {table}.signal_id END, "
                 f"next_at = CASE WHEN {table}.state IN ({_FOR_PEOPLE}) THEN {table}.next_at WHEN "
@@ -170,8 +172,11 @@ class IncidentRows:
         return records(Incident, await self._session.fetch(prepare(query, self._session.dialect)))
 
     async def tally(self, since: datetime) -> Row:
-        """Return the overview's figures: open by state, resolved and opened since `since`, by category."""
-        dialect = self._session.dialect
+        """Return the overview's figures: open by state, resolved and opened since `since`, by category.
+
+        What was forced counts among the open ones only.
+        """
+        dialect, real = self._session.dialect, t.c.forced.is_(False)
         states = await self._session.fetch(
             prepare(
                 select(t.c.state, func.count().label("count"))
@@ -181,13 +186,13 @@ class IncidentRows:
             )
         )
         resolved = await self._session.fetch(
-            prepare(
-                select(t.c.first_seen, t.c.resolved_at).where(t.c.resolved_at >= since, t.c.forced.is_(False)), dialect
-            )
+            prepare(select(t.c.first_seen, t.c.resolved_at).where(t.c.resolved_at >= since, real), dialect)
         )
         categories = await self._session.fetch(
             prepare(
-                select(t.c.category, func.count().label("count")).where(t.c.first_seen >= since).group_by(t.c.category),
+                select(t.c.category, func.count().label("count"))
+                .where(t.c.first_seen >= since, real)
+                .group_by(t.c.category),
                 dialect,
             )
         )
