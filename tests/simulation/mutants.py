@@ -159,7 +159,7 @@ def _believe_every_word(patch: pytest.MonkeyPatch) -> None:
 
 def _try_for_ever(patch: pytest.MonkeyPatch) -> None:
     """Never let a request rest."""
-    patch.setattr(learn, "TRIES", dict.fromkeys(Category, 99))
+    patch.setattr(follow, "TRIES", dict.fromkeys(Category, 99))
 
 
 def _overrule_people(patch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,14 @@ async def get(store: Store) -> Notification:
 
 async def test_notification_is_queued_once_per_key_and_channel(store: Store, outside: Outside) -> None:
     """The same notice again, at the same moment and in any order, is left out; on another channel it is another."""
-    both = [notification(1), notification(2)]
-    new = await at_once(add(store, *(both if sender % 2 else reversed(both))) for sender in range(20))
-    assert sorted(one for ids in new for one in ids) == ["notification-1", "notification-2"]
-    assert await add(store, notification("1c", key=both[0].key, channel="chat")) == ["notification-1c"]
+
+    def both(sender: int) -> list[Notification]:
+        told = [notification(f"{notice} from {sender}", key=f"incident-1/{notice}") for notice in ("lost", "found")]
+        return told if sender % 2 else told[::-1]
+
+    new = await at_once(add(store, *both(sender)) for sender in range(20))
+    assert sorted(one.split()[0] for ids in new for one in ids) == ["notification-found", "notification-lost"]
+    assert await add(store, notification("1c", key="incident-1/lost", channel="chat")) == ["notification-1c"]
     assert outside("SELECT count(*) FROM notifications") == [(3,)]
 
 
