@@ -1,11 +1,77 @@
-"""The library's front door: what works in any Python process with nothing else installed. Nothing of the engine."""
+"""The library's front door: what works in any Python process with nothing else installed. Nothing of the engine.
 
-from prunella.core.errors import PrunellaError
-from prunella.core.records import Diagnosis, Failure
-from prunella.core.redact import Secret, scrub
-from prunella.core.states import StateMachine
-from prunella.diagnosis.classify import classify
+Names are loaded when they are first used, so that importing prunella costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunella import testing as testing
+    from prunella.core.errors import AttemptTimeout as AttemptTimeout
+    from prunella.core.errors import BadResponse as BadResponse
+    from prunella.core.errors import CircuitOpen as CircuitOpen
+    from prunella.core.errors import DeadlineExceeded as DeadlineExceeded
+    from prunella.core.errors import GuardError as GuardError
+    from prunella.core.errors import HandedOver as HandedOver
+    from prunella.core.errors import LoadShed as LoadShed
+    from prunella.core.errors import PrunellaError as PrunellaError
+    from prunella.core.errors import RateLimited as RateLimited
+    from prunella.core.errors import RetryLater as RetryLater
+    from prunella.core.records import Diagnosis as Diagnosis
+    from prunella.core.records import Failure as Failure
+    from prunella.core.redact import Secret as Secret
+    from prunella.core.redact import scrub as scrub
+    from prunella.core.states import StateMachine as StateMachine
+    from prunella.diagnosis.classify import classify as classify
+    from prunella.guard.breaker import Breaker as Breaker
+    from prunella.guard.budget import RetryBudget as RetryBudget
+    from prunella.guard.bulkhead import Bulkhead as Bulkhead
+    from prunella.guard.deadline import remaining_s as remaining_s
+    from prunella.guard.fallback import Fallback as Fallback
+    from prunella.guard.limiter import AdaptiveLimiter as AdaptiveLimiter
+    from prunella.guard.policy import Policy as Policy
+    from prunella.guard.policy import policies as policies
+    from prunella.guard.policy import policy as policy
+    from prunella.guard.retry import Retry as Retry
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Diagnosis", "Failure", "PrunellaError", "Secret", "StateMachine", "classify", "scrub"]
+_HOMES = {
+    "core.errors": (
+        "AttemptTimeout", "BadResponse", "CircuitOpen", "DeadlineExceeded", "GuardError", "HandedOver", "LoadShed",
+        "PrunellaError", "RateLimited", "RetryLater",
+    ),
+    "core.records": ("Diagnosis", "Failure"),
+    "core.redact": ("Secret", "scrub"),
+    "core.states": ("StateMachine",),
+    "diagnosis.classify": ("classify",),
+    "guard.breaker": ("Breaker",),
+    "guard.budget": ("RetryBudget",),
+    "guard.bulkhead": ("Bulkhead",),
+    "guard.deadline": ("remaining_s",),
+    "guard.fallback": ("Fallback",),
+    "guard.limiter": ("AdaptiveLimiter",),
+    "guard.policy": ("Policy", "policies", "policy"),
+    "guard.retry": ("Retry",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME_OF, "testing"])  # noqa: PLE0605 - a list; the names above are what it holds
+
+
+def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module("prunella.testing")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'prunella' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"prunella.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -5,15 +5,23 @@ Whoever needs one takes a `Clock`, a `Rng` or `Ids`; a direct read elsewhere is 
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 Rng = random.Random
 """A seeded source of chance; `Rng()` seeds itself from the operating system."""
+
+
+class Chance(Protocol):
+    """A source of numbers from 0 to 1."""
+
+    def random(self) -> float:
+        """Return a number >= 0 and < 1."""
+        ...
 
 
 class Clock(Protocol):
@@ -43,6 +51,8 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         if seconds > 0:
+            import asyncio  # the library's import must stay quick
+
             await asyncio.sleep(seconds)
 
 
@@ -100,3 +110,31 @@ class Ids:
         high, low = self._last >> 12, self._last & 0xFFF
         value = high << 80 | 0x7 << 76 | low << 64 | 0b10 << 62 | self._rng.getrandbits(62)
         return str(uuid.UUID(int=value))
+
+
+class Host:
+    """Time and chance as the guards use them: plain functions, so that a call through a guard costs no wrapper.
+
+    Every guard of the process reads `HOST`; `prunella.testing.virtual_time` replaces its functions for a while.
+    """
+
+    __slots__ = ("monotonic", "random", "sleep")
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.sleep: Callable[[float], None] = time.sleep
+        self.random: Callable[[], float] = random.random
+
+    def now(self) -> datetime:
+        """Return the wall time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    async def asleep(self, seconds: float) -> None:
+        """Let other tasks work for `seconds`."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+HOST = Host()
+"""The time and chance of this process."""

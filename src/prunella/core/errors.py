@@ -13,10 +13,21 @@ PrunellaError
 ├── EgressError
 │   ├── EgressRefused     the address is not one that prunella may call; nothing was sent
 │   └── EgressFailed      the call was made and no usable reply came back
-└── Undelivered           a notification did not arrive
+├── Undelivered           a notification did not arrive
+└── GuardError            a guard kept a call from being made, or from being made again
+    ├── CircuitOpen       the breaker refuses: the service is known to be down
+    ├── RateLimited       the limiter refuses: its turn would come too late
+    ├── LoadShed          the bulkhead or the pool monitor refuses: there is too much work already
+    ├── DeadlineExceeded  the time for the whole call is used up (also a TimeoutError)
+    ├── AttemptTimeout    one attempt took too long (also a TimeoutError)
+    ├── BadResponse       an answer came, and it is not what was promised
+    ├── RetryLater        the service asks for a longer wait than a call can sit out
+    └── HandedOver        the call was written down and will be made later
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class PrunellaError(Exception):
@@ -127,3 +138,88 @@ class Undelivered(PrunellaError):
         self.retry_after_s = retry_after_s
         self.permanent = permanent
         super().__init__(reason)
+
+
+class GuardError(PrunellaError):
+    """Say that a guard kept a call from being made, or from being made again."""
+
+    code = "PR600"
+
+
+class CircuitOpen(GuardError):
+    """Refuse a call to what is known to be down; `retry_after_s` is None where nobody knows when it ends."""
+
+    code = "PR601"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+
+class RateLimited(GuardError):
+    """Refuse a call whose turn would come only after `retry_after_s`."""
+
+    code = "PR602"
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+
+class LoadShed(GuardError):
+    """Refuse a call because too much work is under way already."""
+
+    code = "PR603"
+
+
+class DeadlineExceeded(GuardError, TimeoutError):
+    """Say that the time for the whole call is used up."""
+
+    code = "PR604"
+
+
+class AttemptTimeout(GuardError, TimeoutError):
+    """Say that one attempt took too long."""
+
+    code = "PR605"
+
+
+class BadResponse(GuardError):
+    """Say that an answer came and is not what was promised.
+
+    Args:
+        status: HTTP status, None where there was none.
+        excerpt: first 200 characters of the body, scrubbed.
+        retry_after_s: what the answer asked for, None where it said nothing.
+    """
+
+    code = "PR606"
+
+    def __init__(
+        self, detail: str, *, status: int | None = None, excerpt: str = "", retry_after_s: float | None = None
+    ) -> None:
+        self.status = status
+        self.excerpt = excerpt
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+
+class RetryLater(GuardError):
+    """Say that the service asks to wait until `due_at`, which is longer than a call can sit out."""
+
+    code = "PR607"
+
+    def __init__(self, detail: str, *, due_at: datetime) -> None:
+        self.due_at = due_at
+        super().__init__(detail)
+
+
+class HandedOver(GuardError):
+    """Say that the call was written down under `operation_id` and will be made at `due_at`."""
+
+    code = "PR608"
+
+    def __init__(self, detail: str, *, operation_id: str, due_at: datetime) -> None:
+        self.operation_id = operation_id
+        self.due_at = due_at
+        super().__init__(detail)

@@ -1,0 +1,166 @@
+"""Make one function per guarded target: what succeeds at once goes a quick way, everything else becomes a story.
+
+The quick way takes no lock, allocates nothing and tells nobody: it is what a call costs on a good day. It stands here
+four times, for with and without a ticket and for both kinds of functions, because each step more would be paid by
+every call (measured in bench/guard.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from prunella.core.clock import HOST
+from prunella.guard.breaker import NoBreaker
+from prunella.guard.core import Core
+from prunella.guard.drive import adrive, drive
+from prunella.guard.flow import Call, story
+from prunella.guard.streams import guard_async_generator, guard_generator
+
+Function = Callable[..., Any]
+
+
+class Guarding(Protocol):
+    """How one function is guarded."""
+
+    @property
+    def key(self) -> Function | None:
+        """What tells resources apart by the call's arguments; None where there is one resource."""
+        ...
+
+    def core(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
+        """Return the parts that serve a call with these arguments."""
+        ...
+
+    def begin(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return a call that is about to be told as a story."""
+        ...
+
+
+def compile_target(guarding: Guarding, target: Function) -> Function:
+    """Return the guarded twin of `target`; `TypeError` for what can't be guarded."""
+    _refuse_misuse(target)
+    if is_a(inspect.isasyncgenfunction, target):
+        made = guard_async_generator(target, lambda opening: _story_of_async(guarding, opening))
+    elif is_a(inspect.isgeneratorfunction, target):
+        made = guard_generator(target, lambda opening: _story_of(guarding, opening))
+    else:
+        asynchronous = is_a(inspect.iscoroutinefunction, target)
+        make = _quick(guarding, asynchronous) or (_story_of_async if asynchronous else _story_of)
+        made = make(guarding, target)
+    functools.update_wrapper(made, target)
+    return made
+
+
+def _quick(guarding: Guarding, asynchronous: bool) -> Callable[[Guarding, Function], Function] | None:
+    if guarding.key is not None:
+        return None
+    core = guarding.core((), {})
+    if isinstance(core.breaker, NoBreaker) and core.settings.budget is None:
+        return _async_without_ticket if asynchronous else _without_ticket
+    return _async_with_ticket if asynchronous else _with_ticket
+
+
+def _without_ticket(guarding: Guarding, target: Function) -> Function:
+    core, begin = guarding.core((), {}), guarding.begin
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        failure = None
+        if core.quick:
+            try:
+                return target(*args, **kwargs)
+            except Exception as error:
+                failure = error
+        call = begin(target, args, kwargs)
+        return drive(story(core, call, failure, core.breaker.ticket), call, threads=core.threads)
+
+    return guarded
+
+
+def _with_ticket(guarding: Guarding, target: Function) -> Function:
+    core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        ticket, failure = breaker.ticket, None
+        if core.quick and HOST.monotonic() < ticket.ends_at:
+            try:
+                result = target(*args, **kwargs)
+            except Exception as error:
+                failure = error
+            else:
+                ticket.ok()
+                return result
+        call = begin(target, args, kwargs)
+        return drive(story(core, call, failure, ticket), call, threads=core.threads)
+
+    return guarded
+
+
+def _async_without_ticket(guarding: Guarding, target: Function) -> Function:
+    core, begin = guarding.core((), {}), guarding.begin
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        failure = None
+        if core.quick:
+            try:
+                return await target(*args, **kwargs)
+            except Exception as error:
+                failure = error
+        call = begin(target, args, kwargs)
+        return await adrive(story(core, call, failure, core.breaker.ticket), call)
+
+    return guarded
+
+
+def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
+    core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        ticket, failure = breaker.ticket, None
+        if core.quick and HOST.monotonic() < ticket.ends_at:
+            try:
+                result = await target(*args, **kwargs)
+            except Exception as error:
+                failure = error
+            else:
+                ticket.ok()
+                return result
+        call = begin(target, args, kwargs)
+        return await adrive(story(core, call, failure, ticket), call)
+
+    return guarded
+
+
+def _story_of(guarding: Guarding, target: Function) -> Function:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        core, call = guarding.core(args, kwargs), guarding.begin(target, args, kwargs)
+        return drive(story(core, call), call, threads=core.threads)
+
+    return guarded
+
+
+def _story_of_async(guarding: Guarding, target: Function) -> Function:
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        core, call = guarding.core(args, kwargs), guarding.begin(target, args, kwargs)
+        return await adrive(story(core, call), call)
+
+    return guarded
+
+
+def is_a(kind: Callable[[object], bool], target: Function) -> bool:
+    """Tell whether a function, or the `__call__` of an object, is of a kind."""
+    return kind(target) or (not inspect.isroutine(target) and kind(getattr(target, "__call__", None)))  # noqa: B004
+
+
+def _refuse_misuse(target: object) -> None:
+    if isinstance(target, staticmethod | classmethod | property):
+        kind = type(target).__name__
+        raise TypeError(f"guard: got a {kind}; put the policy below @{kind}, next to the function")
+    if inspect.iscoroutine(target) or inspect.isgenerator(target) or inspect.isasyncgen(target):
+        raise TypeError("guard: got a call that has begun already; guard the function, or write acall(function, …)")
+    if inspect.isclass(target):
+        raise TypeError(f"guard: got the class {target.__name__}; guard its methods, or a function that makes one")
+    if not callable(target):
+        raise TypeError(f"guard: got {target!r}, which can't be called; guard a function")

@@ -1,0 +1,179 @@
+"""A policy at work for one resource: its parts with their state, what it remembers, and whom it tells."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prunella.core.clock import HOST
+from prunella.core.errors import BadResponse, GuardError
+from prunella.core.events import Listeners
+from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, State
+from prunella.guard.budget import RetryBudget
+from prunella.guard.bulkhead import Bulkhead, LiveBulkhead
+from prunella.guard.demands import demand, is_number, is_positive
+from prunella.guard.fallback import Fallback
+from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
+from prunella.guard.retry import Retry
+
+_log = logging.getLogger(__name__)
+_REMEMBERED = 50
+NO_RETRY = Retry(attempts=1)
+
+
+class Unwanted(GuardError):
+    """Carry a result that `on_result` refused, so that it goes the way of a failure."""
+
+    def __init__(self, result: object) -> None:
+        self.result = result
+        super().__init__("on_result refused the result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a policy was made of; `policy()` describes the arguments."""
+
+    retry: Retry | None = None
+    budget: RetryBudget | None = None
+    breaker: Breaker | None = None
+    limiter: AdaptiveLimiter | None = None
+    bulkhead: Bulkhead | None = None
+    fallback: Fallback | None = None
+    deadline_s: float | None = None
+    attempt_timeout_s: float | None = None
+    sync_timeout: Literal["cooperative", "thread"] = "cooperative"
+    validate: Callable[[Any], object] | None = None
+    max_inline_wait_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("deadline_s", "attempt_timeout_s"):
+            value = getattr(self, name)
+            demand(self, name, value is None or is_positive(value), "seconds > 0, or None for no limit")
+        demand(self, "max_inline_wait_s", is_number(self.max_inline_wait_s), "seconds >= 0")
+        demand(self, "sync_timeout", self.sync_timeout in ("cooperative", "thread"), "cooperative or thread")
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(
+                    f"policy: {name} must be a {kind.__name__}, got {value!r}; write {name}=pr.{kind.__name__}(…)"
+                )
+        if self.validate is not None and not callable(self.validate):
+            raise TypeError(f"policy: validate must be a function of the result, got {self.validate!r}")
+
+    def quick(self) -> bool:
+        """Tell whether a call that succeeds needs nothing but a ticket."""
+        needs_more = (self.limiter, self.bulkhead, self.validate, self.deadline_s, self.attempt_timeout_s)
+        if any(part is not None for part in needs_more):
+            return False
+        if self.fallback is not None and self.fallback.last_good:
+            return False
+        looks_at_results = self.retry is not None and self.retry.on_result is not None
+        return not looks_at_results and (self.breaker is None or self.breaker.slow_s is None)
+
+
+_KINDS: dict[str, type] = {
+    "retry": Retry, "budget": RetryBudget, "breaker": Breaker, "limiter": AdaptiveLimiter, "bulkhead": Bulkhead,
+    "fallback": Fallback,
+}  # fmt: skip
+
+
+class Core:
+    """The live parts of a policy, for one key."""
+
+    def __init__(self, name: str, settings: Settings, listeners: Listeners) -> None:
+        self.name = name
+        self.listeners = listeners
+        self.recent: deque[Mapping[str, object]] = deque(maxlen=_REMEMBERED)
+        self.breaker: LiveBreaker | NoBreaker = NoBreaker()
+        self.limiter: LiveLimiter | None = None
+        self.bulkhead: LiveBulkhead | None = None
+        self._successes_reported = 0
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Work by new settings from now on; what was learned and counted stays."""
+        self.settings = settings
+        self.quick = settings.quick()
+        self.threads = settings.sync_timeout == "thread"
+        self.retry = settings.retry or NO_RETRY
+        self.deadline_s = settings.deadline_s if settings.deadline_s is not None else math.inf
+        self.attempt_timeout_s = settings.attempt_timeout_s if settings.attempt_timeout_s is not None else math.inf
+        self.ignored = settings.breaker.ignore if settings.breaker is not None else ()
+        self.breaker = self._breaker(settings)
+        self.limiter = _kept(
+            self.limiter, settings.limiter, lambda one: LiveLimiter(self.name, one, self._rate_changed)
+        )
+        self.bulkhead = _kept(self.bulkhead, settings.bulkhead, lambda one: LiveBulkhead(self.name, one))
+
+    def looked_at(self, result: Any, took_s: float) -> Any:
+        """Return a result that is what was promised; raise where it is not."""
+        slow_s = self.settings.breaker.slow_s if self.settings.breaker is not None else None
+        if slow_s is not None and took_s >= slow_s:
+            self.breaker.slow()
+        if self.settings.validate is not None and self.settings.validate(result) is False:
+            raise BadResponse(f"{self.name}: validate refused the result")
+        if self.retry.on_result is not None and self.retry.on_result(result):
+            raise Unwanted(result)
+        return result
+
+    def may_retry(self) -> bool:
+        """Take a place in the retry budget, where there is one."""
+        budget = self.settings.budget
+        if budget is None:
+            return True
+        seen = self.breaker.successes_seen()
+        fresh, self._successes_reported = seen - self._successes_reported, seen
+        return budget.take(max(fresh, 0))
+
+    def failed_first(self) -> None:
+        """Count a first attempt that failed towards the budget; those that succeeded count themselves."""
+        if self.settings.budget is not None:
+            self._successes_reported -= 1
+
+    def retrying(self, attempt: int, wait_s: float, error: Exception) -> None:
+        """Tell that another attempt follows."""
+        self.tell("call.retrying", attempt=attempt, wait_s=wait_s, error=error)
+        if self.retry.on_retry is not None:
+            try:
+                self.retry.on_retry(attempt, error)
+            except Exception:
+                _log.exception("%s: on_retry failed", self.name)
+
+    def tell(self, name: str, **fields: object) -> None:
+        """Tell listeners, with the policy's name."""
+        self.listeners.emit(name, policy=self.name, **fields)
+
+    def remember(self, **story: object) -> None:
+        """Keep how a call went, for `explain`."""
+        self.recent.append({"at": HOST.now(), **story})
+
+    def _breaker(self, settings: Settings) -> LiveBreaker | NoBreaker:
+        if settings.breaker is None:
+            return NoBreaker()
+        lease_s = settings.breaker.probe_lease_s or max(settings.breaker.open_s, settings.attempt_timeout_s or 0.0)
+        if isinstance(self.breaker, LiveBreaker):
+            self.breaker.adopt(settings.breaker, lease_s)
+            return self.breaker
+        return LiveBreaker(self.name, settings.breaker, self._state_changed, lease_s)
+
+    def _state_changed(self, before: State, after: State, reason: str) -> None:
+        self.tell("breaker.changed", before=before.value, after=after.value, reason=reason)
+        if after is State.OPEN and before is not State.OPEN:
+            self.tell("issue.noticed", issue="circuit_breaker_open", severity="HIGH", reason=reason)
+
+    def _rate_changed(self, before: float, after: float, why: str) -> None:
+        self.tell("limiter.changed", before=before, after=after, reason=why)
+
+
+def _kept(live: Any, wanted: Any, make: Callable[[Any], Any]) -> Any:
+    """Keep what is at work and give it new limits; make it where it is new, drop it where it is no longer wanted."""
+    if wanted is None:
+        return None
+    if live is None:
+        return make(wanted)
+    live.limits = wanted
+    return live

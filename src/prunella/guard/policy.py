@@ -1,0 +1,285 @@
+"""One named policy, four ways to use it: as decorator, for one call, around a block, around a block that repeats."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, overload
+
+from prunella.core.clock import HOST
+from prunella.core.events import Listener, Listeners
+from prunella.guard.blocks import Attempts, Block
+from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker
+from prunella.guard.budget import RetryBudget
+from prunella.guard.bulkhead import Bulkhead
+from prunella.guard.compile import compile_target
+from prunella.guard.core import Core, Settings
+from prunella.guard.fallback import Fallback
+from prunella.guard.flow import Call, HandOver
+from prunella.guard.limiter import AdaptiveLimiter
+from prunella.guard.retry import Retry
+
+_KEYS_MAX = 10_000
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+Function = Callable[..., Any]
+
+
+def policy(
+    name: str,
+    *,
+    retry: Retry | None = None,
+    budget: RetryBudget | None = None,
+    breaker: Breaker | None = None,
+    limiter: AdaptiveLimiter | None = None,
+    bulkhead: Bulkhead | None = None,
+    fallback: Fallback | Function | None = None,
+    deadline_s: float | None = None,
+    attempt_timeout_s: float | None = None,
+    sync_timeout: Literal["cooperative", "thread"] = "cooperative",
+    validate: Callable[[Any], object] | None = None,
+    max_inline_wait_s: float = 10.0,
+    key: Function | None = None,
+    listeners: Iterable[Listener] = (),
+) -> Policy:
+    """Make a policy and keep it under its name; a later one of the same name takes its place.
+
+    Args:
+        name: what it protects ("crm"); it stands in errors, events and shared state.
+        retry, budget, breaker, limiter, bulkhead: the parts; what is None is not there.
+        fallback: what stands in for a call that failed for good: a `Fallback`, or just its function.
+        deadline_s: seconds for the whole call with all its waits; nested policies never have more than is left.
+        attempt_timeout_s: seconds for one attempt. An asynchronous one is cancelled; a synchronous one can only look
+            at `remaining_s()`, unless `sync_timeout` is "thread".
+        sync_timeout: "thread" makes synchronous attempts in worker threads (at most 64) that are left behind when
+            their time is up.
+        validate: looks at each result; False, or what it raises, makes it a failure.
+        max_inline_wait_s: longest wait in seconds that a service may ask for here; a longer one is handed over or
+            raised as `RetryLater` (document B: 10).
+        key: tells resources apart by the call's arguments, such as hosts: each has its own breaker and limiter.
+        listeners: told of every decision.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it has to be.
+    """
+    if not name:
+        raise ValueError(f"policy: name must be a text that says what is protected, got {name!r}")
+    if key is not None and not callable(key):
+        raise TypeError(f"policy: key must be a function of the call's arguments, got {key!r}")
+    settings = Settings(
+        retry=retry,
+        budget=budget,
+        breaker=breaker,
+        limiter=limiter,
+        bulkhead=bulkhead,
+        fallback=_fallback(fallback),
+        deadline_s=deadline_s,
+        attempt_timeout_s=attempt_timeout_s,
+        sync_timeout=sync_timeout,
+        validate=validate,
+        max_inline_wait_s=max_inline_wait_s,
+    )
+    made = Policy(name, settings, key, listeners)
+    _by_name[name] = made
+    return made
+
+
+def policies() -> Mapping[str, Policy]:
+    """Return every policy of this process by its name."""
+    return dict(_by_name)
+
+
+_by_name: dict[str, Policy] = {}
+
+
+class Policy:
+    """What `policy()` makes. Its settings never change but by `update`."""
+
+    def __init__(self, name: str, settings: Settings, key: Function | None, listeners: Iterable[Listener]) -> None:
+        self.name = name
+        self.key = key
+        self._settings = settings
+        self._listeners = Listeners()
+        for listener in listeners:
+            self._listeners.subscribe(listener)
+        self._lock = threading.Lock()
+        self._cores: OrderedDict[object, Core] = OrderedDict()
+        self._core = Core(name, settings, self._listeners)
+
+    # Four ways to use it ----------------------------------------------------------------------------------------------
+
+    @overload
+    def __call__(self, target: F) -> F: ...
+
+    @overload
+    def __call__(
+        self, *, effect: Literal["any", "once"] = ..., idempotency_key: str | Function | None = ...
+    ) -> Callable[[F], F]: ...
+
+    def __call__(
+        self,
+        target: F | None = None,
+        *,
+        effect: Literal["any", "once"] = "any",
+        idempotency_key: str | Function | None = None,
+    ) -> F | Callable[[F], F]:
+        """Guard a function, an asynchronous one, a generator of either kind, or a callable object.
+
+        Args:
+            effect: "once" where a repetition may do harm: then it is tried again only on proof that nothing was
+                sent, or with an idempotency key.
+            idempotency_key: the name of the argument that holds the key, or a function of the arguments.
+        """
+        if effect not in ("any", "once"):
+            raise ValueError(f"{self.name}: effect must be any or once, got {effect!r}")
+        guarding = Guarding(self, once=effect == "once", idempotency_key=idempotency_key)
+        if target is not None:
+            return compile_target(guarding, target)
+        return lambda function: compile_target(guarding, function)  # type: ignore[return-value]
+
+    def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a synchronous function once under this policy."""
+        return self(function)(*args, **kwargs)
+
+    async def acall(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
+        """Call an asynchronous function once under this policy."""
+        return await self(function)(*args, **kwargs)
+
+    def attempt(self) -> Block:
+        """Guard a block, `with` or `async with`: everything but retry, validation and fallback, which need a call."""
+        return Block(self._core)
+
+    def attempts(self) -> Attempts:
+        """Guard a block that is repeated: `for attempt in policy.attempts(): with attempt: ...`, or `async for`."""
+        return Attempts(self._core)
+
+    # A look inside, and a hand on it ----------------------------------------------------------------------------------
+
+    @property
+    def breaker(self) -> LiveBreaker:
+        """The breaker; `LookupError` where the policy has none."""
+        return self.breaker_for()
+
+    def breaker_for(self, *args: Any, **kwargs: Any) -> LiveBreaker:
+        """Return the breaker that serves a call with these arguments."""
+        breaker = self.core(args, kwargs).breaker
+        if isinstance(breaker, NoBreaker):
+            raise LookupError(f"policy {self.name} has no breaker; make it with breaker=pr.Breaker(…)")  # noqa: TRY004
+        return breaker
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The rate that the limiter has learned; None where there is no limiter."""
+        return self._core.limiter.rate_per_s if self._core.limiter is not None else None
+
+    @property
+    def settings(self) -> Settings:
+        """What the policy works by."""
+        return self._settings
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Tell `listener` of every decision; call what is returned to stop."""
+        return self._listeners.subscribe(listener)
+
+    def update(self, **changes: Any) -> None:
+        """Work by changed settings from the next call on; counts and states stay.
+
+        Takes the arguments of `policy()` but for name, key and listeners. A breaker or a budget can be changed here
+        but neither added nor taken away: the guarded functions were made with or without it.
+        """
+        if "fallback" in changes:
+            changes["fallback"] = _fallback(changes["fallback"])
+        settings = replace(self._settings, **changes)
+        for part in ("breaker", "budget"):
+            if (getattr(settings, part) is None) is not (getattr(self._settings, part) is None):
+                raise ValueError(f"{self.name}: a {part} can't be added or taken away by update; make the policy anew")
+        with self._lock:
+            self._settings = settings
+            for core in (self._core, *self._cores.values()):
+                core.adopt(settings)
+
+    def explain(self) -> dict[str, Any]:
+        """Return why the last calls went as they did, newest last, and where the parts stand."""
+        core = self._core
+        return {
+            "policy": self.name,
+            "now": HOST.now(),
+            "breaker": None if isinstance(core.breaker, NoBreaker) else core.breaker.standing(),
+            "rate_per_s": self.rate_per_s,
+            "under_way": core.bulkhead.under_way if core.bulkhead is not None else None,
+            "calls": [story for one in (core, *self._cores.values()) for story in one.recent],
+        }
+
+    def core(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
+        """Return the parts that serve a call with these arguments."""
+        if self.key is None:
+            return self._core
+        key = self.key(*args, **kwargs)
+        with self._lock:
+            core = self._cores.get(key)
+            if core is None:
+                core = self._cores[key] = Core(f"{self.name}[{key}]", self._settings, self._listeners)
+                if len(self._cores) > _KEYS_MAX:
+                    self._cores.popitem(last=False)
+            else:
+                self._cores.move_to_end(key)
+            return core
+
+    def __repr__(self) -> str:
+        return f"<prunella policy {self.name}>"
+
+
+class Guarding:
+    """How one function is guarded: by which policy, with which promises about its effect."""
+
+    def __init__(
+        self,
+        guarded_by: Policy,
+        *,
+        once: bool = False,
+        idempotency_key: str | Function | None = None,
+        hand_over: HandOver | None = None,
+    ) -> None:
+        self.key = guarded_by.key
+        self.core = guarded_by.core
+        self._once = once
+        self._idempotency_key = idempotency_key
+        self._hand_over = hand_over
+
+    def begin(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return a call that is about to be told as a story."""
+        return Call(
+            function,
+            args,
+            kwargs,
+            once=self._once,
+            idempotency_key=self._key_of(function, args, kwargs),
+            hand_over=self._hand_over,
+        )
+
+    def _key_of(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        wanted = self._idempotency_key
+        if wanted is None:
+            return None
+        found = _argument(function, wanted, args, kwargs) if isinstance(wanted, str) else wanted(*args, **kwargs)
+        return None if found is None else str(found)
+
+
+def _argument(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    import inspect
+
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments.get(name)
+
+
+def _fallback(fallback: Fallback | Function | None) -> Fallback | None:
+    if fallback is None or isinstance(fallback, Fallback):
+        return fallback
+    if not callable(fallback):
+        raise TypeError(
+            f"policy: fallback must be a function or a pr.Fallback, got {fallback!r}; write pr.Fallback(value=…)"
+        )
+    return Fallback(call=fallback)
