@@ -8,7 +8,7 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "intake", "flood", "begin")
+NAMES = ("imports", "guard", "intake", "flood", "begin")
 
 
 def main() -> None:

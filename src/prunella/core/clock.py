@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 Rng = random.Random
 """A seeded source of chance; `Rng()` seeds itself from the operating system."""
@@ -51,9 +52,7 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         if seconds > 0:
-            import asyncio  # the library's import must stay quick
-
-            await asyncio.sleep(seconds)
+            await _asleep(seconds)
 
 
 class AnchoredClock(SystemClock):
@@ -118,22 +117,36 @@ class Host:
     Every guard of the process reads `HOST`; `prunella.testing.virtual_time` replaces its functions for a while.
     """
 
-    __slots__ = ("monotonic", "random", "sleep")
+    __slots__ = ("asleep", "monotonic", "now", "random", "sleep")
 
     def __init__(self) -> None:
+        self.now: Callable[[], datetime] = _now
         self.monotonic: Callable[[], float] = time.monotonic
         self.sleep: Callable[[float], None] = time.sleep
+        self.asleep: Callable[[float], Awaitable[None]] = _asleep
         self.random: Callable[[], float] = random.random
 
-    def now(self) -> datetime:
-        """Return the wall time, aware, in UTC."""
-        return datetime.now(UTC)
+    @contextmanager
+    def replaced(self, **functions: Callable[..., Any]) -> Iterator[None]:
+        """Put other functions in place until the block ends."""
+        before = {name: getattr(self, name) for name in functions}
+        for name, function in functions.items():
+            setattr(self, name, function)
+        try:
+            yield
+        finally:
+            for name, function in before.items():
+                setattr(self, name, function)
 
-    async def asleep(self, seconds: float) -> None:
-        """Let other tasks work for `seconds`."""
-        import asyncio
 
-        await asyncio.sleep(seconds)
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _asleep(seconds: float) -> None:
+    import asyncio  # the library's import must stay quick
+
+    await asyncio.sleep(seconds)
 
 
 HOST = Host()

@@ -1,21 +1,23 @@
 """Make one function per guarded target: what succeeds at once goes a quick way, everything else becomes a story.
 
 The quick way takes no lock, allocates nothing and tells nobody: it is what a call costs on a good day. It stands here
-four times, for with and without a ticket and for both kinds of functions, because each step more would be paid by
-every call (measured in bench/guard.py).
+six times, without a ticket, with one, and with one and a limit in time, for both kinds of functions, because each
+step more would be paid by every call (measured in bench/guard.py).
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from prunella.core.clock import HOST
 from prunella.guard.breaker import NoBreaker
 from prunella.guard.core import Core
-from prunella.guard.drive import adrive, drive
+from prunella.guard.deadline import AMBIENT
+from prunella.guard.drive import Alarm, adrive, drive
 from prunella.guard.flow import Call, story
 from prunella.guard.streams import guard_async_generator, guard_generator
 
@@ -58,6 +60,8 @@ def _quick(guarding: Guarding, asynchronous: bool) -> Callable[[Guarding, Functi
     if guarding.key is not None:
         return None
     core = guarding.core((), {})
+    if core.timed:
+        return _async_timed if asynchronous else _timed
     if isinstance(core.breaker, NoBreaker) and core.settings.budget is None:
         return _async_without_ticket if asynchronous else _without_ticket
     return _async_with_ticket if asynchronous else _with_ticket
@@ -128,6 +132,60 @@ def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
                 ticket.ok()
                 return result
         call = begin(target, args, kwargs)
+        return await adrive(story(core, call, failure, ticket), call)
+
+    return guarded
+
+
+def _timed(guarding: Guarding, target: Function) -> Function:
+    core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        ticket, begun_at = breaker.ticket, HOST.monotonic()
+        failure: Exception | None = None
+        if core.timed and begun_at < ticket.ends_at:
+            before = AMBIENT.set(min(AMBIENT.get(), begun_at + core.limit_s))
+            try:
+                result = target(*args, **kwargs)
+            except Exception as error:
+                failure = error
+            else:
+                ticket.ok()
+                return result
+            finally:
+                AMBIENT.reset(before)
+        call = begin(target, args, kwargs)
+        call.begun_at = begun_at
+        return drive(story(core, call, failure, ticket), call, threads=core.threads)
+
+    return guarded
+
+
+def _async_timed(guarding: Guarding, target: Function) -> Function:
+    core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
+
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        ticket, begun_at = breaker.ticket, HOST.monotonic()
+        failure: Exception | None = None
+        if core.timed and begun_at < ticket.ends_at:
+            ends_at = min(AMBIENT.get(), begun_at + core.limit_s)
+            before, alarm = AMBIENT.set(ends_at), Alarm(ends_at - begun_at)
+            try:
+                result = await target(*args, **kwargs)
+            except CancelledError:
+                if not alarm.rang():
+                    raise
+                failure = core.out_of_time(ends_at, begun_at + core.deadline_s)
+            except Exception as error:
+                failure = error
+            else:
+                ticket.ok()
+                return result
+            finally:
+                alarm.timer.cancel()
+                AMBIENT.reset(before)
+        call = begin(target, args, kwargs)
+        call.begun_at = begun_at
         return await adrive(story(core, call, failure, ticket), call)
 
     return guarded

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prunella.core.clock import HOST
-from prunella.core.errors import BadResponse, GuardError
+from prunella.core.errors import AttemptTimeout, BadResponse, DeadlineExceeded, GuardError
 from prunella.core.events import Listeners
 from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, State
 from prunella.guard.budget import RetryBudget
@@ -64,15 +64,18 @@ class Settings:
         if self.validate is not None and not callable(self.validate):
             raise TypeError(f"policy: validate must be a function of the result, got {self.validate!r}")
 
-    def quick(self) -> bool:
-        """Tell whether a call that succeeds needs nothing but a ticket."""
-        needs_more = (self.limiter, self.bulkhead, self.validate, self.deadline_s, self.attempt_timeout_s)
-        if any(part is not None for part in needs_more):
-            return False
-        if self.fallback is not None and self.fallback.last_good:
-            return False
-        looks_at_results = self.retry is not None and self.retry.on_result is not None
-        return not looks_at_results and (self.breaker is None or self.breaker.slow_s is None)
+    def ways(self) -> tuple[bool, bool]:
+        """Tell whether a call that succeeds needs nothing but a ticket, or a ticket and a limit in time."""
+        needs_more = (
+            self.limiter is not None
+            or self.bulkhead is not None
+            or self.validate is not None
+            or (self.fallback is not None and self.fallback.last_good)
+            or (self.retry is not None and self.retry.on_result is not None)
+            or (self.breaker is not None and self.breaker.slow_s is not None)
+        )
+        limited = self.deadline_s is not None or self.attempt_timeout_s is not None
+        return not needs_more and not limited, not needs_more and limited and self.sync_timeout == "cooperative"
 
 
 _KINDS: dict[str, type] = {
@@ -91,17 +94,19 @@ class Core:
         self.breaker: LiveBreaker | NoBreaker = NoBreaker()
         self.limiter: LiveLimiter | None = None
         self.bulkhead: LiveBulkhead | None = None
+        self.stand_in: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self._successes_reported = 0
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
         """Work by new settings from now on; what was learned and counted stays."""
         self.settings = settings
-        self.quick = settings.quick()
+        self.quick, self.timed = settings.ways() if self.stand_in is None else (False, False)
         self.threads = settings.sync_timeout == "thread"
         self.retry = settings.retry or NO_RETRY
         self.deadline_s = settings.deadline_s if settings.deadline_s is not None else math.inf
         self.attempt_timeout_s = settings.attempt_timeout_s if settings.attempt_timeout_s is not None else math.inf
+        self.limit_s = min(self.deadline_s, self.attempt_timeout_s)
         self.ignored = settings.breaker.ignore if settings.breaker is not None else ()
         self.breaker = self._breaker(settings)
         self.limiter = _kept(
@@ -119,6 +124,12 @@ class Core:
         if self.retry.on_result is not None and self.retry.on_result(result):
             raise Unwanted(result)
         return result
+
+    def out_of_time(self, ends_at: float, deadline_at: float) -> AttemptTimeout | DeadlineExceeded:
+        """Return the error of an attempt that was ended at `ends_at`."""
+        if ends_at < deadline_at:
+            return AttemptTimeout(f"{self.name}: one attempt took longer than {self.attempt_timeout_s:g} s")
+        return DeadlineExceeded(f"{self.name}: the whole call took longer than it may")
 
     def may_retry(self) -> bool:
         """Take a place in the retry budget, where there is one."""

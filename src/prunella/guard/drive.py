@@ -98,26 +98,39 @@ async def aperform(step: Step) -> Any:
 async def within(ends_at: float, work: Awaitable[Any]) -> Any:
     """Await `work` until the monotonic instant `ends_at`; then cancel it and raise `AttemptTimeout`.
 
-    A cancellation from outside stays one, also in the same moment (as `asyncio.timeout` does; this costs half of it).
+    A cancellation from outside stays one, also in the same moment, as with `asyncio.timeout`, which costs twice.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    cancelling, expired = task.cancelling(), False
-
-    def expire() -> None:
-        nonlocal expired
-        expired = True
-        task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(ends_at - HOST.monotonic(), expire)
+    alarm = Alarm(ends_at - HOST.monotonic())
     try:
         return await work
     except asyncio.CancelledError:
-        if expired and task.uncancel() <= cancelling:
+        if alarm.rang():
             raise AttemptTimeout("the attempt's time is over") from None
         raise
     finally:
-        timer.cancel()
+        alarm.timer.cancel()
+
+
+class Alarm:
+    """Cancel the task at work after so many seconds."""
+
+    __slots__ = ("_cancelling", "_ringing", "_task", "timer")
+
+    def __init__(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._ringing = False
+        self.timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+
+    def rang(self) -> bool:
+        """Tell whether a cancellation is the alarm's alone, and take it back if so."""
+        return self._ringing and self._task.uncancel() <= self._cancelling
+
+    def _ring(self) -> None:
+        self._ringing = True
+        self._task.cancel()
 
 
 async def _queue(step: Queue) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, overload
 
@@ -104,6 +105,7 @@ class Policy:
         self._listeners = Listeners()
         for listener in listeners:
             self._listeners.subscribe(listener)
+        self._stand_in: Callable[[Function], Function] | None = None
         self._lock = threading.Lock()
         self._cores: OrderedDict[object, Core] = OrderedDict()
         self._core = Core(name, settings, self._listeners)
@@ -195,10 +197,19 @@ class Policy:
         for part in ("breaker", "budget"):
             if (getattr(settings, part) is None) is not (getattr(self._settings, part) is None):
                 raise ValueError(f"{self.name}: a {part} can't be added or taken away by update; make the policy anew")
-        with self._lock:
-            self._settings = settings
-            for core in (self._core, *self._cores.values()):
-                core.adopt(settings)
+        self._settings = settings
+        self._adopt()
+
+    @contextmanager
+    def standing_in(self, stand_in: Callable[[Function], Function]) -> Iterator[None]:
+        """Let `stand_in` say, attempt by attempt, what is called instead of the function: for tests and drills."""
+        self._stand_in = stand_in
+        self._adopt()
+        try:
+            yield
+        finally:
+            self._stand_in = None
+            self._adopt()
 
     def explain(self) -> dict[str, Any]:
         """Return why the last calls went as they did, newest last, and where the parts stand."""
@@ -226,6 +237,12 @@ class Policy:
             else:
                 self._cores.move_to_end(key)
             return core
+
+    def _adopt(self) -> None:
+        with self._lock:
+            for core in (self._core, *self._cores.values()):
+                core.stand_in = self._stand_in
+                core.adopt(self._settings)
 
     def __repr__(self) -> str:
         return f"<prunella policy {self.name}>"

@@ -5,22 +5,25 @@ Standard library only, public, for users' tests as well as our own. Nothing in t
 """
 
 from prunella.testing import words
+from prunella.testing.faults import Fault, faults
 from prunella.testing.faulty import FaultyServer
 from prunella.testing.leaks import Leak, find_secrets
 from prunella.testing.ledger import Ledger, Request
-from prunella.testing.loop import Deadlock, LoopClock, SimulatedCrash, VirtualLoop, run_virtual, virtual_time
+from prunella.testing.loop import Deadlock, LoopClock, Sands, SimulatedCrash, VirtualLoop, run_virtual, virtual_time
 from prunella.testing.oauth import TokenEndpoint, TokenPair
 from prunella.testing.places import Receiver
 from prunella.testing.words import Word, after_effect, delayed, drip, hang, html, redirect, throttled, times
 
 __all__ = [
     "Deadlock",
+    "Fault",
     "FaultyServer",
     "Leak",
     "Ledger",
     "LoopClock",
     "Receiver",
     "Request",
+    "Sands",
     "SimulatedCrash",
     "TokenEndpoint",
     "TokenPair",
@@ -29,6 +32,7 @@ __all__ = [
     "after_effect",
     "delayed",
     "drip",
+    "faults",
     "find_secrets",
     "hang",
     "html",

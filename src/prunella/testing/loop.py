@@ -16,11 +16,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
-from prunella.core.clock import Rng
+from prunella.core.clock import HOST, Rng
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -48,6 +51,13 @@ class _NumberedTask(asyncio.Task[Any]):
         return self._number
 
 
+@dataclass
+class Sands:
+    """The virtual time itself, in seconds."""
+
+    now_s: float = 0.0
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Run asyncio in virtual time: when nothing is ready, the clock jumps to the next timer.
 
@@ -57,14 +67,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     Args:
         seed: draw the next callback by lot from those that are ready, the same for the same seed; None keeps
             asyncio's order, first come first served.
+        sands: the time it shows; loops that follow each other may share one.
+
+    Attributes:
+        slept: every wait of a guard while `virtual_time` lent this loop, in seconds.
     """
 
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
 
-    def __init__(self, seed: int | None = None) -> None:
-        self._now_s = 0.0
+    def __init__(self, seed: int | None = None, sands: Sands | None = None) -> None:
+        self._sands = sands if sands is not None else Sands()
+        self.slept: list[float] = []
         self._lot = None if seed is None else Rng(seed)
         self._crashed = False
         super().__init__()
@@ -77,7 +92,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
-        return self._now_s
+        return self._sands.now_s
 
     def crash(self) -> None:
         """Abandon the program as soon as the callback or task at work gives up its turn.
@@ -128,7 +143,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._drop_cancelled_timers()
         if not self._ready and not self._stopping:
             self._jump()
-        while self._scheduled and self._scheduled[0].when() <= self._now_s:
+        while self._scheduled and self._scheduled[0].when() <= self._sands.now_s:
             self._ready.append(heapq.heappop(self._scheduled))
 
     def _drop_cancelled_timers(self) -> None:
@@ -139,7 +154,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         next_s = self._scheduled[0].when() if self._scheduled else math.inf
         if next_s == math.inf:
             raise Deadlock(_describe_deadlock(self))
-        self._now_s = max(self._now_s, next_s)
+        self._sands.now_s = max(self._sands.now_s, next_s)
 
     def _draw(self) -> asyncio.Handle:
         if self._lot is not None:
@@ -155,7 +170,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             asyncio._unregister_task(task)  # noqa: SLF001 - documented for those who extend asyncio
         self._ready.clear()
         self._scheduled.clear()
-        raise SimulatedCrash(f"the program was abandoned after {self._now_s:g} virtual seconds")
+        raise SimulatedCrash(f"the program was abandoned after {self._sands.now_s:g} virtual seconds")
 
 
 def _make_task(
@@ -196,16 +211,52 @@ def _place_of(task: asyncio.Task[Any]) -> str:
 
 @contextmanager
 def virtual_time(seed: int | None = None) -> Iterator[VirtualLoop]:
-    """Lend a fresh VirtualLoop; at the end what still runs on it is cancelled (not after a crash) and it is closed."""
+    """Lend a fresh VirtualLoop; at the end what still runs on it is cancelled (not after a crash) and it is closed.
+
+    Meanwhile every guard lives in its time too, in synchronous code as well, and `asyncio.run` starts loops that share
+    it; `loop.slept` tells the guards' waits.
+    """
     loop = VirtualLoop(seed)
     try:
-        yield loop
+        with _guards_follow(loop, seed):
+            yield loop
     finally:
         try:
             if not loop.crashed:
                 _wind_up(loop)
         finally:
             loop.close()
+
+
+@contextmanager
+def _guards_follow(loop: VirtualLoop, seed: int | None) -> Iterator[None]:
+    sands = loop._sands  # noqa: SLF001 - this module's own
+
+    def sleep(seconds: float) -> None:
+        loop.slept.append(seconds)
+        sands.now_s += seconds
+
+    async def asleep(seconds: float) -> None:
+        loop.slept.append(seconds)
+        await asyncio.sleep(seconds)
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            return VirtualLoop(seed, sands)
+
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(Policy())
+    try:
+        with HOST.replaced(
+            monotonic=lambda: sands.now_s,
+            now=lambda: _START + timedelta(seconds=sands.now_s),
+            random=Rng(seed).random if seed is not None else HOST.random,
+            sleep=sleep,
+            asleep=asleep,
+        ):
+            yield
+    finally:
+        asyncio.set_event_loop_policy(before)
 
 
 def _wind_up(loop: VirtualLoop) -> None:
@@ -226,7 +277,7 @@ def run_virtual(coro: Coroutine[Any, Any, T], *, seed: int | None = None) -> T:
 class LoopClock:
     """A Clock that follows the running loop; the wall clock stands at `start` when the loop's time is zero."""
 
-    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+    def __init__(self, start: datetime = _START) -> None:
         self._start = start
 
     def now(self) -> datetime:
