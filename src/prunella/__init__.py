@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prunella.guard.bulkhead import Bulkhead as Bulkhead
     from prunella.guard.deadline import remaining_s as remaining_s
     from prunella.guard.fallback import Fallback as Fallback
+    from prunella.guard.handover import connect as connect
     from prunella.guard.limiter import AdaptiveLimiter as AdaptiveLimiter
     from prunella.guard.policy import Policy as Policy
     from prunella.guard.policy import policies as policies
@@ -53,6 +54,7 @@ _HOMES = {
     "guard.bulkhead": ("Bulkhead",),
     "guard.deadline": ("remaining_s",),
     "guard.fallback": ("Fallback",),
+    "guard.handover": ("connect",),
     "guard.limiter": ("AdaptiveLimiter",),
     "guard.policy": ("Policy", "policies", "policy"),
     "guard.retry": ("Retry",),

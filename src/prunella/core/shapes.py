@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from prunella.core.retry_after import retry_after_s
+from prunella.core.retry_after import WAIT_MAX_S, retry_after_s
 
 _CAUSES_MAX = 8
 _UNSENT_NAMES = frozenset({
@@ -21,6 +21,7 @@ _UNSENT_NAMES = frozenset({
     "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",  # aiohttp
     "EndpointConnectionError",  # botocore
 })  # fmt: skip
+_OTHER_NUMBERS = frozenset({"SSLError", "herror"})  # their errno is a number of another list
 _UNSENT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
 
 
@@ -29,8 +30,8 @@ def status_of(thing: object) -> int | None:
     for holder in _holders(thing):
         for name in ("status_code", "status", "code", "http_status"):
             value = _get(holder, name)
-            if type(value) is int and 100 <= value <= 599:
-                return value
+            if isinstance(value, int) and 100 <= value <= 599:
+                return int(value)  # http.HTTPStatus is an int of its own kind
     return None
 
 
@@ -53,7 +54,7 @@ def asked_wait_s(thing: object, now: datetime | None) -> float | None:
     if value is None:
         value = _get(thing, "retry_after")
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
+        return float(min(value, WAIT_MAX_S))
     return None
 
 
@@ -66,8 +67,8 @@ def code_of(thing: object) -> str | None:
                 return value
         if isinstance(one, socket.gaierror):
             return _gai_name(one)
-        if isinstance(one, OSError) and one.errno is not None and one.errno in errno.errorcode:
-            return errno.errorcode[one.errno]
+        if isinstance(one, OSError) and not _is_named(one, _OTHER_NUMBERS) and one.errno in errno.errorcode:
+            return errno.errorcode[one.errno or 0]
     return None
 
 
@@ -77,25 +78,40 @@ def is_name_resolution(error: BaseException) -> bool:
 
 
 def nothing_was_sent(error: BaseException) -> bool:
-    """Tell whether it is proven that no byte of the request left: the connection was never made."""
-    for one in causes(error):
-        if _get(one, "sent") is False or type(one).__name__ in _UNSENT_NAMES or isinstance(one, socket.gaierror):
+    """Tell whether it is proven that no byte of the request left: the connection was never made.
+
+    What was merely being handled when the error was raised proves nothing: a second host may have been asked.
+    """
+    for one in causes(error, proven=True):
+        if _get(one, "sent") is False or isinstance(one, socket.gaierror):
+            return True
+        if _is_named(one, _UNSENT_NAMES) and _get(one, "code") is None:  # connectrpc's ConnectError is any answer
             return True
         if isinstance(one, OSError) and one.errno in _UNSENT_ERRNOS:
             return True
     return False
 
 
-def causes(thing: object) -> Iterator[object]:
-    """Yield an exception and what it was raised from, nearest first."""
+def causes(thing: object, *, proven: bool = False) -> Iterator[object]:
+    """Yield an exception and what it was raised from, nearest first.
+
+    Args:
+        proven: leave out what was only being handled when it was raised.
+    """
     seen: list[object] = []
     while thing is not None and len(seen) < _CAUSES_MAX and all(thing is not one for one in seen):
         seen.append(thing)
         yield thing
         if not isinstance(thing, BaseException):
             return
-        inner = _get(thing, "reason") if isinstance(_get(thing, "reason"), BaseException) else None
-        thing = thing.__cause__ or inner or (None if thing.__suppress_context__ else thing.__context__)
+        handled = None if proven or thing.__suppress_context__ else thing.__context__
+        thing = thing.__cause__ or _wrapped(thing) or handled
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """Return the error that another carries: urllib and urllib3 as its reason, requests as its argument."""
+    carried = (_get(error, "reason"), *error.args[:1])
+    return next((one for one in carried if isinstance(one, BaseException)), None)
 
 
 def _holders(thing: object) -> Iterator[object]:
@@ -116,11 +132,23 @@ def _get(thing: object, name: str) -> Any:
 
 
 def _mapping(value: object) -> dict[str, str]:
+    found: dict[str, str] = {}
     try:
-        items = value.items()  # type: ignore[attr-defined]
-        return {str(name).lower(): str(content) for name, content in items}
+        items = value if isinstance(value, list | tuple) else value.items()  # type: ignore[attr-defined]
+        for name, content in items:
+            key, text = _text(name).lower(), _text(content)
+            found[key] = f"{found[key]}, {text}" if key in found else text
     except Exception:
         return {}
+    return found
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _is_named(thing: object, names: frozenset[str]) -> bool:
+    return any(kind.__name__ in names for kind in type(thing).__mro__)
 
 
 def _gai_name(error: socket.gaierror) -> str:

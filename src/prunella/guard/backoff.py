@@ -30,6 +30,6 @@ def spread_s(step_s: float, least: float, rng: Chance) -> float:
 def exponential_s(base_s: float, factor: float, attempt: int, cap_s: float) -> float:
     """Return `base_s` for attempt 1, times `factor` for each further one, at most `cap_s`; never overflows."""
     try:
-        return min(base_s * factor ** (attempt - 1), cap_s)
+        return min(base_s * float(factor) ** (attempt - 1), cap_s)
     except OverflowError:
-        return cap_s
+        return cap_s if base_s > 0 else 0.0

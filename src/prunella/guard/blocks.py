@@ -6,14 +6,15 @@ only. Everything else holds as for a function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from prunella.guard.core import Core
+from prunella.guard.core import UNSET, Core, Unwanted
 from prunella.guard.deadline import AMBIENT
 from prunella.guard.drive import aperform, perform
-from prunella.guard.flow import GAVE_UP, Call, Invoke, Step, Story, attempt, story
+from prunella.guard.flow import GAVE_UP, Call, Carried, Invoke, Step, Story, attempt, story
 
 
 def _block() -> None:
@@ -24,7 +25,8 @@ class Turn:
     """One attempt at a block; set `result` where validation or `on_result` shall see it."""
 
     def __init__(self, steps: Story, call: Call) -> None:
-        self.result: Any = None
+        self.result: Any = UNSET
+        self._outside = math.inf
         self._steps = steps
         self._call = call
         self._step: Step | None = None
@@ -37,10 +39,14 @@ class Turn:
         return self._call.attempt
 
     def __enter__(self) -> Self:
-        self._entered = True
+        self._entered, self.result = True, UNSET
+        self._outside = AMBIENT.get()
+        if isinstance(self._step, Invoke):
+            AMBIENT.set(self._step.ends_at)
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        AMBIENT.set(self._outside)
         try:
             self.advance(error)
         except BaseException as raised:
@@ -64,15 +70,24 @@ class Turn:
     def advance(self, error: BaseException | None = None) -> None:
         """Go on to the next step, given how this one ended."""
         try:
-            self._step = self._steps.throw(error) if error is not None else self._steps.send(self.result)
+            self._step = self._next(error)
+        except Unwanted:
+            self.done = True
+            return
         except StopIteration as end:
             self.done = True
             if end.value is not GAVE_UP:
                 return
         else:
             return
-        assert self._call.error is not None
-        raise self._call.error
+        error, self._call.error, self._call.before = self._call.error, None, None
+        assert error is not None
+        raise error
+
+    def _next(self, error: BaseException | None) -> Step:
+        if error is not None:
+            return self._steps.throw(Carried(error) if isinstance(error, StopIteration) else error)
+        return self._steps.send(self.result if isinstance(self._step, Invoke) else None)
 
     def must_be_entered(self) -> None:
         """Refuse a loop whose block stands beside `with attempt:`; it would never end."""
@@ -90,7 +105,7 @@ class Block:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._turn: Turn
+        self._turn: Turn | None = None
 
     def __enter__(self) -> Turn:
         turn = self._begin()
@@ -99,6 +114,7 @@ class Block:
         return turn.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        assert self._turn is not None
         return self._turn.__exit__(kind, error, tb)
 
     async def __aenter__(self) -> Turn:
@@ -110,10 +126,13 @@ class Block:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool:
+        assert self._turn is not None
         return self._turn.__exit__(kind, error, tb)
 
     def _begin(self) -> Turn:
-        call = Call(_block)
+        if self._turn is not None:
+            raise RuntimeError("attempt: it guards one block once; call policy.attempt() for each")
+        call = Call(_block, block=True)
         call.deadline_at = min(AMBIENT.get(), call.begun_at + self._core.deadline_s)
         self._turn = Turn(attempt(self._core, call), call)
         self._turn.advance()
@@ -151,7 +170,7 @@ class Attempts:
             turn.close()
 
     def _begin(self) -> Turn:
-        call = Call(_block)
+        call = Call(_block, block=True)
         turn = Turn(story(self._core, call), call)
         turn.advance()
         return turn

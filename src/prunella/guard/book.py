@@ -53,10 +53,10 @@ class Book:
 
     def turn(self, now: float) -> Page:
         """Return the page of `now`, a fresh one where the last has ended."""
+        while self._pages and self._pages[0].ends_at <= now - self._window_s:
+            self._torn += self._pages.popleft().successes()
         if not self._pages or self._pages[-1].ends_at <= now:
             self._pages.append(Page(now + self._page_s, self))
-        while self._pages[0].ends_at <= now - self._window_s:
-            self._torn += self._pages.popleft().successes()
         return self._pages[-1]
 
     def totals(self, now: float) -> tuple[int, int, int]:

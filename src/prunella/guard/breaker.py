@@ -7,10 +7,9 @@ an earlier period move nothing.
 
 from __future__ import annotations
 
+import logging
 import math
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from prunella.core.clock import HOST
 from prunella.core.errors import CircuitOpen
 from prunella.guard.book import Book, Page
 from prunella.guard.demands import demand, is_count, is_positive, is_share
+from prunella.guard.forks import renew_after_fork
 
+_log = logging.getLogger(__name__)
 _OPEN_MAX_S = 600.0
 _SPREAD = 0.1  # open times differ by up to a tenth, so that many processes do not probe in step
 _DOUBLINGS_MAX = 20
@@ -51,7 +52,8 @@ class Breaker:
         window_s: seconds looked back on, > 0.
         slow_s: seconds from which a call counts as slow; with `slow_rate`.
         slow_rate: share of slow calls within the window that opens it, > 0 to 1.
-        open_s: seconds until the first probe, > 0; doubles with each failed probe, up to ten minutes.
+        open_s: seconds until the first probe, > 0; doubles with each failed probe, up to ten minutes, and each time
+            is longer by up to a tenth, by chance.
         probes: calls let through at once while half open, >= 1.
         probe_lease_s: seconds after which a probe that has not come back frees its place; None means `open_s`, or
             the attempt's timeout where that is longer.
@@ -89,7 +91,7 @@ class Breaker:
         return self.failure_rate is not None or self.slow_rate is not None
 
 
-class Ticket(Protocol):
+class Admission(Protocol):
     """What a call holds while it is under way."""
 
     ends_at: float
@@ -124,8 +126,6 @@ class Shared(Protocol):
 _SHUT = Page(-math.inf)
 """The ticket of a breaker that is not closed: it has always ended, so every call has to ask."""
 
-_living: weakref.WeakSet[LiveBreaker] = weakref.WeakSet()
-
 
 class LiveBreaker:
     """A breaker at work, for one resource.
@@ -152,14 +152,18 @@ class LiveBreaker:
         self._seen_before = 0
         self._book = Book(math.inf)
         self.ticket = _SHUT
-        self._lock = threading.Lock()
         self._news: list[tuple[State, State, str]] = []
+        self.renew()
         self._begin_period()
-        _living.add(self)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a fresh lock, in a child process."""
+        self._lock = threading.Lock()
 
     # The way of a call ------------------------------------------------------------------------------------------------
 
-    def enter(self) -> Ticket:
+    def enter(self) -> Admission:
         """Return a ticket, or raise `CircuitOpen`."""
         ticket = self.ticket
         now = HOST.monotonic()
@@ -173,7 +177,7 @@ class LiveBreaker:
                 raise self._refusal(now)
             return self._probe(now)
 
-    def failed(self, ticket: Ticket) -> None:
+    def failed(self, ticket: Admission) -> None:
         """Count a failure; a ticket of an earlier period counts nowhere."""
         with self._locked():
             now = HOST.monotonic()
@@ -181,26 +185,30 @@ class LiveBreaker:
                 if ticket in self._probing:
                     self._open(f"the probe after {self._openings} openings failed", now)
                 return
-            if isinstance(ticket, Page) and ticket.book is self._book and self.state is State.CLOSED:
+            if self._counts(ticket):
                 self._book.turn(now).failed += 1
                 self._judge(now)
 
-    def slow(self) -> None:
-        """Count a call that answered too slowly."""
+    def slow(self, ticket: Admission | None = None) -> None:
+        """Count a call that answered too slowly, before its outcome is counted.
+
+        Args:
+            ticket: of an earlier period it counts nowhere; None belongs to the present one.
+        """
         with self._locked():
             now = HOST.monotonic()
-            if self.state is State.CLOSED:
+            if self.limits.slow_rate is not None and self._counts(ticket or self.ticket):
                 self._book.turn(now).slow += 1
-                self._judge(now)
+                self._judge(now, under_way=1)
 
-    def dropped(self, ticket: Ticket) -> None:
+    def dropped(self, ticket: Admission) -> None:
         """Take a ticket back that says nothing: cancelled, or refused before anything was sent."""
         if isinstance(ticket, Probe):
             with self._locked():
                 self._probing.discard(ticket)
 
     def probe_succeeded(self, probe: Probe) -> None:
-        """Count a successful probe; one whose lease has ended counts nowhere."""
+        """Count a successful probe; one whose place was given to another counts nowhere."""
         with self._locked():
             if probe not in self._probing:
                 return
@@ -229,6 +237,7 @@ class LiveBreaker:
     def force_open(self, reason: str) -> None:
         """Open now, for the configured time."""
         with self._locked():
+            self._openings = 0
             self._open(reason, HOST.monotonic())
 
     def force_closed(self) -> None:
@@ -291,7 +300,10 @@ class LiveBreaker:
         self._probing: set[Probe] = set()
         self.ticket = self._book.turn(HOST.monotonic())
 
-    def _judge(self, now: float) -> None:
+    def _counts(self, ticket: Admission) -> bool:
+        return isinstance(ticket, Page) and ticket.book is self._book and self.state is State.CLOSED
+
+    def _judge(self, now: float, under_way: int = 0) -> None:
         ok, failed, slow = self._book.totals(now)
         limits = self.limits
         if not limits.by_rate:
@@ -300,7 +312,7 @@ class LiveBreaker:
             if self._streak >= limits.failures:
                 self._open(f"{self._streak} failures in a row", now)
             return
-        calls = ok + failed
+        calls = ok + failed + under_way
         if calls < limits.min_calls:
             return
         for share, rate, what in ((failed, limits.failure_rate, "failed"), (slow, limits.slow_rate, "were slow")):
@@ -310,7 +322,7 @@ class LiveBreaker:
 
     def _probe(self, now: float) -> Probe:
         if self.state is State.OPEN:
-            if self.shared is not None and not self.shared.may_probe(self.name, self._lease_s):
+            if not self._may_probe():
                 self.reopen_at = now + min(1.0, self.limits.open_s)  # another process probes in this period
                 raise self._refusal(now)
             self._move(State.HALF_OPEN, "the open time is over")
@@ -321,6 +333,14 @@ class LiveBreaker:
         probe = Probe(self, now + self._lease_s)
         self._probing.add(probe)
         return probe
+
+    def _may_probe(self) -> bool:
+        """Ask the other processes, where there are any; a store that does not answer keeps no probe back."""
+        try:
+            return self.shared is None or self.shared.may_probe(self.name, self._lease_s)
+        except Exception:
+            _log.exception("%s: the shared state could not be asked for a probe", self.name)
+            return True
 
     def _open(self, reason: str, now: float) -> None:
         doubled = self.limits.open_s * 2 ** min(self._openings, _DOUBLINGS_MAX)
@@ -358,30 +378,27 @@ class NoBreaker:
 
     def __init__(self) -> None:
         self.ticket = Page(math.inf)
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a fresh lock, in a child process."""
         self._lock = threading.Lock()
 
     def enter(self) -> Page:
         """Return the ticket that never ends."""
         return self.ticket
 
-    def failed(self, ticket: Ticket) -> None:
+    def failed(self, ticket: Admission) -> None:
         """Count nothing."""
 
-    def dropped(self, ticket: Ticket) -> None:
+    def dropped(self, ticket: Admission) -> None:
         """Count nothing."""
 
-    def slow(self) -> None:
+    def slow(self, ticket: Admission | None = None) -> None:
         """Count nothing."""
 
     def successes_seen(self) -> int:
         """Return how many successes were counted."""
         with self._lock:
             return self.ticket.successes()
-
-
-def _renew_locks() -> None:
-    for breaker in _living:
-        breaker._lock = threading.Lock()  # noqa: SLF001 - a lock held by another thread at the fork is held for ever
-
-
-os.register_at_fork(after_in_child=_renew_locks)

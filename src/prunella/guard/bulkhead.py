@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from prunella.core.errors import LoadShed
 from prunella.guard.demands import demand, is_count, is_number
+from prunella.guard.forks import renew_after_fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,27 @@ class LiveBulkhead:
 
     def __init__(self, name: str, limits: Bulkhead) -> None:
         self.name = name
-        self.limits = limits
+        self._limits = limits
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin with no place taken, as in a child process, where the threads that held them are gone."""
         self._lock = threading.Lock()
         self._under_way = 0
         self._queue: deque[Waiter] = deque()
+
+    @property
+    def limits(self) -> Bulkhead:
+        """How many at once; a new limit holds at once for those who wait, and for the others as they leave."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Bulkhead) -> None:
+        with self._lock:
+            self._limits = limits
+            granted = self._grant()
+        _wake(granted)
 
     @property
     def under_way(self) -> int:
@@ -56,10 +75,10 @@ class LiveBulkhead:
     def enter(self) -> Waiter | None:
         """Take a place, or a number in the queue; `LoadShed` where nobody may wait."""
         with self._lock:
-            if self._under_way < self.limits.limit and not self._queue:
+            if self._under_way < self._limits.limit and not self._queue:
                 self._under_way += 1
                 return None
-            if self.limits.wait_s <= 0:
+            if self._limits.wait_s <= 0:
                 raise self._full()
             waiter = Waiter()
             self._queue.append(waiter)
@@ -82,15 +101,27 @@ class LiveBulkhead:
         self.leave()
 
     def leave(self) -> None:
-        """Give a place back, to the next in the queue where there is one."""
+        """Give a place back; the next in the queue takes it."""
         with self._lock:
-            if not self._queue:
-                self._under_way -= 1
-                return
+            self._under_way = max(self._under_way - 1, 0)  # a child process began with none, even in mid-call
+            granted = self._grant()
+        _wake(granted)
+
+    def _grant(self) -> list[Waiter]:
+        granted = []
+        while self._queue and self._under_way < self._limits.limit:
             waiter = self._queue.popleft()
             waiter.granted = True
-        waiter.wake()
+            self._under_way += 1
+            granted.append(waiter)
+        return granted
 
     def _full(self) -> LoadShed:
-        waited = f", none came free within {self.limits.wait_s:g} s" if self.limits.wait_s else ""
-        return LoadShed(f"{self.name}: all {self.limits.limit} places are taken{waited}")
+        waited = f", none came free within {self._limits.wait_s:g} s" if self._limits.wait_s else ""
+        return LoadShed(f"{self.name}: all {self._limits.limit} places are taken{waited}")
+
+
+def _wake(granted: list[Waiter]) -> None:
+    for waiter in granted:
+        with contextlib.suppress(RuntimeError):  # its event loop is closed: it gives its place back when it is freed
+            waiter.wake()

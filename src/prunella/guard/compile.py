@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from prunella.core.clock import HOST
+from prunella.core.errors import DeadlineExceeded
 from prunella.guard.breaker import NoBreaker
-from prunella.guard.core import Core
+from prunella.guard.core import Core, Settings
 from prunella.guard.deadline import AMBIENT
 from prunella.guard.drive import Alarm, adrive, drive
-from prunella.guard.flow import Call, story
+from prunella.guard.flow import GIVE_UPS, Call, story
 from prunella.guard.streams import guard_async_generator, guard_generator
 
 Function = Callable[..., Any]
@@ -32,6 +33,11 @@ class Guarding(Protocol):
         """What tells resources apart by the call's arguments; None where there is one resource."""
         ...
 
+    @property
+    def settings(self) -> Settings:
+        """What the policy works by."""
+        ...
+
     def core(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
         """Return the parts that serve a call with these arguments."""
         ...
@@ -41,12 +47,20 @@ class Guarding(Protocol):
         ...
 
 
-def compile_target(guarding: Guarding, target: Function) -> Function:
-    """Return the guarded twin of `target`; `TypeError` for what can't be guarded."""
+def compile_target(guarding: Guarding, target: Function, *, awaited: bool = False) -> Function:
+    """Return the guarded twin of `target`; `TypeError` for what can't be guarded.
+
+    Args:
+        awaited: what it returns is awaited, whatever it looks like (`acall`).
+    """
     _refuse_misuse(target)
+    if awaited:
+        return _story_of_async(guarding, target)
     if is_a(inspect.isasyncgenfunction, target):
+        _refuse_stream(guarding, target)
         made = guard_async_generator(target, lambda opening: _story_of_async(guarding, opening))
     elif is_a(inspect.isgeneratorfunction, target):
+        _refuse_stream(guarding, target)
         made = guard_generator(target, lambda opening: _story_of(guarding, opening))
     else:
         asynchronous = is_a(inspect.iscoroutinefunction, target)
@@ -71,14 +85,16 @@ def _without_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        failure = None
+        seen, failure = GIVE_UPS.latest, None
         if core.quick:
             try:
                 return target(*args, **kwargs)
             except Exception as error:
                 failure = error
         call = begin(target, args, kwargs)
-        return drive(story(core, call, failure, core.breaker.ticket), call, threads=core.threads)
+        call.seen = seen
+        steps, failure = story(core, call, failure, core.breaker.ticket), None
+        return drive(steps, call, threads=core.threads)
 
     return guarded
 
@@ -87,7 +103,7 @@ def _with_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        ticket, failure = breaker.ticket, None
+        seen, ticket, failure = GIVE_UPS.latest, breaker.ticket, None
         if core.quick and HOST.monotonic() < ticket.ends_at:
             try:
                 result = target(*args, **kwargs)
@@ -97,7 +113,9 @@ def _with_ticket(guarding: Guarding, target: Function) -> Function:
                 ticket.ok()
                 return result
         call = begin(target, args, kwargs)
-        return drive(story(core, call, failure, ticket), call, threads=core.threads)
+        call.seen = seen
+        steps, failure = story(core, call, failure, ticket), None
+        return drive(steps, call, threads=core.threads)
 
     return guarded
 
@@ -106,14 +124,16 @@ def _async_without_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        failure = None
+        seen, failure = GIVE_UPS.latest, None
         if core.quick:
             try:
                 return await target(*args, **kwargs)
             except Exception as error:
                 failure = error
         call = begin(target, args, kwargs)
-        return await adrive(story(core, call, failure, core.breaker.ticket), call)
+        call.seen = seen
+        steps, failure = story(core, call, failure, core.breaker.ticket), None
+        return await adrive(steps, call)
 
     return guarded
 
@@ -122,7 +142,7 @@ def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        ticket, failure = breaker.ticket, None
+        seen, ticket, failure = GIVE_UPS.latest, breaker.ticket, None
         if core.quick and HOST.monotonic() < ticket.ends_at:
             try:
                 result = await target(*args, **kwargs)
@@ -132,7 +152,9 @@ def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
                 ticket.ok()
                 return result
         call = begin(target, args, kwargs)
-        return await adrive(story(core, call, failure, ticket), call)
+        call.seen = seen
+        steps, failure = story(core, call, failure, ticket), None
+        return await adrive(steps, call)
 
     return guarded
 
@@ -141,22 +163,27 @@ def _timed(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        ticket, begun_at = breaker.ticket, HOST.monotonic()
+        seen, ticket, begun_at = GIVE_UPS.latest, breaker.ticket, HOST.monotonic()
         failure: Exception | None = None
-        if core.timed and begun_at < ticket.ends_at:
-            before = AMBIENT.set(min(AMBIENT.get(), begun_at + core.limit_s))
+        before = AMBIENT.get()
+        ends_at = min(before, begun_at + core.limit_s)
+        if core.timed and begun_at < ticket.ends_at and begun_at < ends_at:
+            AMBIENT.set(ends_at)
             try:
                 result = target(*args, **kwargs)
+            except DeadlineExceeded as error:
+                failure = core.whose_time(error, ends_at, begun_at + core.deadline_s)
             except Exception as error:
                 failure = error
             else:
                 ticket.ok()
                 return result
             finally:
-                AMBIENT.reset(before)
+                AMBIENT.set(before)
         call = begin(target, args, kwargs)
-        call.begun_at = begun_at
-        return drive(story(core, call, failure, ticket), call, threads=core.threads)
+        call.begun_at, call.seen = begun_at, seen
+        steps, failure = story(core, call, failure, ticket), None
+        return drive(steps, call, threads=core.threads)
 
     return guarded
 
@@ -165,28 +192,33 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        ticket, begun_at = breaker.ticket, HOST.monotonic()
+        seen, ticket, begun_at = GIVE_UPS.latest, breaker.ticket, HOST.monotonic()
         failure: Exception | None = None
-        if core.timed and begun_at < ticket.ends_at:
-            ends_at = min(AMBIENT.get(), begun_at + core.limit_s)
-            before, alarm = AMBIENT.set(ends_at), Alarm(ends_at - begun_at)
+        before = AMBIENT.get()
+        ends_at = min(before, begun_at + core.limit_s)
+        if core.timed and begun_at < ticket.ends_at and begun_at < ends_at:
+            AMBIENT.set(ends_at)
+            alarm = Alarm(ends_at - begun_at)
             try:
                 result = await target(*args, **kwargs)
             except CancelledError:
                 if not alarm.rang():
                     raise
                 failure = core.out_of_time(ends_at, begun_at + core.deadline_s)
+            except DeadlineExceeded as error:
+                failure = core.whose_time(error, ends_at, begun_at + core.deadline_s)
             except Exception as error:
                 failure = error
             else:
                 ticket.ok()
                 return result
             finally:
-                alarm.timer.cancel()
-                AMBIENT.reset(before)
+                alarm.off()
+                AMBIENT.set(before)
         call = begin(target, args, kwargs)
-        call.begun_at = begun_at
-        return await adrive(story(core, call, failure, ticket), call)
+        call.begun_at, call.seen = begun_at, seen
+        steps, failure = story(core, call, failure, ticket), None
+        return await adrive(steps, call)
 
     return guarded
 
@@ -209,7 +241,20 @@ def _story_of_async(guarding: Guarding, target: Function) -> Function:
 
 def is_a(kind: Callable[[object], bool], target: Function) -> bool:
     """Tell whether a function, or the `__call__` of an object, is of a kind."""
+    while isinstance(target, functools.partial):
+        target = target.func
     return kind(target) or (not inspect.isroutine(target) and kind(getattr(target, "__call__", None)))  # noqa: B004
+
+
+def _refuse_stream(guarding: Guarding, target: Function) -> None:
+    """A stream has no one result that could be looked at, kept or replaced."""
+    settings = guarding.settings
+    looks = settings.retry is not None and settings.retry.on_result is not None
+    for name, there in (("validate", settings.validate), ("fallback", settings.fallback), ("on_result", looks or None)):
+        if there is not None:
+            raise TypeError(
+                f"guard: {target.__qualname__} is a generator, and {name} looks at one result; leave it out"
+            )
 
 
 def _refuse_misuse(target: object) -> None:

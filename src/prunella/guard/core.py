@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from prunella.core.clock import HOST
 from prunella.core.errors import AttemptTimeout, BadResponse, DeadlineExceeded, GuardError
 from prunella.core.events import Listeners
-from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, State
+from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, State, Admission
 from prunella.guard.budget import RetryBudget
 from prunella.guard.bulkhead import Bulkhead, LiveBulkhead
 from prunella.guard.demands import demand, is_number, is_positive
@@ -22,7 +23,12 @@ from prunella.guard.retry import Retry
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 50
+Function = Callable[..., Any]
 NO_RETRY = Retry(attempts=1)
+
+
+UNSET: Any = object()
+"""The result of a block that has none."""
 
 
 class Unwanted(GuardError):
@@ -75,7 +81,8 @@ class Settings:
             or (self.breaker is not None and self.breaker.slow_s is not None)
         )
         limited = self.deadline_s is not None or self.attempt_timeout_s is not None
-        return not needs_more and not limited, not needs_more and limited and self.sync_timeout == "cooperative"
+        cooperative = self.sync_timeout == "cooperative"
+        return cooperative and not needs_more and not limited, cooperative and not needs_more and limited
 
 
 _KINDS: dict[str, type] = {
@@ -87,15 +94,22 @@ _KINDS: dict[str, type] = {
 class Core:
     """The live parts of a policy, for one key."""
 
-    def __init__(self, name: str, settings: Settings, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        listeners: Listeners,
+        stand_in: Callable[[Function], Function] | None = None,
+    ) -> None:
         self.name = name
         self.listeners = listeners
         self.recent: deque[Mapping[str, object]] = deque(maxlen=_REMEMBERED)
         self.breaker: LiveBreaker | NoBreaker = NoBreaker()
         self.limiter: LiveLimiter | None = None
         self.bulkhead: LiveBulkhead | None = None
-        self.stand_in: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self.stand_in = stand_in
         self._successes_reported = 0
+        self._lock = threading.Lock()
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
@@ -114,16 +128,38 @@ class Core:
         )
         self.bulkhead = _kept(self.bulkhead, settings.bulkhead, lambda one: LiveBulkhead(self.name, one))
 
-    def looked_at(self, result: Any, took_s: float) -> Any:
+    def looked_at(self, result: Any, took_s: float, ticket: Admission | None) -> Any:
         """Return a result that is what was promised; raise where it is not."""
         slow_s = self.settings.breaker.slow_s if self.settings.breaker is not None else None
         if slow_s is not None and took_s >= slow_s:
-            self.breaker.slow()
+            self.breaker.slow(ticket)
+        if result is UNSET:
+            return result
         if self.settings.validate is not None and self.settings.validate(result) is False:
             raise BadResponse(f"{self.name}: validate refused the result")
         if self.retry.on_result is not None and self.retry.on_result(result):
             raise Unwanted(result)
         return result
+
+    def not_a_first(self) -> None:
+        """Take back a success that no first attempt brought: the budget is a share of first attempts."""
+        if self.settings.budget is not None:
+            with self._lock:
+                self._successes_reported += 1
+
+    def wants(self, error: Exception) -> bool:
+        """Tell whether an error is worth another attempt; a predicate that fails says no."""
+        try:
+            return self.retry.wants(error)
+        except Exception:
+            _log.exception("%s: on or not_on failed; the error is raised without another attempt", self.name)
+            return False
+
+    def whose_time(self, error: DeadlineExceeded, ends_at: float, deadline_at: float) -> GuardError:
+        """Return what a deadline below means here: it may have been this attempt's limit, which it saw as its own."""
+        if ends_at < deadline_at and HOST.monotonic() >= ends_at:
+            return self.out_of_time(ends_at, deadline_at)
+        return error
 
     def out_of_time(self, ends_at: float, deadline_at: float) -> AttemptTimeout | DeadlineExceeded:
         """Return the error of an attempt that was ended at `ends_at`."""
@@ -131,19 +167,21 @@ class Core:
             return AttemptTimeout(f"{self.name}: one attempt took longer than {self.attempt_timeout_s:g} s")
         return DeadlineExceeded(f"{self.name}: the whole call took longer than it may")
 
-    def may_retry(self) -> bool:
-        """Take a place in the retry budget, where there is one."""
+    def may_retry(self, wait_s: float) -> bool:
+        """Take a place in the retry budget, where there is one, for a retry that comes after `wait_s`."""
         budget = self.settings.budget
         if budget is None:
             return True
-        seen = self.breaker.successes_seen()
-        fresh, self._successes_reported = seen - self._successes_reported, seen
-        return budget.take(max(fresh, 0))
+        with self._lock:
+            seen = self.breaker.successes_seen()
+            fresh, self._successes_reported = seen - self._successes_reported, seen
+        return budget.take(max(fresh, 0), wait_s)
 
     def failed_first(self) -> None:
         """Count a first attempt that failed towards the budget; those that succeeded count themselves."""
         if self.settings.budget is not None:
-            self._successes_reported -= 1
+            with self._lock:
+                self._successes_reported -= 1
 
     def retrying(self, attempt: int, wait_s: float, error: Exception) -> None:
         """Tell that another attempt follows."""
@@ -157,6 +195,14 @@ class Core:
     def tell(self, name: str, **fields: object) -> None:
         """Tell listeners, with the policy's name."""
         self.listeners.emit(name, policy=self.name, **fields)
+
+    def standing(self) -> dict[str, object]:
+        """Return where the parts stand, for people to read."""
+        return {
+            "breaker": None if isinstance(self.breaker, NoBreaker) else self.breaker.standing(),
+            "rate_per_s": self.limiter.rate_per_s if self.limiter is not None else None,
+            "under_way": self.bulkhead.under_way if self.bulkhead is not None else None,
+        }
 
     def remember(self, **story: object) -> None:
         """Keep how a call went, for `explain`."""

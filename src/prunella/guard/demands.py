@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import inspect
+import sys
 
 
 def demand(subject: object, name: str, holds: bool, allowed: str) -> None:
@@ -17,8 +18,8 @@ def is_count(value: object) -> bool:
 
 
 def is_number(value: object, least: float = 0.0) -> bool:
-    """Tell whether a value is a finite number >= `least`."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
+    """Tell whether a value is a number >= `least` that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= sys.float_info.max
 
 
 def is_positive(value: object) -> bool:
@@ -29,3 +30,8 @@ def is_positive(value: object) -> bool:
 def is_share(value: object) -> bool:
     """Tell whether a value is a number > 0 and <= 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def is_function(value: object) -> bool:
+    """Tell whether a value can be called and answers at once: what an async function returns is always true."""
+    return callable(value) and not any(map(inspect.iscoroutinefunction, (value, type(value).__call__)))

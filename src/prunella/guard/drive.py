@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import os
 import threading
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
 from prunella.core.clock import HOST
-from prunella.core.errors import AttemptTimeout
-from prunella.guard.flow import GAVE_UP, Call, Invoke, Queue, Step, Story
+from prunella.guard.flow import GAVE_UP, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
 
 _THREADS_MAX = 64
-_pool: ThreadPoolExecutor | None = None
-_pool_lock = threading.Lock()
 
 
 def drive(steps: Story, call: Call, *, threads: bool = False) -> Any:
@@ -33,7 +30,7 @@ def drive(steps: Story, call: Call, *, threads: bool = False) -> Any:
             try:
                 outcome = perform(step, threads=threads)
             except BaseException as error:
-                step = steps.throw(error)
+                step = steps.throw(Carried(error) if isinstance(error, StopIteration) else error)
             else:
                 step = steps.send(outcome)
     except StopIteration as end:
@@ -58,11 +55,14 @@ async def adrive(steps: Story, call: Call) -> Any:
 
 
 def _ending(result: Any, call: Call) -> Any:
+    error, call.error, call.before = call.error, None, None  # no cycle: an error's traceback holds this call
     if result is not GAVE_UP:
         return result
-    assert call.error is not None
-    error, call.error = call.error, None  # no cycle: the error's traceback holds this frame
-    raise error
+    assert error is not None
+    try:
+        raise error
+    finally:
+        del error
 
 
 def perform(step: Step, *, threads: bool = False) -> Any:
@@ -96,7 +96,7 @@ async def aperform(step: Step) -> Any:
 
 
 async def within(ends_at: float, work: Awaitable[Any]) -> Any:
-    """Await `work` until the monotonic instant `ends_at`; then cancel it and raise `AttemptTimeout`.
+    """Await `work` until the monotonic instant `ends_at`; then cancel it and raise `TimeIsOver`.
 
     A cancellation from outside stays one, also in the same moment, as with `asyncio.timeout`, which costs twice.
     """
@@ -105,16 +105,16 @@ async def within(ends_at: float, work: Awaitable[Any]) -> Any:
         return await work
     except asyncio.CancelledError:
         if alarm.rang():
-            raise AttemptTimeout("the attempt's time is over") from None
+            raise TimeIsOver from None
         raise
     finally:
-        alarm.timer.cancel()
+        alarm.off()
 
 
 class Alarm:
     """Cancel the task at work after so many seconds."""
 
-    __slots__ = ("_cancelling", "_ringing", "_task", "timer")
+    __slots__ = ("_cancelling", "_ringing", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         task = asyncio.current_task()
@@ -122,11 +122,20 @@ class Alarm:
         self._task = task
         self._cancelling = task.cancelling()
         self._ringing = False
-        self.timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
 
     def rang(self) -> bool:
         """Tell whether a cancellation is the alarm's alone, and take it back if so."""
-        return self._ringing and self._task.uncancel() <= self._cancelling
+        if not self._ringing:
+            return False
+        self._ringing = False
+        return self._task.uncancel() <= self._cancelling
+
+    def off(self) -> None:
+        """Put the alarm away; one that rang when the work had ended already leaves no trace."""
+        self._timer.cancel()
+        if self._ringing:
+            self._task.uncancel()
 
     def _ring(self) -> None:
         self._ringing = True
@@ -153,20 +162,32 @@ def _settle(place: asyncio.Future[None]) -> None:
 
 def _in_thread(step: Invoke) -> Any:
     """Call in a worker thread that keeps this one's context, and leave it behind when its time is up."""
+    places, until = _places(), step.ends_at
+    if not places.acquire(timeout=max(until - HOST.monotonic(), 0.0)):
+        raise TimeIsOver
+    work: Future[Any] = Future()
     context = contextvars.copy_context()
-    work = _threads().submit(context.run, partial(step.function, *step.args, **step.kwargs))
-    try:
-        return work.result(max(step.ends_at - HOST.monotonic(), 0.0))
-    except FutureTimeout:
-        if work.done():
-            raise  # the function's own TimeoutError
-        work.cancel()
-        raise AttemptTimeout("the attempt's time is over") from None
+
+    def run() -> None:
+        try:
+            work.set_result(context.run(step.function, *step.args, **step.kwargs))
+        except BaseException as error:
+            work.set_exception(error)
+        finally:
+            places.release()
+
+    threading.Thread(target=run, name="prunella-attempt", daemon=True).start()  # daemon: a hung one holds up no exit
+    if not wait({work}, max(until - HOST.monotonic(), 0.0)).done:
+        raise TimeIsOver
+    return work.result()
 
 
-def _threads() -> ThreadPoolExecutor:
-    global _pool  # noqa: PLW0603 - one pool per process, made when the first policy asks for threads
-    with _pool_lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="prunella")
-        return _pool
+_taken: tuple[int, threading.BoundedSemaphore] | None = None
+
+
+def _places() -> threading.BoundedSemaphore:
+    """Return the places for worker threads of this process; a fork begins with all of them free."""
+    global _taken  # noqa: PLW0603 - one bound per process
+    if _taken is None or _taken[0] != os.getpid():
+        _taken = (os.getpid(), threading.BoundedSemaphore(_THREADS_MAX))
+    return _taken[1]

@@ -11,6 +11,7 @@ from typing import Any
 
 from prunella.core.clock import HOST
 from prunella.guard.demands import demand, is_positive
+from prunella.guard.forks import renew_after_fork
 
 _NOTHING = object()
 _KEPT_MAX = 1000
@@ -20,8 +21,13 @@ class _Kept:
     """The last good results, the most recent thousand."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._results: OrderedDict[object, tuple[float, Any]] = OrderedDict()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Take a fresh lock, in a child process."""
+        self._lock = threading.Lock()
 
     def put(self, key: object, result: Any) -> None:
         if key is None:
@@ -57,7 +63,7 @@ class Fallback:
     last_good: bool = False
     max_age_s: float | None = None
     feature: str = ""
-    _kept: _Kept = field(default_factory=_Kept, repr=False, compare=False)
+    _kept: _Kept = field(default_factory=_Kept, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.call is None and self.value is _NOTHING and not self.last_good:
@@ -89,7 +95,7 @@ def _key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     key = (function, args, tuple(sorted(kwargs.items())))
     try:
         hash(key)
-    except TypeError:
+    except Exception:  # whatever an argument's own __hash__ raises: keeping must not break a good call
         return None
     return key
 

@@ -8,24 +8,74 @@ retry with its budget, breaker, limiter, bulkhead, attempt timeout, validation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
-from prunella.core.errors import AttemptTimeout, BadResponse, CircuitOpen, DeadlineExceeded, GuardError, RetryLater
-from prunella.guard.breaker import Ticket
+from prunella.core.errors import (
+    AttemptTimeout,
+    BadResponse,
+    CircuitOpen,
+    DeadlineExceeded,
+    GuardError,
+    HandedOver,
+    RetryLater,
+)
+from prunella.guard.breaker import Admission
 from prunella.guard.bulkhead import Waiter
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
-from prunella.guard.retry import blames_the_service
+from prunella.guard.retry import OWN_BUGS, blames_the_service
 
 _MARK = "_prunella_gave_up"
-_VERDICTS = (AttemptTimeout, BadResponse, DeadlineExceeded, Unwanted)
+_CHAIN_MAX = 32
+VERDICTS = (AttemptTimeout, BadResponse, DeadlineExceeded, Unwanted)
+"""Errors of ours that are judgements on the service; every other one is a refusal, and says nothing about it."""
 GAVE_UP = object()
 """What a story returns when `call.error` has to be raised: a generator can't raise every error itself."""
+
+
+class GiveUps:
+    """Number the moments at which guards give up: an error marked after an attempt began was tried by a guard below.
+
+    A number and not a flag, because programs raise one error object again and again.
+    """
+
+    __slots__ = ("_numbers", "latest")
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self.latest = 0
+
+    def next(self) -> int:
+        """Return the number of the moment that is now."""
+        self.latest = next(self._numbers)
+        return self.latest
+
+
+GIVE_UPS = GiveUps()
+
+
+class TimeIsOver(Exception):
+    """What a driver throws when the instant of an `Invoke` has come; the story turns it into an error for people."""
+
+
+class NoTimeLeft(DeadlineExceeded):
+    """Refuse an attempt that could not even begin; it says nothing about the service."""
+
+
+class Carried(Exception):
+    """Carry a StopIteration through a story: a generator can't raise one."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 class Invoke(NamedTuple):
@@ -46,7 +96,7 @@ class Queue(NamedTuple):
 
 Step = float | Invoke | Queue
 Story = Generator[Step, Any, Any]
-HandOver = Callable[["Call", Exception, float], BaseException]
+HandOver = Callable[["Call", Exception, float], HandedOver]
 
 
 class Call:
@@ -57,11 +107,12 @@ class Call:
         once: it may have an effect that must not happen twice.
         idempotency_key: with one, a repetition is harmless.
         hand_over: writes the call down to be made after so many seconds, and returns what the caller is told.
+        block: it is a block of code: nothing can stand in for it, and it keeps its limit in time itself.
     """
 
     __slots__ = (
-        "args", "attempt", "begun_at", "deadline_at", "error", "function", "hand_over", "idempotency_key", "kwargs",
-        "once", "waited_s", "why",
+        "args", "attempt", "before", "begun_at", "block", "deadline_at", "error", "function", "hand_over",
+        "idempotency_key", "kwargs", "once", "seen", "ticket", "waited_s", "why",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +124,7 @@ class Call:
         once: bool = False,
         idempotency_key: str | None = None,
         hand_over: HandOver | None = None,
+        block: bool = False,
     ) -> None:
         self.function = function
         self.args = args
@@ -80,7 +132,11 @@ class Call:
         self.once = once
         self.idempotency_key = idempotency_key
         self.hand_over = hand_over
+        self.block = block
+        self.seen = GIVE_UPS.latest
+        self.before: Exception | None = None
         self.attempt = 1
+        self.ticket: Admission | None = None
         self.begun_at = HOST.monotonic()
         self.deadline_at = math.inf
         self.waited_s = 0.0
@@ -88,7 +144,7 @@ class Call:
         self.why = ""
 
 
-def story(core: Core, call: Call, error: Exception | None = None, ticket: Ticket | None = None) -> Story:
+def story(core: Core, call: Call, error: Exception | None = None, ticket: Admission | None = None) -> Story:
     """Make the call as the policy says, and return its result or `GAVE_UP`.
 
     Args:
@@ -100,17 +156,19 @@ def story(core: Core, call: Call, error: Exception | None = None, ticket: Ticket
         core.failed_first()
     while True:
         if error is None:
+            call.seen = GIVE_UPS.latest
             try:
                 return (yield from attempt(core, call))
             except Exception as failed:
                 error = failed
-            if call.attempt == 1:
+            if call.attempt == 1 and not _is_refusal(error):
                 core.failed_first()
         wait_s = _next_wait(core, call, error)
         if wait_s is None:
-            return (yield from _give_up(core, call, error))
+            call.error, error = error, None  # no cycle: this frame stands in the error's traceback
+            return (yield from _give_up(core, call))
         core.retrying(call.attempt, wait_s, error)
-        call.waited_s, error = wait_s, None
+        call.waited_s, call.before, error = wait_s, error, None
         if wait_s > 0.0:
             yield wait_s
         call.attempt += 1
@@ -118,7 +176,9 @@ def story(core: Core, call: Call, error: Exception | None = None, ticket: Ticket
 
 def attempt(core: Core, call: Call) -> Story:
     """Make one attempt: past breaker, limiter and bulkhead, within its time, looked at before it counts as good."""
-    ticket = core.breaker.enter()
+    if HOST.monotonic() >= call.deadline_at:
+        raise NoTimeLeft(f"{core.name}: no time is left for an attempt")
+    ticket = call.ticket = core.breaker.enter()
     try:
         yield from _take_turn(core, call)
         result = yield from _in_place(core, call)
@@ -129,6 +189,8 @@ def attempt(core: Core, call: Call) -> Story:
         core.breaker.dropped(ticket)
         raise
     ticket.ok()
+    if call.attempt > 1:
+        core.not_a_first()
     if core.limiter is not None:
         core.limiter.succeeded()
     if core.settings.fallback is not None and core.settings.fallback.last_good:
@@ -137,15 +199,20 @@ def attempt(core: Core, call: Call) -> Story:
 
 
 def _take_turn(core: Core, call: Call) -> Story:
-    if core.limiter is None:
+    limiter = core.limiter
+    if limiter is None:
         return
-    slot, wait_s = core.limiter.reserve(call.deadline_at - HOST.monotonic())
-    if wait_s > 0.0:
-        try:
-            yield wait_s
-        except BaseException:
-            core.limiter.hand_back(slot)
-            raise
+    give_up_at = min(call.deadline_at, HOST.monotonic() + limiter.limits.wait_s)
+    while True:
+        turn, wait_s = limiter.reserve(give_up_at - HOST.monotonic())
+        if wait_s > 0.0:
+            try:
+                yield wait_s
+            except BaseException:
+                limiter.hand_back(turn)
+                raise
+        if not turn.void:  # the service asked for silence meanwhile: queue anew
+            return
 
 
 def _in_place(core: Core, call: Call) -> Story:
@@ -170,42 +237,52 @@ def _invoke(core: Core, call: Call) -> Story:
     begun_at = HOST.monotonic()
     ends_at = min(call.deadline_at, begun_at + core.attempt_timeout_s)
     if begun_at >= ends_at:
-        raise DeadlineExceeded(f"{core.name}: no time is left for an attempt")
-    before = AMBIENT.set(ends_at)
+        raise NoTimeLeft(f"{core.name}: no time is left for an attempt")
+    function = call.function if core.stand_in is None else core.stand_in(call.function)
+    before = AMBIENT.get()
+    if not call.block:
+        AMBIENT.set(ends_at)
     try:
-        function = call.function if core.stand_in is None else core.stand_in(call.function)
         result = yield Invoke(function, call.args, call.kwargs, ends_at)
-    except AttemptTimeout as error:
+    except TimeIsOver as error:
         raise core.out_of_time(ends_at, call.deadline_at) from error
+    except DeadlineExceeded as error:
+        raise core.whose_time(error, ends_at, call.deadline_at) from error
     finally:
-        AMBIENT.reset(before)
-    return core.looked_at(result, HOST.monotonic() - begun_at)
+        if not call.block:
+            AMBIENT.set(before)  # no token: a block may be left in another context than it was entered in
+    return core.looked_at(result, HOST.monotonic() - begun_at, call.ticket)
 
 
-def _count_failure(core: Core, ticket: Ticket | None, error: Exception) -> None:
+def _count_failure(core: Core, ticket: Admission | None, error: Exception) -> None:
     """Tell breaker and limiter what a failure says about the service."""
     if ticket is None:
         return
-    refused = isinstance(error, GuardError) and not isinstance(error, _VERDICTS)
+    refused = _is_refusal(error)
     throttled = shapes.status_of(error) == 429
-    if refused or throttled or isinstance(error, core.ignored):
+    if refused or throttled or isinstance(error, (*core.ignored, *OWN_BUGS)):
         core.breaker.dropped(ticket)
     elif blames_the_service(error):
         core.breaker.failed(ticket)
     else:
         ticket.ok()  # it answered, and said no
+        core.not_a_first()
     if core.limiter is not None and not refused:
-        core.limiter.failed(throttled=throttled, asked_s=shapes.asked_wait_s(error, None) if throttled else None)
+        core.limiter.failed(throttled=throttled, asked_s=shapes.asked_wait_s(error, HOST.now()) if throttled else None)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    return isinstance(error, NoTimeLeft) or (isinstance(error, GuardError) and not isinstance(error, VERDICTS))
 
 
 def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
     """Return the seconds until the next attempt; None to give up, with the reason in `call.why`."""
     retry = core.retry
-    if isinstance(error, GuardError) and not isinstance(error, _VERDICTS):
+    if _is_refusal(error):
         call.why = "the guard refused"
-    elif gave_up_below(error, call.function):
+    elif _gave_up_below(error, call.seen):
         call.why = "a guard below has tried already"
-    elif not isinstance(error, Unwanted) and not retry.wants(error):
+    elif not isinstance(error, Unwanted) and not core.wants(error):
         call.why = "this error is not worth another attempt"
     elif call.attempt >= retry.attempts:
         call.why = "all attempts are used" if retry.attempts > 1 else "no retry is configured"
@@ -227,7 +304,7 @@ def _affordable_wait(core: Core, call: Call, error: Exception) -> float | None:
         call.why = f"the next attempt, in {wait_s:.3g} s, would come after the deadline"
     elif core.breaker.open_for_s > 0.0:
         call.why = "the breaker opened"
-    elif not core.may_retry():
+    elif not core.may_retry(wait_s):
         call.why = "the retry budget is used up"
         core.tell("retry.budget_exhausted", attempt=call.attempt)
     else:
@@ -235,8 +312,10 @@ def _affordable_wait(core: Core, call: Call, error: Exception) -> float | None:
     return None
 
 
-def _give_up(core: Core, call: Call, error: Exception) -> Story:
+def _give_up(core: Core, call: Call) -> Story:
     """End a call that failed for good: hand it over, fall back, or raise what the function raised."""
+    error = call.error
+    assert isinstance(error, Exception)
     asked_s = asked_wait_s(error)
     told: BaseException = error
     if call.hand_over is not None and _may_pass(core, error):
@@ -245,19 +324,23 @@ def _give_up(core: Core, call: Call, error: Exception) -> Story:
         due_at = HOST.now() + timedelta(seconds=asked_s)
         told = RetryLater(f"{core.name}: the service asks to wait until {due_at:%Y-%m-%d %H:%M:%S} UTC", due_at=due_at)
     took_s = HOST.monotonic() - call.begun_at
-    _leave_note(core, call, error, took_s)
+    if isinstance(error, Carried):
+        told = error.error
+    if call.before is not None and error.__cause__ is None and _is_refusal(error):
+        error.__cause__ = call.before  # what was refused is the repetition; this is why there was one
+    _leave_note(core, call, told if isinstance(error, Carried) else error, took_s)
     core.tell("call.gave_up", attempts=call.attempt, reason=call.why, error=error, took_s=took_s)
     core.remember(
         attempts=call.attempt, took_s=took_s, error=type(error).__name__, reason=call.why, told=type(told).__name__
     )
-    fallback = core.settings.fallback
+    fallback = core.settings.fallback if not call.block else None
     stand_in = fallback.stand_in(call.function, call.args, call.kwargs) if fallback is not None else None
     if fallback is not None and stand_in is not None:
         core.tell("call.degraded", feature=fallback.feature or core.name, reason=call.why, error=error)
         return (yield Invoke(stand_in))
     if isinstance(told, Unwanted):
         return told.result
-    if told is not error:
+    if told is not error and not isinstance(error, Carried):
         told.__cause__ = error
     call.error = told
     return GAVE_UP
@@ -270,15 +353,17 @@ def _handed_over(core: Core, call: Call, error: Exception, asked_s: float | None
     if wait_s is None:
         wait_s = error.retry_after_s if isinstance(error, CircuitOpen) else core.breaker.open_for_s
     try:
-        return call.hand_over(call, error, wait_s if wait_s is not None and wait_s < math.inf else 0.0)
+        told = call.hand_over(call, error, wait_s if wait_s is not None and wait_s < math.inf else 0.0)
     except Exception as broken:
         core.tell("handover.failed", error=broken)
         return error
+    core.tell("call.handed_over", operation_id=told.operation_id, due_at=told.due_at)
+    return told
 
 
 def _may_pass(core: Core, error: Exception) -> bool:
     """Tell whether a failure may be over later: a refusal of the guard, or what is worth another attempt."""
-    return isinstance(error, GuardError) or core.retry.wants(error)
+    return isinstance(error, GuardError) or core.wants(error)
 
 
 def asked_wait_s(error: Exception) -> float | None:
@@ -288,17 +373,28 @@ def asked_wait_s(error: Exception) -> float | None:
     return shapes.asked_wait_s(error, HOST.now())
 
 
-def gave_up_below(error: BaseException, function: Callable[..., Any]) -> bool:
-    """Tell whether another guard, nearer to the failure, has tried already: then trying again would multiply."""
-    marks = (getattr(one, _MARK, None) for one in shapes.causes(error))
-    return any(mark is not None and mark is not function for mark in marks)
+def _gave_up_below(error: BaseException, seen: int) -> bool:
+    """Tell whether a guard nearer to the failure has tried already: then trying again would multiply."""
+    return any(getattr(one, _MARK, 0) > seen for one in _chain(error))
 
 
-def _leave_note(core: Core, call: Call, error: Exception, took_s: float) -> None:
-    """Say on the error itself what was tried; an error that is raised again and again keeps one note per policy."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error with all that it was raised from and all that it groups."""
+    queue, seen = deque([error]), 0
+    while queue and seen < _CHAIN_MAX:
+        one, seen = queue.popleft(), seen + 1
+        yield one
+        queue += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+        if isinstance(one, BaseExceptionGroup):
+            queue += one.exceptions
+
+
+def _leave_note(core: Core, call: Call, error: BaseException, took_s: float) -> None:
+    """Say on the error itself what was tried; one that is raised again and again keeps one note per policy."""
     beginning = f"prunella {core.name}: "
     tries = "1 attempt" if call.attempt == 1 else f"{call.attempt} attempts"
-    notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith(beginning)]
-    error.__notes__ = [*notes, f"{beginning}{tries} within {took_s:.3g} s; {call.why}"]
-    if core.retry.attempts > 1 and not gave_up_below(error, call.function) and _may_pass(core, error):
-        setattr(error, _MARK, call.function)
+    with suppress(Exception):  # an error that can't be written on is told without a note
+        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(beginning)]
+        object.__setattr__(error, "__notes__", [*notes, f"{beginning}{tries} within {took_s:.3g} s; {call.why}"])
+        if core.retry.attempts > 1 and isinstance(error, Exception) and _may_pass(core, error):
+            object.__setattr__(error, _MARK, GIVE_UPS.next())

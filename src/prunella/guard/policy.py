@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from prunella.guard.compile import compile_target
 from prunella.guard.core import Core, Settings
 from prunella.guard.fallback import Fallback
 from prunella.guard.flow import Call, HandOver
+from prunella.guard.handover import DurableFunction, connected, register
 from prunella.guard.limiter import AdaptiveLimiter
 from prunella.guard.retry import Retry
 
@@ -139,7 +141,33 @@ class Policy:
         guarding = Guarding(self, once=effect == "once", idempotency_key=idempotency_key)
         if target is not None:
             return compile_target(guarding, target)
-        return lambda function: compile_target(guarding, function)  # type: ignore[return-value]
+        return lambda function: compile_target(guarding.checked(function), function)  # type: ignore[return-value]
+
+    def durable(
+        self,
+        idempotency_key: str | Function,
+        *,
+        name: str | None = None,
+        secrets: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> Callable[[F], F]:
+        """Guard a function whose calls are handed over when they fail for good: exhausted, gate shut, asked to wait.
+
+        The caller then gets `HandedOver`, after the call was written to the database of `pr.connect`. Without a
+        connection it behaves as a guarded function does.
+
+        Args:
+            idempotency_key: the name of the argument that makes the call unique, or a function of the arguments.
+            name: how other processes know the function; None takes its module and name.
+            secrets: arguments that are never written down, with what brings them anew when the call is made.
+        """
+
+        def decorate(function: F) -> F:
+            durable = DurableFunction(self, function, name, idempotency_key, secrets or {})
+            register(durable)
+            guarding = Guarding(self, idempotency_key=idempotency_key, hand_over=durable.hand_over)
+            return compile_target(guarding, function)  # type: ignore[return-value]
+
+        return decorate
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a synchronous function once under this policy."""
@@ -147,7 +175,8 @@ class Policy:
 
     async def acall(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """Call an asynchronous function once under this policy."""
-        return await self(function)(*args, **kwargs)
+        guarded = compile_target(Guarding(self), function, awaited=True)
+        return await guarded(*args, **kwargs)  # type: ignore[no-any-return]
 
     def attempt(self) -> Block:
         """Guard a block, `with` or `async with`: everything but retry, validation and fallback, which need a call."""
@@ -161,7 +190,11 @@ class Policy:
 
     @property
     def breaker(self) -> LiveBreaker:
-        """The breaker; `LookupError` where the policy has none."""
+        """The breaker; `LookupError` where the policy has none, or one for each key."""
+        if self.key is not None:
+            raise LookupError(
+                f"policy {self.name} has a breaker for each key; take breaker_for(…) with a call's arguments"
+            )
         return self.breaker_for()
 
     def breaker_for(self, *args: Any, **kwargs: Any) -> LiveBreaker:
@@ -213,14 +246,15 @@ class Policy:
 
     def explain(self) -> dict[str, Any]:
         """Return why the last calls went as they did, newest last, and where the parts stand."""
-        core = self._core
+        with self._lock:
+            cores = list(self._cores.values()) if self.key is not None else [self._core]
+        calls = [story for core in cores for story in tuple(core.recent)]
+        keyed = {"keys": {core.name: core.standing() for core in cores}}
         return {
             "policy": self.name,
             "now": HOST.now(),
-            "breaker": None if isinstance(core.breaker, NoBreaker) else core.breaker.standing(),
-            "rate_per_s": self.rate_per_s,
-            "under_way": core.bulkhead.under_way if core.bulkhead is not None else None,
-            "calls": [story for one in (core, *self._cores.values()) for story in one.recent],
+            **(keyed if self.key is not None else self._core.standing()),
+            "calls": sorted(calls, key=lambda story: str(story["at"])),
         }
 
     def core(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Core:
@@ -231,7 +265,7 @@ class Policy:
         with self._lock:
             core = self._cores.get(key)
             if core is None:
-                core = self._cores[key] = Core(f"{self.name}[{key}]", self._settings, self._listeners)
+                core = self._cores[key] = Core(f"{self.name}[{key}]", self._settings, self._listeners, self._stand_in)
                 if len(self._cores) > _KEYS_MAX:
                     self._cores.popitem(last=False)
             else:
@@ -261,9 +295,19 @@ class Guarding:
     ) -> None:
         self.key = guarded_by.key
         self.core = guarded_by.core
+        self.settings = guarded_by.settings
         self._once = once
         self._idempotency_key = idempotency_key
         self._hand_over = hand_over
+
+    def checked(self, function: Function) -> Guarding:
+        """Return this, having made sure that the idempotency key can be found; `TypeError` otherwise."""
+        key = self._idempotency_key
+        if isinstance(key, str) and not _takes(function, key):
+            raise TypeError(f"guard: {function!r} has no argument {key!r} to take the idempotency key from")
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise TypeError(f"guard: idempotency_key must be an argument's name or a function, got {key!r}")
+        return self
 
     def begin(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Return a call that is about to be told as a story."""
@@ -273,7 +317,7 @@ class Guarding:
             kwargs,
             once=self._once,
             idempotency_key=self._key_of(function, args, kwargs),
-            hand_over=self._hand_over,
+            hand_over=self._hand_over if connected() else None,
         )
 
     def _key_of(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
@@ -284,9 +328,14 @@ class Guarding:
         return None if found is None else str(found)
 
 
-def _argument(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    import inspect
+def _takes(function: Function, name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
+
+def _argument(function: Function, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    if name in kwargs:
+        return kwargs[name]
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.arguments.get(name)

@@ -10,7 +10,7 @@ from prunella.core import shapes
 from prunella.core.clock import Chance
 from prunella.core.errors import AttemptTimeout, BadResponse, GuardError
 from prunella.guard import backoff
-from prunella.guard.demands import demand, is_count, is_number
+from prunella.guard.demands import demand, is_count, is_function, is_number
 
 Condition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 Jitter = Literal["equal", "full", "decorrelated", "none"]
@@ -19,7 +19,7 @@ Steps = Literal["exponential", "linear", "constant"] | Sequence[float] | Callabl
 _JITTERS = ("equal", "full", "decorrelated", "none")
 _STEPS = ("exponential", "linear", "constant")
 _WORTH_IT = frozenset({408, 425, 429})
-_OWN_BUGS = (
+OWN_BUGS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -41,7 +41,7 @@ class Retry:
         cap_s: longest wait in seconds, >= 0; a wait that the service asks for is never cut.
         factor: what each wait is multiplied with, >= 1; for exponential steps.
         jitter: `equal` waits half to all of the step (document B), `full` nothing to all of it, `decorrelated` up to
-            three times the last wait, `none` exactly the step.
+            three times the last wait (and no less than `base_s`), `none` exactly the step.
         steps: how waits grow, or the waits themselves, or a function from the number of the failed call (from 1).
         on: exception types, or a predicate, worth another call; None means all but client errors (4xx other than
             408, 425, 429) and bugs of the calling program (TypeError, KeyError ...).
@@ -71,10 +71,11 @@ class Retry:
             self, "steps", _are_steps(self.steps), f"one of {', '.join(_STEPS)}, a sequence of seconds, or a function"
         )
         for name in ("on", "not_on"):
-            allowed = "an exception type, a tuple of them, a predicate, or None"
+            allowed = "an exception type, a tuple of them, a predicate (not an async one), or None"
             demand(self, name, _is_condition(getattr(self, name)), allowed)
         for name in ("on_retry", "on_result"):
-            demand(self, name, getattr(self, name) is None or callable(getattr(self, name)), "a function, or None")
+            value = getattr(self, name)
+            demand(self, name, value is None or is_function(value), "a function (not an async one), or None")
 
     def wants(self, error: BaseException) -> bool:
         """Tell whether `error` is worth another call."""
@@ -87,13 +88,15 @@ class Retry:
     def wait_s(self, failed: int, last_s: float, rng: Chance) -> float:
         """Return the seconds to wait after call number `failed` (from 1), the wait before having been `last_s`."""
         if self.jitter == "decorrelated":
-            return min(self.cap_s, self.base_s + rng.random() * max(last_s * 3 - self.base_s, 0.0))
+            least_s = min(self.base_s, self.cap_s)
+            most_s = min(max(last_s, self.base_s) * 3, self.cap_s)
+            return least_s + rng.random() * (most_s - least_s)
         step = min(self._step_s(failed), self.cap_s)
         return step if self.jitter == "none" else backoff.spread_s(step, 0.0 if self.jitter == "full" else 0.5, rng)
 
     def _step_s(self, failed: int) -> float:
         if callable(self.steps):
-            return max(float(self.steps(failed)), 0.0)
+            return max(0.0, self.steps(failed))  # in this order NaN becomes 0
         if not isinstance(self.steps, str):
             return self.steps[min(failed, len(self.steps)) - 1]
         if self.steps == "exponential":
@@ -106,7 +109,7 @@ def worth_another(error: BaseException) -> bool:
     status = shapes.status_of(error)
     if status is not None and 400 <= status < 500:
         return status in _WORTH_IT
-    return not isinstance(error, _OWN_BUGS)
+    return not isinstance(error, OWN_BUGS)
 
 
 def blames_the_service(error: BaseException) -> bool:
@@ -131,13 +134,13 @@ def _is_condition(value: object) -> bool:
         return all(isinstance(one, type) and issubclass(one, BaseException) for one in value)
     if isinstance(value, type):
         return issubclass(value, BaseException)
-    return value is None or callable(value)
+    return value is None or is_function(value)
 
 
 def _are_steps(value: object) -> bool:
     if isinstance(value, str):
         return value in _STEPS
-    return callable(value) or (isinstance(value, Sequence) and len(value) > 0 and all(map(is_number, value)))
+    return is_function(value) or (isinstance(value, Sequence) and len(value) > 0 and all(map(is_number, value)))
 
 
 RECOVERY = Retry(attempts=3, base_s=0.5, cap_s=10.0)

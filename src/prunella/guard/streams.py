@@ -6,7 +6,8 @@ it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from functools import wraps
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ _END = object()
 def guard_generator(target: Function, guard: Callable[[Function], Function]) -> Function:
     """Return a twin of a generator function; `guard` guards the opening."""
 
+    @wraps(target)
     def opening(*args: Any, **kwargs: Any) -> Opened:
         stream = target(*args, **kwargs)
         try:
@@ -35,14 +37,31 @@ def guard_generator(target: Function, guard: Callable[[Function], Function]) -> 
 def guard_async_generator(target: Function, guard: Callable[[Function], Function]) -> Function:
     """Return a twin of an asynchronous generator function; `guard` guards the opening."""
 
+    @wraps(target)
     async def opening(*args: Any, **kwargs: Any) -> tuple[AsyncGenerator[Any, Any], Any]:
         stream = target(*args, **kwargs)
         return stream, await anext(stream, _END)
 
     guarded_opening = guard(opening)
 
-    def guarded(*args: Any, **kwargs: Any) -> AsyncStream:
-        return AsyncStream(lambda: guarded_opening(*args, **kwargs))
+    async def guarded(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        stream, item = await guarded_opening(*args, **kwargs)
+        if item is _END:
+            return
+        try:
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    item = await stream.athrow(error)
+                else:
+                    item = await stream.asend(sent)
+        except StopAsyncIteration:
+            return
+        finally:
+            await stream.aclose()
 
     return guarded
 
@@ -70,31 +89,3 @@ class Opened(Generator[Any, Any, Any]):
 
     def close(self) -> None:
         self._stream.close()
-
-
-class AsyncStream(AsyncGenerator[Any, Any]):
-    """An asynchronous generator that is opened under guard when its first item is asked for."""
-
-    def __init__(self, opening: Callable[[], Awaitable[tuple[AsyncGenerator[Any, Any], Any]]]) -> None:
-        self._opening = opening
-        self._stream: AsyncGenerator[Any, Any] | None = None
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def asend(self, value: Any) -> Any:
-        if self._stream is not None:
-            return await self._stream.asend(value)
-        self._stream, first = await self._opening()
-        if first is _END:
-            raise StopAsyncIteration
-        return first
-
-    async def athrow(self, typ: Any, val: Any = None, tb: TracebackType | None = None) -> Any:
-        if self._stream is None:
-            raise typ if val is None else val
-        return await self._stream.athrow(typ if val is None else val)
-
-    async def aclose(self) -> None:
-        if self._stream is not None:
-            await self._stream.aclose()

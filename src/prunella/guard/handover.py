@@ -1,0 +1,236 @@
+"""What can't be done now is written down and done later, as the same logical call: same arguments, same key.
+
+`connect` names the database; `policy.durable` says which functions may be handed over. The row is committed before
+the caller sees `HandedOver`, so it survives whatever happens to the process afterwards. A process that is connected
+makes due calls of the functions it knows; a claim with a lease keeps two from making one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from prunella.core.clock import HOST
+from prunella.core.errors import GuardError, HandedOver, InvalidInput
+from prunella.guard import backoff
+from prunella.guard.drive import adrive, drive
+from prunella.guard.flow import VERDICTS, Call, asked_wait_s, attempt
+from prunella.guard.ledger import DurableCall, Ledger
+
+if TYPE_CHECKING:
+    from prunella.guard.policy import Policy
+
+Function = Callable[..., Any]
+_log = logging.getLogger(__name__)
+_FIRST_WAIT_S, _WAIT_MAX_S = 30.0, 900.0
+_GIVE_UP_AFTER_S = 24 * 3600.0
+_LEASE_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 1.0, 4
+
+
+class DurableFunction:
+    """A function whose calls may be handed over, known by a name that other processes know too."""
+
+    def __init__(
+        self, policy: Policy, target: Function, name: str | None, key: str | Function, secrets: Mapping[str, Function]
+    ) -> None:
+        self.policy = policy
+        self.target = target
+        self.name = name or f"{target.__module__}:{target.__qualname__}"
+        self.key = key
+        self.secrets = secrets
+        self.signature = inspect.signature(target)
+        self._refuse_misuse(named=name is not None)
+
+    def hand_over(self, call: Call, error: Exception, wait_s: float) -> HandedOver:
+        """Write a call down; what is raised here means that nothing was written."""
+        assert _connection is not None  # `policy` hands over only while connected
+        if not call.idempotency_key:
+            raise InvalidInput(f"durable {self.name}: the call has no idempotency key ({self.key} is empty)")
+        operation_id, due_at = _connection.ledger.write(
+            function=self.name,
+            policy=self.policy.name,
+            key=call.idempotency_key,
+            arguments=self._kept(call),
+            attempts=call.attempt,
+            wait_s=wait_s or _FIRST_WAIT_S,
+            error=f"{type(error).__name__}: {error}",
+        )
+        due = datetime.fromtimestamp(due_at, UTC)
+        told = f"{self.policy.name}: the call of {self.name} was written down as {operation_id}, due {due:%H:%M:%S} UTC"
+        return HandedOver(told, operation_id=operation_id, due_at=due)
+
+    def _kept(self, call: Call) -> dict[str, Any]:
+        bound = self.signature.bind(*call.args, **call.kwargs)
+        if not self.secrets:
+            return {"args": list(bound.args), "kwargs": bound.kwargs}
+        return {
+            "args": [],
+            "kwargs": {name: value for name, value in bound.arguments.items() if name not in self.secrets},
+        }
+
+    def _refuse_misuse(self, *, named: bool) -> None:
+        parameters = self.signature.parameters
+        if not named and "<" in self.name:
+            raise TypeError(f"durable: {self.name} has no name that another process could know; give name=…")
+        wanted = [*self.secrets, *([self.key] if isinstance(self.key, str) else [])]
+        for one in wanted:
+            if one not in parameters:
+                raise TypeError(
+                    f"durable: {self.name} has no argument {one!r}; it has {', '.join(parameters) or 'none'}"
+                )
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if self.secrets and kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY}:
+            raise TypeError(
+                f"durable: {self.name} takes arguments without names, so a secret among them can't be left out"
+            )
+
+
+_functions: dict[str, DurableFunction] = {}
+_connection: Connection | None = None
+
+
+def register(function: DurableFunction) -> None:
+    """Let this process make calls of `function` that were handed over; a later one of the same name takes its place."""
+    _functions[function.name] = function
+
+
+def connected() -> bool:
+    """Tell whether there is a database to hand over to."""
+    return _connection is not None
+
+
+def connect(url: str, *, resume: bool = True) -> Connection:
+    """Attach the database that durable calls are written to, and make those that are due; ends an earlier connection.
+
+    Args:
+        url: `sqlite:///path` (three slashes: relative, four: absolute) or `postgresql://…`.
+        resume: make due calls of this process's durable functions in the background. Asynchronous ones run on the
+            event loop that is running now, or on one of their own.
+
+    Raises:
+        InvalidInput: the address is of no known kind.
+        StoreUnavailable: the database does not answer.
+    """
+    global _connection  # noqa: PLW0603 - one database per process; policies find it without being told
+    fresh = Connection(Ledger(url))
+    if _connection is not None:
+        _connection.close()
+    _connection = fresh
+    if resume:
+        fresh.start()
+    return fresh
+
+
+class Connection:
+    """A database of durable calls, and whoever makes those that are due."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
+        self._under_way: dict[str, Future[None]] = {}
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+
+    def start(self) -> None:
+        """Look every second for calls that are due."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="prunella-durable", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is under way and stop."""
+        global _connection  # noqa: PLW0603
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._threads.shutdown()
+        self.ledger.close()
+        if _connection is self:
+            _connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def resume_due(self) -> int:
+        """Make every call that is due, here and now; return how many were tried."""
+        tried = 0
+        while calls := self.ledger.claim(list(_functions), self._worker, _LEASE_S, 1):
+            self._make(calls[0])
+            tried += 1
+        return tried
+
+    def _look(self) -> None:
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            try:
+                self._dispatch()
+            except Exception:
+                _log.exception("durable calls: looking for what is due failed; the next look is in a second")
+
+    def _dispatch(self) -> None:
+        self._under_way = {call_id: work for call_id, work in self._under_way.items() if not work.done()}
+        for call_id in self._under_way:
+            self.ledger.renew(call_id, self._worker, _LEASE_S)
+        free = _AT_ONCE - len(self._under_way)
+        for call in self.ledger.claim(list(_functions), self._worker, _LEASE_S, free) if free else ():
+            self._under_way[call.id] = self._threads.submit(self._make, call)
+
+    def _make(self, call: DurableCall) -> None:
+        """Make one attempt and write how it ended."""
+        function = _functions[call.function]
+        core = (
+            function.policy.core((), {})
+            if function.policy.key is None
+            else function.policy.core(tuple(call.args), call.kwargs)
+        )
+        try:
+            self._attempt(function, core, call)
+        except Exception as error:
+            self._failed(core, call, error)
+        else:
+            self.ledger.done(call.id, self._worker)
+            core.tell("operation.done", operation_id=call.id, attempts=call.attempts)
+
+    def _attempt(self, function: DurableFunction, core: Any, call: DurableCall) -> None:
+        kwargs = call.kwargs | {name: bring() for name, bring in function.secrets.items()}
+        story = Call(function.target, tuple(call.args), kwargs, idempotency_key=call.idempotency_key)
+        story.attempt = call.attempts
+        story.deadline_at = story.begun_at + core.deadline_s
+        if not inspect.iscoroutinefunction(function.target):
+            drive(attempt(core, story), story)
+        elif self._loop is not None and self._loop.is_running():
+            if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the public one raises where none runs
+                raise RuntimeError("resume_due: it waits for this event loop; call it with asyncio.to_thread")
+            asyncio.run_coroutine_threadsafe(adrive(attempt(core, story), story), self._loop).result()
+        else:
+            asyncio.run(adrive(attempt(core, story), story))
+
+    def _failed(self, core: Any, call: DurableCall, error: Exception) -> None:
+        told = f"{type(error).__name__}: {error}"
+        refused = isinstance(error, GuardError) and not isinstance(error, VERDICTS)
+        too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
+        if too_old or not (refused or core.wants(error)):
+            self.ledger.dead(call.id, self._worker, told)
+            core.tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
+            return
+        step_s = backoff.exponential_s(_FIRST_WAIT_S, 2.0, min(call.attempts, 10), _WAIT_MAX_S)
+        wait_s = max(asked_wait_s(error) or 0.0, backoff.spread_s(step_s, 0.5, HOST))
+        if refused:
+            wait_s = getattr(error, "retry_after_s", None) or _LOOK_EVERY_S
+        self.ledger.again(call.id, self._worker, wait_s, told, counted=not refused)
+        core.tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)

@@ -1,0 +1,352 @@
+"""Put a policy around an HTTP client: which requests may be repeated, which answers are failures, how long is left.
+
+Clients are known by their shape (httpx2, httpx, requests, aiohttp), none is imported. What the proxy does not list
+reaches the client itself, unguarded. Must never send a request twice that may have had its effect already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import math
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from prunella.core import shapes
+from prunella.core.errors import BadResponse, DeadlineExceeded
+from prunella.guard.core import Unwanted
+from prunella.guard.deadline import remaining_s
+from prunella.guard.drive import adrive, drive
+from prunella.guard.flow import Call, story
+from prunella.guard.policy import Policy, policies
+from prunella.guard.response import attribute
+
+FAILURES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers that may be another one next time; every other answer is the caller's to read."""
+REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""Methods that may be sent again without harm (RFC 9110 section 9.2.2)."""
+
+_log = logging.getLogger(__name__)
+_VERBS = ("request", "get", "post", "put", "patch", "delete", "head", "options")
+_HTTPX_PARTS = ("connect", "read", "write", "pool")
+_AIOHTTP_PARTS = ("connect", "sock_read", "sock_connect", "ceil_threshold")
+_BODIES = ("content", "data", "files")
+_refused: ContextVar[list[Any] | None] = ContextVar("prunella_refused", default=None)
+"""The answer that the attempt before brought: its connection is given back when the next one begins."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class ErrorAnswer(Unwanted, BadResponse):
+    """Carry an answer that is a failure; shapes read status and headers from `response`."""
+
+    def __init__(self, response: Any, status: int) -> None:
+        BadResponse.__init__(self, f"HTTP {status}", status=status)
+        self.result = self.response = response
+
+
+def http(client: Any, guarded_by: Policy) -> Any:
+    """Return a proxy of `client` that sends every request under a policy.
+
+    It has request, get, post, put, patch, delete, head and options with the client's own arguments, and answers what
+    the client answers. GET, HEAD, OPTIONS, PUT and DELETE may be sent again; POST and PATCH only with an
+    Idempotency-Key header, or where it is proven that nothing was sent; and none whose body can be read but once.
+    The statuses in `FAILURES` count as failures, a Retry-After is honoured, and when all attempts are used the last
+    answer is returned as the client returned it. A `key` of the policy is asked with (method, url, …).
+
+    Args:
+        client: a Client, AsyncClient, Session or ClientSession.
+        guarded_by: the policy; where it leaves a request less time than the client would, the client is told.
+
+    Raises:
+        RetryLater: of each request whose service asks for a longer wait than `max_inline_wait_s`.
+        CircuitOpen, LoadShed, RateLimited, DeadlineExceeded: as of any guarded call.
+    """
+    if not isinstance(guarded_by, Policy):
+        raise TypeError(f"http: got {guarded_by!r} for a policy; write pr.http(client, pr.policy(…))")
+    if not callable(attribute(client, "request")):
+        raise TypeError(f"http: {client!r} has no request(); give a client of httpx2, httpx, requests or aiohttp")
+    return AsyncProxy(client, guarded_by) if _is_asynchronous(client) else Proxy(client, guarded_by)
+
+
+class Proxy:
+    """A synchronous client under a policy."""
+
+    def __init__(self, client: Any, guarded_by: Policy) -> None:
+        self._client = client
+        self._policy = guarded_by
+        self._senders = {verb: self._sender(verb) for verb in _VERBS if callable(attribute(client, verb))}
+
+    def request(self, method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send a request of any method."""
+        return self._send("request", str(method).upper(), url, args, kwargs)
+
+    def get(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send GET."""
+        return self._send("get", "GET", url, args, kwargs)
+
+    def post(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send POST; again only with an Idempotency-Key header, or where nothing was sent."""
+        return self._send("post", "POST", url, args, kwargs)
+
+    def put(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send PUT."""
+        return self._send("put", "PUT", url, args, kwargs)
+
+    def patch(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send PATCH; again only with an Idempotency-Key header, or where nothing was sent."""
+        return self._send("patch", "PATCH", url, args, kwargs)
+
+    def delete(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send DELETE."""
+        return self._send("delete", "DELETE", url, args, kwargs)
+
+    def head(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send HEAD."""
+        return self._send("head", "HEAD", url, args, kwargs)
+
+    def options(self, url: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send OPTIONS."""
+        return self._send("options", "OPTIONS", url, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __enter__(self) -> Self:
+        self._client.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> Any:
+        return self._client.__exit__(*raised)
+
+    def _send(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call, core = self._begin(verb, method, url, args, kwargs)
+        before = _refused.set([])
+        try:
+            return drive(story(core, call), call, threads=core.threads)
+        finally:
+            _refused.reset(before)
+
+    def _begin(
+        self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Call, Any]:
+        if verb not in self._senders:
+            raise AttributeError(f"{type(self._client).__name__} has no {verb}()")
+        readable_again = all(map(_reads_twice, (*args, *map(kwargs.get, _BODIES))))
+        once = method not in REPEATABLE or not readable_again
+        key = _idempotency_key(kwargs.get("headers")) if readable_again else None
+        args = (method, url, *args)
+        call = Call(self._senders[verb], args, kwargs, once=once, idempotency_key=key)
+        return call, self._policy.core(args, kwargs)
+
+    def _sender(self, verb: str) -> Callable[..., Any]:
+        def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
+            _let_go()
+            return _answer(self._call(verb, method, url, args, kwargs))
+
+        return send
+
+    def _call(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the client's own function, with no more time than is left."""
+        left_s = remaining_s()
+        if left_s <= 0.0:
+            raise DeadlineExceeded(f"{self._policy.name}: no time is left for {method}")
+        if left_s < math.inf:
+            own = attribute(self._client, "timeout")
+            kwargs = {**kwargs, "timeout": _shorter(kwargs.get("timeout", own), own, left_s)}
+        function = getattr(self._client, verb)
+        return function(method, url, *args, **kwargs) if verb == "request" else function(url, *args, **kwargs)
+
+
+class AsyncProxy(Proxy):
+    """An asynchronous client under a policy."""
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: object) -> Any:
+        return await self._client.__aexit__(*raised)
+
+    def _send(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return Sending(self._asend(verb, method, url, args, kwargs))
+
+    async def _asend(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call, core = self._begin(verb, method, url, args, kwargs)
+        before = _refused.set([])
+        try:
+            return await adrive(story(core, call), call)
+        finally:
+            _refused.reset(before)
+
+    def _sender(self, verb: str) -> Callable[..., Any]:
+        async def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
+            _let_go()
+            response = await self._call(verb, method, url, args, kwargs)
+            if self._policy.settings.validate is not None and inspect.iscoroutinefunction(attribute(response, "read")):
+                await response.read()  # aiohttp brings the body when it is asked for, and keeps it
+            return _answer(response)
+
+        return send
+
+
+class Sending(Coroutine[Any, Any, Any]):
+    """A request on its way: `await` it, make a task of it, or use it as `async with client.get(…) as response:`."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._work = work
+        self._response: Any = None
+
+    def send(self, value: Any) -> Any:
+        return self._work.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None) -> Any:
+        return self._work.throw(typ if val is None else val)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._work.__await__()
+
+    async def __aenter__(self) -> Any:
+        self._response = await self._work
+        enter = attribute(self._response, "__aenter__")
+        return await enter() if enter is not None else self._response
+
+    async def __aexit__(self, *raised: object) -> None:
+        leave = attribute(self._response, "__aexit__")
+        if leave is not None:
+            await leave(*raised)
+        elif attribute(self._response, "aclose") is not None:
+            await self._response.aclose()
+
+
+def _is_asynchronous(client: Any) -> bool:
+    return hasattr(type(client), "__aenter__") or inspect.iscoroutinefunction(client.request)
+
+
+def _answer(response: Any) -> Any:
+    """Return an answer; raise one that is a failure, for the policy to see."""
+    status = shapes.status_of(response)
+    if status not in FAILURES:
+        return response
+    answers = _refused.get()
+    if answers is not None:
+        answers.append(response)
+    raise ErrorAnswer(response, status)
+
+
+def _let_go() -> None:
+    """Give back the connection of the answer that this attempt replaces."""
+    answers = _refused.get() or []
+    while answers:
+        response = answers.pop()
+        end = attribute(response, "release") or attribute(response, "close")
+        with contextlib.suppress(Exception):
+            end()
+
+
+def _idempotency_key(headers: Any) -> str | None:
+    pairs = headers.items() if hasattr(headers, "items") else headers if isinstance(headers, list | tuple) else ()
+    for name, value in pairs:
+        if _plain(name).lower() == "idempotency-key":
+            return _plain(value) or None
+    return None
+
+
+def _plain(text: Any) -> str:
+    return text.decode("latin-1") if isinstance(text, bytes) else str(text)
+
+
+def _reads_twice(body: Any) -> bool:
+    """Tell whether a body is the same when it is sent again: files, generators and forms are used up by sending."""
+    if isinstance(body, Mapping):
+        return all(map(_reads_twice, body.values()))
+    if isinstance(body, list | tuple):
+        return all(map(_reads_twice, body))
+    return body is None or isinstance(body, str | bytes | bytearray | memoryview | int | float)
+
+
+def _shorter(timeout: Any, clients_own: Any, left_s: float) -> Any:
+    """Return a timeout in its own form, with nothing in it longer than what is left."""
+    if timeout is None or isinstance(timeout, int | float):
+        return _least(timeout, left_s)
+    if isinstance(timeout, tuple):
+        return tuple(_least(part, left_s) for part in timeout)
+    if hasattr(timeout, "total"):
+        kept = {name: getattr(timeout, name) for name in _AIOHTTP_PARTS if hasattr(timeout, name)}
+        return type(timeout)(total=_least(timeout.total, left_s), **kept)
+    if all(hasattr(timeout, name) for name in _HTTPX_PARTS):
+        return type(timeout)(**{name: _least(getattr(timeout, name), left_s) for name in _HTTPX_PARTS})
+    return _shorter(clients_own if clients_own is not timeout else None, None, left_s)  # a sign for "the client's own"
+
+
+def _least(part: Any, left_s: float) -> float:
+    return min(part, left_s) if isinstance(part, int | float) else left_s
+
+
+# Retries of others ----------------------------------------------------------------------------------------------------
+
+
+def report_exhausted(guarded_by: Policy | str, error: BaseException, attempts: int | None = None) -> None:
+    """Tell the listeners of a policy that another library's retries are used up; never raises.
+
+    For urllib3 and requests: call it where `MaxRetryError` or `RetryError` is caught.
+
+    Args:
+        guarded_by: a policy or its name.
+        attempts: how often it was tried; None where nobody says.
+    """
+    one = policies().get(guarded_by) if isinstance(guarded_by, str) else guarded_by
+    if one is None:
+        _log.warning("exhausted retries could not be reported: there is no policy named %s", guarded_by)
+        return
+    if attempts is None:
+        attempts = attribute(attribute(error, "last_attempt"), "attempt_number")  # tenacity's RetryError
+    why = "another library's retries are used up"
+    listeners = one._listeners  # noqa: SLF001 - a policy's door is in the next room
+    listeners.emit("call.gave_up", policy=one.name, attempts=attempts, reason=why, error=error)
+
+
+def retry_error_callback(guarded_by: Policy | str) -> Callable[[Any], Any]:
+    """Return what tenacity takes as `retry_error_callback`: it reports, and raises the last error itself."""
+
+    def gave_up(retry_state: Any) -> Any:
+        if retry_state.outcome.failed:
+            report_exhausted(guarded_by, retry_state.outcome.exception(), retry_state.attempt_number)
+        return retry_state.outcome.result()
+
+    return gave_up
+
+
+def reports_exhausted(guarded_by: Policy | str) -> Callable[[Function], Function]:
+    """Decorate a function above its retry decorator (stamina, backoff …): what it raises is reported and goes on."""
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        async def aguarded(*args: Any, **kwargs: Any) -> Any:
+            with _reporting(guarded_by):
+                return await function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            with _reporting(guarded_by):
+                return function(*args, **kwargs)
+
+        return aguarded if inspect.iscoroutinefunction(function) else guarded  # type: ignore[return-value]
+
+    return decorate
+
+
+@contextlib.contextmanager
+def _reporting(guarded_by: Policy | str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        report_exhausted(guarded_by, error)
+        raise

@@ -1,0 +1,366 @@
+"""Where a case is carried out: services to call, callers alone and in crowds, time that passes.
+
+A case is written once, as a coroutine. For threads its awaits never suspend, so it runs as plain code; for asyncio
+they do. Waits here use the machine's own functions, whatever a clock has put in their place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from conformance.contract import Adapter, Clock, Down, Face, Function, Wish
+
+_sleep, _asleep = time.sleep, asyncio.sleep
+CROWD = {"sync": 4, "asyncio": 40, "threads": 32}
+_SETTLED_S = 5.0
+_QUIET_S = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended."""
+
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Gate:
+    """Holds calls until it is opened; one kind for threads and one for tasks."""
+
+    def __init__(self, face: Face) -> None:
+        self.asynchronous = asyncio.Event() if face == "asyncio" else None
+        self.threads = threading.Event()
+
+    def open(self) -> None:
+        """Let everybody through."""
+        self.threads.set()
+        if self.asynchronous is not None:
+            self.asynchronous.set()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the service does with one call."""
+
+    result: Any = "ok"
+    error: BaseException | type[BaseException] | None = None
+    takes_s: float = 0.0
+    gate: Gate | None = None
+
+
+OK = Step()
+DOWN = Step(error=Down)
+
+
+class Service:
+    """What is guarded: answers by a script, the last step for ever, and counts."""
+
+    def __init__(self, face: Face, clock: Clock, script: Sequence[Step]) -> None:
+        self.face = face
+        self.clock = clock
+        self.script = list(script)
+        self.inside = 0
+        self.handed_in: list[Any] = []
+        self._numbers = itertools.count()
+        self._counted = 0
+        self._lock = threading.Lock()
+
+    @property
+    def calls(self) -> int:
+        """Return how many calls reached the service."""
+        return self._counted
+
+    def answers(self, *script: Step) -> None:
+        """Begin a new script; the count of calls goes on."""
+        self.script, self._numbers = list(script), itertools.count()
+
+    @property
+    def target(self) -> Function:
+        """The function to guard."""
+        if self.face == "asyncio":
+
+            async def call(*args: Any) -> Any:
+                with self._entered(args) as step:
+                    if step.takes_s:
+                        await _asleep(step.takes_s)
+                    if step.gate is not None and step.gate.asynchronous is not None:
+                        await step.gate.asynchronous.wait()
+                    return _ending(step)
+
+            return call
+
+        def call_now(*args: Any) -> Any:
+            with self._entered(args) as step:
+                if step.takes_s:
+                    self._spend(step.takes_s)
+                if step.gate is not None:
+                    step.gate.threads.wait(20)
+                return _ending(step)
+
+        return call_now
+
+    @property
+    def stream(self) -> Function:
+        """The function to guard, as a generator of two items."""
+        if self.face == "asyncio":
+
+            async def items(*args: Any) -> Any:
+                with self._entered(args) as step:
+                    yield _ending(step)
+                    yield "end"
+
+            return items
+
+        def items_now(*args: Any) -> Any:
+            with self._entered(args) as step:
+                yield _ending(step)
+                yield "end"
+
+        return items_now
+
+    @property
+    def object(self) -> Any:
+        """The function to guard, as an object that can be called."""
+        target = self.target
+        if self.face == "asyncio":
+
+            class Caller:
+                async def __call__(self, *args: Any) -> Any:
+                    return await target(*args)
+
+            return Caller()
+
+        class CallerNow:
+            def __call__(self, *args: Any) -> Any:
+                return target(*args)
+
+        return CallerNow()
+
+    def _spend(self, seconds: float) -> None:
+        if self.face == "threads":
+            _sleep(seconds)
+        else:
+            self.clock.pass_s(seconds)
+
+    @contextmanager
+    def _entered(self, args: tuple[Any, ...]) -> Iterator[Step]:
+        with self._lock:
+            self._counted += 1
+            self.inside += 1
+            self.handed_in.append(args)
+            step = self.script[min(next(self._numbers), len(self.script) - 1)]
+        try:
+            yield step
+        finally:
+            with self._lock:
+                self.inside -= 1
+
+
+class Caller:
+    """One call that was begun and goes on beside the case."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.thread: threading.Thread | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the call has ended."""
+        return self.outcome is not None
+
+
+class Lab:
+    """One adapter on one face."""
+
+    def __init__(self, adapter: Adapter, face: Face, clock: Clock) -> None:
+        self.adapter = adapter
+        self.face = face
+        self.clock = clock
+        self.crowd = CROWD[face]
+        self._callers: list[Caller] = []
+        self._gates: list[Gate] = []
+
+    # What is there ----------------------------------------------------------------------------------------------------
+
+    def guard(self, **wish: Any) -> Callable[[Function], Function]:
+        """Return a decorator that guards as wished."""
+        return self.adapter.guard(Wish(**wish), self.face)
+
+    def service(self, *script: Step) -> Service:
+        """Return a service that answers by a script."""
+        return Service(self.face, self.clock, script or (OK,))
+
+    def gate(self) -> Gate:
+        """Return a gate that is closed; the lab opens it when the case has ended."""
+        self._gates.append(Gate(self.face))
+        return self._gates[-1]
+
+    # Time -------------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return seconds that only grow, as the library sees them."""
+        return self.clock.now()
+
+    async def pass_s(self, seconds: float) -> None:
+        """Let time pass."""
+        if self.face == "asyncio":
+            await _asleep(seconds)
+        else:
+            self.clock.pass_s(seconds)
+
+    @contextmanager
+    def naps(self) -> Iterator[list[float]]:
+        """Write down every wait of the library instead of waiting."""
+        naps: list[float] = []
+        with self.clock.napping(naps):
+            yield naps
+
+    @contextmanager
+    def wall_clock_set_back(self, hours: float) -> Iterator[None]:
+        """Set the wall clock back for everything that the library reads it with."""
+        with _shifted(self.adapter.package, timedelta(hours=hours)):
+            yield
+
+    # Callers ----------------------------------------------------------------------------------------------------------
+
+    async def call(self, guarded: Function, *args: Any) -> Outcome:
+        """Call and return how it ended, whatever was raised."""
+        try:
+            if self.face == "asyncio":
+                return Outcome(await guarded(*args))
+            return Outcome(guarded(*args))
+        except BaseException as error:
+            return Outcome(error=error)
+
+    async def items(self, guarded: Function) -> Outcome:
+        """Take every item of a guarded stream."""
+        try:
+            if self.face == "asyncio":
+                return Outcome([item async for item in guarded()])
+            return Outcome(list(guarded()))
+        except BaseException as error:
+            return Outcome(error=error)
+
+    def start(self, guarded: Function, count: int = 1, *args: Any) -> list[Caller]:
+        """Begin calls that go on beside the case."""
+        callers = [Caller() for _ in range(count)]
+        self._callers += callers
+        for caller in callers:
+            if self.face == "asyncio":
+                caller.task = asyncio.get_running_loop().create_task(self._acall(caller, guarded, args))
+            else:
+                caller.thread = threading.Thread(target=self._tcall, args=(caller, guarded, args), daemon=True)
+                caller.thread.start()
+        return callers
+
+    async def settled(self, callers: Sequence[Caller], service: Service) -> None:
+        """Wait until each caller is at the service or has ended, or until nothing moves any more."""
+        seen, quiet_since = (-1, -1), time.monotonic()
+        for _ in range(2000):
+            ended = sum(caller.done for caller in callers)
+            if ended + service.inside >= len(callers) and (self.face != "asyncio" or seen == (ended, service.inside)):
+                return
+            if (ended, service.inside) != seen:
+                seen, quiet_since = (ended, service.inside), time.monotonic()
+            elif time.monotonic() - quiet_since > _QUIET_S:
+                return
+            if self.face == "asyncio":
+                await _asleep(0)
+            else:
+                _sleep(0.001)
+
+    async def finished(self, callers: Sequence[Caller]) -> list[Outcome]:
+        """Wait until the callers have ended, and return how."""
+        for caller in callers:
+            if caller.task is not None:
+                await asyncio.wait((caller.task,), timeout=_SETTLED_S)
+            if caller.thread is not None:
+                caller.thread.join(_SETTLED_S)
+        return [caller.outcome or Outcome(error=TimeoutError("the call never ended")) for caller in callers]
+
+    async def at_once(self, guarded: Function, count: int, *args: Any) -> list[Outcome]:
+        """Make calls at once and wait for all."""
+        return await self.finished(self.start(guarded, count, *args))
+
+    async def each_alone(self, scene: Callable[[int], Awaitable[None]]) -> None:
+        """Play a scene once; for threads, 32 times at once."""
+        if self.face != "threads":
+            return await scene(0)
+        outcomes = await self.at_once(lambda number: without_loop(scene(next(number))), self.crowd, itertools.count())
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+        return None
+
+    def refused(self, outcome: Outcome) -> bool:
+        """Tell whether a call was refused, and not made."""
+        return isinstance(outcome.error, self.adapter.refusals)
+
+    async def closes(self) -> None:
+        """Let go of everything that still waits."""
+        for gate in self._gates:
+            gate.open()
+        for caller in self._callers:
+            if caller.task is not None and not caller.task.done():
+                caller.task.cancel()
+        await self.finished(self._callers)
+
+    async def _acall(self, caller: Caller, guarded: Function, args: tuple[Any, ...]) -> None:
+        caller.outcome = await self.call(guarded, *args)
+
+    def _tcall(self, caller: Caller, guarded: Function, args: tuple[Any, ...]) -> None:
+        try:
+            caller.outcome = Outcome(guarded(*args))
+        except BaseException as error:
+            caller.outcome = Outcome(error=error)
+
+
+def without_loop(work: Awaitable[None]) -> None:
+    """Run a coroutine that never suspends."""
+    assert isinstance(work, Coroutine)
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a case suspended where there is no event loop")
+
+
+def _ending(step: Step) -> Any:
+    if step.error is not None:
+        raise step.error
+    return step.result
+
+
+@contextmanager
+def _shifted(package: str, back: timedelta) -> Iterator[None]:
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - back
+
+        @classmethod
+        def utcnow(cls) -> Any:
+            return datetime.utcnow() - back
+
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == package]
+    held = [module for module in modules if getattr(module, "datetime", None) is datetime]
+    true_time = time.time
+    for module in held:
+        module.datetime = Shifted  # type: ignore[attr-defined]
+    time.time = lambda: true_time() - back.total_seconds()
+    try:
+        yield
+    finally:
+        time.time = true_time
+        for module in held:
+            module.datetime = datetime  # type: ignore[attr-defined]
