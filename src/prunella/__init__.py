@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from prunella.guard.policy import policies as policies
     from prunella.guard.policy import policy as policy
     from prunella.guard.retry import Retry as Retry
+    from prunella.guard.telemetry import opentelemetry_listener as opentelemetry_listener
+    from prunella.guard.telemetry import prometheus_listener as prometheus_listener
 
 __version__ = "0.1.0.dev0"
 
@@ -58,6 +60,7 @@ _HOMES = {
     "guard.limiter": ("AdaptiveLimiter",),
     "guard.policy": ("Policy", "policies", "policy"),
     "guard.retry": ("Retry",),
+    "guard.telemetry": ("opentelemetry_listener", "prometheus_listener"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

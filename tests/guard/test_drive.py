@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from guard.conftest import ManualTime
 from hypothesis import given
 from hypothesis import strategies as st
 
 import prunella as pr
+from guard.conftest import ManualTime
 from prunella.core.clock import HOST
 
 FAST = pr.Retry(attempts=3, base_s=0.0)
@@ -450,4 +450,3 @@ sys.stdout.write(f"{hung} hung")
     assert _in_child(program) == "0 hung"
 
 
-Acall = Callable[..., Awaitable[Any]]

@@ -12,11 +12,11 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from guard.conftest import START, ManualTime
 from hypothesis import given
 from hypothesis import strategies as st
 
 import prunella as pr
+from guard.conftest import START, ManualTime
 from prunella.core.events import Event
 
 FAST = pr.Retry(attempts=3, base_s=0.0)

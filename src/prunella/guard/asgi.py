@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import update_wrapper
 from typing import Any, Final, Protocol, TypeVar
 
-from prunella.core import shapes
 from prunella.core.clock import HOST, Ids, Rng, SystemClock
 from prunella.core.errors import CircuitOpen, GuardError, RetryLater
 from prunella.guard.breaker import Breaker

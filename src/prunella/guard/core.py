@@ -13,7 +13,7 @@ from typing import Any, Literal
 from prunella.core.clock import HOST
 from prunella.core.errors import AttemptTimeout, BadResponse, DeadlineExceeded, GuardError
 from prunella.core.events import Listeners
-from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, State, Admission
+from prunella.guard.breaker import Admission, Breaker, LiveBreaker, NoBreaker, State
 from prunella.guard.budget import RetryBudget
 from prunella.guard.bulkhead import Bulkhead, LiveBulkhead
 from prunella.guard.demands import demand, is_number, is_positive
