@@ -111,6 +111,26 @@ class Clock(Protocol):
         ...
 
 
+class Desk(Protocol):
+    """Where calls are handed over to; the first argument of what it guards is the idempotency key."""
+
+    def guard(self, function: Function) -> Function:
+        """Guard a function and hand over what can't be settled."""
+        ...
+
+    def waiting(self) -> int:
+        """Return how many calls are written down and not yet made."""
+        ...
+
+    def comes_due(self) -> None:
+        """Make everything that waits."""
+        ...
+
+    def breaks(self) -> None:
+        """Take away what calls are written to."""
+        ...
+
+
 class Adapter(Protocol):
     """One library.
 
@@ -141,6 +161,10 @@ class Adapter(Protocol):
 
     def guard_once(self, wish: Wish, face: Face, *, keyed: bool) -> Callable[[Function], Function]:
         """Return a decorator for what may do harm when repeated; the first argument may be an idempotency key."""
+        ...
+
+    def durable(self, wish: Wish, face: Face) -> AbstractContextManager[Desk]:
+        """Lend a desk for what is handed over."""
         ...
 
     def clock(self, face: Face) -> AbstractContextManager[Clock]:

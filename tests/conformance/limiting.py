@@ -161,17 +161,21 @@ async def waiting_retries(lab: Lab) -> None:
 
 @case("8b", "cancelled calls give back probes and places", "bulkhead", faces=("asyncio",))
 async def nothing_leaks(lab: Lab) -> None:
-    lot = random.Random(7)
-    service = lab.service(Step(takes_s=0.01), DOWN, OK)
+    lot, service = random.Random(7), lab.service()
     guarded = lab.guard(places=2, place_wait_s=0.05)(service.target)
-    for _ in range(20):
-        service.answers(Step(takes_s=0.01), Step(error=Down()), Step(takes_s=0.02))
+    for number in range(20):
+        gate = lab.gate()
+        service.answers(Step(gate=gate, error=Down() if number % 2 else None))
         callers = lab.start(guarded, 6)
-        for caller in callers:
-            assert caller.task is not None
-            await lab.pass_s(lot.random() * 0.01)
-            if lot.random() < 0.6:
+        opens_at = lot.randrange(6)
+        await lab.pass_s(lot.random() * 0.01)
+        for place, caller in enumerate(lot.sample(callers, 6)):
+            if place == opens_at:
+                gate.open()
+            if lot.random() < 0.6 and caller.task is not None:
                 caller.task.cancel()
+            if lot.random() < 0.5:
+                await lab.pass_s(lot.random() * 0.005)
         await lab.finished(callers)
     gate = lab.gate()
     service.answers(Step(gate=gate))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import prunella as pr
 from conformance.clocks import host_clock
-from conformance.contract import FACES, FEATURES, Clock, Face, Function, Wish
+from conformance.contract import FACES, FEATURES, Clock, Desk, Face, Function, Wish
+from prunella.guard.handover import Connection
 
 _numbers = itertools.count(1)
 
@@ -20,7 +24,7 @@ class Prunella:
     name = "prunella"
     package = "prunella"
     faces = FACES
-    features = frozenset(FEATURES) - ({"durable"} if not hasattr(pr.Policy, "durable") else set())
+    features = frozenset(FEATURES)
     refusals: tuple[type[BaseException], ...] = (pr.CircuitOpen, pr.RateLimited, pr.LoadShed)
 
     def clock(self, face: Face) -> AbstractContextManager[Clock]:
@@ -35,6 +39,13 @@ class Prunella:
     def guard_once(self, wish: Wish, face: Face, *, keyed: bool) -> Callable[[Function], Function]:
         key = (lambda order: order) if keyed else None
         return self.policy(wish, face)(effect="once", idempotency_key=key)
+
+    @contextmanager
+    def durable(self, wish: Wish, face: Face) -> Iterator[Desk]:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "calls.db"
+            with pr.connect(f"sqlite:///{path}", resume=False) as connection:
+                yield SqliteDesk(self.policy(wish, face), path, connection)
 
     def policy(self, wish: Wish, face: Face) -> pr.Policy:
         """Return the policy that a wish describes."""
@@ -78,6 +89,34 @@ class Prunella:
         if wish.adaptive_per_s is not None:
             return pr.AdaptiveLimiter(rate_per_s=wish.adaptive_per_s, profile="aimd")
         return None if wish.limit_per_s is None else pr.AdaptiveLimiter(rate_per_s=wish.limit_per_s)
+
+
+class SqliteDesk:
+    """The calls that prunella has written down, in a file of their own."""
+
+    def __init__(self, policy: pr.Policy, path: Path, connection: Connection) -> None:
+        self._policy = policy
+        self._path = path
+        self._connection = connection
+
+    def guard(self, function: Function) -> Function:
+        return self._policy.durable(lambda order: order, name=self._policy.name)(function)
+
+    def waiting(self) -> int:
+        (count,) = self._run("SELECT count(*) FROM durable_calls WHERE state = 'waiting'")
+        return int(count)
+
+    def comes_due(self) -> None:
+        self._run("UPDATE durable_calls SET due_at = 0")
+        self._connection.resume_due()
+
+    def breaks(self) -> None:
+        self._run("DROP TABLE durable_calls")
+
+    def _run(self, statement: str) -> tuple[Any, ...]:
+        with closing(sqlite3.connect(self._path)) as file, file:
+            rows: list[tuple[Any, ...]] = file.execute(statement).fetchall()
+        return rows[0] if rows else ()
 
 
 def _good(refuse: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from conformance.clocks import real_clock
-from conformance.contract import FACES, Adapter, Clock, Face, Function, Wish
+from conformance.contract import FACES, Adapter, Clock, Desk, Face, Function, Wish
 from conformance.judge import NotOffered
 
 _numbers = itertools.count(1)
@@ -42,6 +42,9 @@ class _Peer:
         raise NotOffered
 
     def guard_once(self, wish: Wish, face: Face, *, keyed: bool) -> Callable[[Function], Function]:
+        raise NotOffered
+
+    def durable(self, wish: Wish, face: Face) -> AbstractContextManager[Desk]:
         raise NotOffered
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import prunella as pr
 from conformance.clocks import HostClock, host_clock
-from conformance.contract import Down, Face, Function, Refused, Wish
+from conformance.contract import Desk, Down, Face, Function, Refused, Wish
 from conformance.ours import Prunella
 from prunella.core.clock import HOST
 
@@ -25,13 +26,15 @@ def failing(face: Face, function: Function, become: Callable[[BaseException], Ba
         try:
             return await function(*args)
         except BaseException as error:
-            raise become(error) from None
+            other = become(error)
+        raise other
 
     def call(*args: Any) -> Any:
         try:
             return function(*args)
         except BaseException as error:
-            raise become(error) from None
+            other = become(error)
+        raise other
 
     return acall if face == "asyncio" else call
 
@@ -269,9 +272,28 @@ class Undated(_Twin):
 class Strict(_Twin):
     """Raises at a Retry-After that it can't read."""
 
+    def retry(self, wish: Wish) -> pr.Retry:
+        return replace(super().retry(wish), on=_reads_strictly)
+
+
+class LoopBound(_Twin):
+    """Belongs to the event loop that used it first."""
+
     def guard(self, wish: Wish, face: Face) -> Callable[[Function], Function]:
-        made = super().guard(wish, face)
-        return lambda function: made(failing(face, function, _read_strictly))
+        made, loops = super().guard(wish, face), []
+
+        def guard(function: Function) -> Function:
+            guarded = made(function)
+
+            async def call(*args: Any) -> Any:
+                loops.append(asyncio.get_running_loop())
+                if loops[0] is not loops[-1]:
+                    raise RuntimeError("bound to a different event loop")
+                return await guarded(*args)
+
+            return call
+
+        return guard
 
 
 class Multiplies(_Twin):
@@ -360,6 +382,34 @@ class Stubborn(_Twin):
         return guard
 
 
+class Forgetful(_Twin):
+    """Tells the caller that it was written down, and means to write it."""
+
+    @contextmanager
+    def durable(self, wish: Wish, face: Face) -> Iterator[Desk]:
+        with super().durable(wish, face) as desk:
+            yield _Promises(desk)
+
+
+class _Promises:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.breaks = desk.breaks
+        self.waiting = desk.waiting
+
+    def guard(self, function: Function) -> Function:
+        def call(*args: Any) -> Any:
+            raise pr.HandedOver("soon", operation_id="soon", due_at=HOST.now() + timedelta(seconds=30))
+
+        async def acall(*args: Any) -> Any:
+            return call()
+
+        return acall if asyncio.iscoroutinefunction(function) else call
+
+    def comes_due(self) -> None:
+        pass
+
+
 class Lenient(_Twin):
     """Takes any setting."""
 
@@ -385,10 +435,8 @@ def _without_date(error: BaseException) -> BaseException:
     return Refused(503, {name: value for name, value in error.response.headers.items() if name != "Date"})
 
 
-def _read_strictly(error: BaseException) -> BaseException:
-    if isinstance(error, Refused):
-        int(error.response.headers.get("Retry-After", "0"))
-    return error
+def _reads_strictly(error: BaseException) -> bool:
+    return not isinstance(error, Refused) or int(error.response.headers["Retry-After"]) >= 0
 
 
 def _telling(
@@ -413,7 +461,8 @@ def _telling(
 
 NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Herd(), "A F G"),
-    (Serial(), "B 12 12b"),
+    (Serial(), "B 12b"),
+    (LoopBound(), "12"),
     (WallClock(), "C"),
     (Swallows(), "D H I J 8a 8c"),
     (ClosesOnSuccess(), "E F G2"),
@@ -422,14 +471,14 @@ NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Bounds(), "10a 10b"),
     (SameOpenTime(), "11"),
     (Shared(), "K"),
-    (Endless(), "L 4a 4b 8d 8e 13c V 6 R"),
+    (Endless(), "L 4a 4b 8d 8e 13c V 6"),
     (Uncapped(), "M"),
     (Naive(), "N"),
     (Once(), "O S 3a 3b 3d 17a 17b R1"),
     (SmallPool(), "P Q"),
     (ThreadEach(), "R"),
     (Talkative(), "S"),
-    (Sleepy(), "T T2 3f"),
+    (Sleepy(), "T 3f"),
     (Deaf(), "3a 3b 3c 3d T2"),
     (Undated(), "3c"),
     (Strict(), "3e"),
@@ -440,6 +489,7 @@ NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Fixed(), "13a"),
     (Credulous(), "14"),
     (Stubborn(), "U 9 8a R1"),
+    (Forgetful(), "15a 15b 15c 15d 9b"),
     (Lenient(), "18 18b"),
 )
 """Each bug, and the cases that have to fail for it on every face."""

@@ -19,9 +19,9 @@ from guard.conftest import ManualTime, manual_time
 from prunella.core.clock import HOST, Rng
 from prunella.core.errors import CircuitOpen
 from prunella.guard.book import Page
-from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker, Probe, State, Ticket
+from prunella.guard.breaker import LINK, Admission, Breaker, LiveBreaker, NoBreaker, Probe, State
 
-EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "600"))
 
 News = list[tuple[State, State, str]]
 
@@ -191,7 +191,7 @@ def compare(make: Callable[..., LiveBreaker], limits: Breaker, ops: list[Op], cl
     """Do the same with a breaker and with the model, and fail where they differ."""
     breaker, model = make("crm", limits, lambda *_: None, 3.0), Model(limits, 3.0)
     model.tenth(HOST.monotonic())
-    calls: list[tuple[Ticket, Tenth | Trial]] = []
+    calls: list[tuple[Admission, Tenth | Trial]] = []
     for kind, number in ops:
         now = HOST.monotonic()
         if kind == "wait":
@@ -218,7 +218,7 @@ def compare(make: Callable[..., LiveBreaker], limits: Breaker, ops: list[Op], cl
             assert [standing[name] for name in ("successes", "failures", "slow")] == counts
 
 
-def settle(breaker: LiveBreaker, model: Model, kind: str, ticket: Ticket, call: Tenth | Trial, now: float) -> None:
+def settle(breaker: LiveBreaker, model: Model, kind: str, ticket: Admission, call: Tenth | Trial, now: float) -> None:
     if kind == "drop":
         breaker.dropped(ticket)
         model.dropped(call)
@@ -259,7 +259,7 @@ def test_breaker_does_what_the_model_does(limits: Breaker, ops: list[Op]) -> Non
 class CountsOldFailures(LiveBreaker):
     """A breaker whose generations are forgotten."""
 
-    def _counts(self, ticket: Ticket) -> bool:
+    def _counts(self, ticket: Admission) -> bool:
         return isinstance(ticket, Page) and self.state is State.CLOSED
 
 
@@ -769,11 +769,21 @@ class Elsewhere:
             raise OSError("the store does not answer")
         return self.answer
 
+    def changed(self, breaker: LiveBreaker, state: State, reason: str) -> None:
+        """Hear of a change."""
 
-def test_only_the_process_that_wins_probes(clock: ManualTime) -> None:
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    """Connect this process with others."""
+    others = Elsewhere()
+    monkeypatch.setattr(LINK, "state", others)
+    return others
+
+
+def test_only_the_process_that_wins_probes(clock: ManualTime, elsewhere: Elsewhere) -> None:
     """The others stay open and ask again a second later."""
-    breaker, elsewhere = live(Breaker(failures=1, open_s=5.0)), Elsewhere()
-    breaker.shared = elsewhere
+    breaker = live(Breaker(failures=1, open_s=5.0, shared=True))
     fail(breaker)
     clock.passes(5.0)
     assert refusal(breaker).retry_after_s == 1.0
@@ -786,11 +796,12 @@ def test_only_the_process_that_wins_probes(clock: ManualTime) -> None:
     assert breaker.state is State.CLOSED
 
 
-def test_store_that_does_not_answer_keeps_no_probe_back(clock: ManualTime, caplog: pytest.LogCaptureFixture) -> None:
+def test_store_that_does_not_answer_keeps_no_probe_back(
+    clock: ManualTime, elsewhere: Elsewhere, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its error reaches the log and not the caller; this process finds out by itself."""
-    breaker, elsewhere = live(Breaker(failures=1, open_s=5.0)), Elsewhere()
+    breaker = live(Breaker(failures=1, open_s=5.0, shared=True))
     elsewhere.answer = None
-    breaker.shared = elsewhere
     fail(breaker)
     clock.passes(5.0)
     succeed(breaker)

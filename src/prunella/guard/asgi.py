@@ -1,4 +1,4 @@
-"""Heal requests where they are served: repeat what may be repeated, repair what is known, and answer instead of crashing.
+"""Heal requests where they are served: repeat what may be repeated, repair what is known, never just crash.
 
 One story for a whole ASGI application and for a single handler, synchronous or not. Streams, websockets and lifespan
 pass through. Must never start a response twice, and never repeat a request that may have had its effect.
@@ -12,12 +12,15 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import update_wrapper
+from traceback import format_exception
 from typing import Any, Final, Protocol, TypeVar
 
+from prunella.core import shapes
 from prunella.core.clock import HOST, Ids, Rng, SystemClock
 from prunella.core.errors import CircuitOpen, GuardError, RetryLater
+from prunella.core.redact import scrub
 from prunella.guard.breaker import Breaker
 from prunella.guard.compile import is_a
 from prunella.guard.core import Core
@@ -26,7 +29,7 @@ from prunella.guard.flow import GAVE_UP, VERDICTS, Call, Invoke, Story, asked_wa
 from prunella.guard.http import REPEATABLE
 from prunella.guard.policy import Policy
 from prunella.guard.policy import policy as make_policy
-from prunella.guard.response import FAILURE_WAIT_S
+from prunella.guard.response import FAILURE_WAIT_S, attribute
 from prunella.guard.retry import DISPATCH, blames_the_service
 
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -59,7 +62,8 @@ class SelfHealingMiddleware:
         app: the application. Wrap it as a whole, or add this as the outermost middleware.
         component: what it is, in events and answers ("bookings").
         policy: how to guard; None takes document C's figures: 3 attempts, 1 s and 2 s apart, and a breaker that
-            opens after 5 failures in a row, for 60 s. A `key` is asked with the scope.
+            opens after 5 failures in a row, for 60 s. A `key` is asked with the scope; so is a `fallback`, which may
+            return an ASGI application, such as a Response.
         remedy: a function of the failure that repairs a known issue and returns True where it did; may be `async`.
     """
 
@@ -77,7 +81,8 @@ class SelfHealingMiddleware:
         core = self._healing.policy.core((scope,), {})
         call = Call(exchange.serve, (scope,))
         outcome = await adrive(self._healing.story(core, call, exchange), call)
-        await exchange.end(outcome)
+        answers = callable(outcome)  # an `Unavailable`, or the Response that a fallback made
+        await exchange.end(outcome if answers else self._healing.unavailable(exchange.request_id))
 
 
 def self_healing(
@@ -104,7 +109,7 @@ def self_healing(
         else:
             if is_a(inspect.iscoroutinefunction, remedy or bool):
                 raise TypeError(
-                    f"self_healing: {component} is not async but its remedy is; give a plain function, or make both async"
+                    f"self_healing: {component} is not async but its remedy is; give a plain function, or make both so"
                 )
             made = _handler(healing, handler, respond or _fitting)
         return update_wrapper(made, handler)  # type: ignore[return-value]
@@ -175,9 +180,13 @@ def _fitting(answer: Unavailable) -> Any:
 class Serving(Protocol):
     """One request on its way."""
 
-    repeatable: bool
     action: str
     request_id: str
+
+    @property
+    def repeatable(self) -> bool:
+        """Tell whether the request may be served again."""
+        ...
 
     def is_the_callers(self, error: Exception) -> bool:
         """Tell whether a failure has to be raised as it is: it is an answer, or none can be given any more."""
@@ -213,7 +222,8 @@ class Healing:
         remedied = yield from self._remedied(core, error)
         if remedied and serving.repeatable:
             try:
-                outcome = yield Invoke(call.function, call.args, call.kwargs)
+                ends_at = HOST.monotonic() + core.attempt_timeout_s
+                outcome = yield Invoke(call.function, call.args, call.kwargs, ends_at)
             except Exception as again:
                 call.error = error = again
             else:
@@ -230,14 +240,17 @@ class Healing:
         )
         if serving.is_the_callers(error):
             return GAVE_UP
-        _log.error(
-            "%s: %s failed for good (request %s)", self.component, serving.action, serving.request_id, exc_info=error
-        )
-        return Unavailable(self.component, serving.request_id, _wait_s(core, call))
+        told = scrub("".join(format_exception(error)))
+        _log.error("%s: %s failed for good, request %s\n%s", self.component, serving.action, serving.request_id, told)
+        return self.unavailable(serving.request_id, _wait_s(core, call))
+
+    def unavailable(self, request_id: str, wait_s: float = FAILURE_WAIT_S) -> Unavailable:
+        """Return the answer of last resort."""
+        return Unavailable(self.component, request_id, wait_s)
 
     def _remedied(self, core: Core, error: Exception) -> Story:
         """Let the remedy look at a failure of the application; a refusal by a guard is none."""
-        if self._remedy is None or (isinstance(error, GuardError) and not isinstance(error, VERDICTS)):
+        if self._remedy is None or _is_refusal(error):
             return False
         try:
             worked = (yield Invoke(self._remedy, (error,))) is True
@@ -275,10 +288,13 @@ def _up_to_the_unrepeatable(core: Core, call: Call, serving: Serving) -> Story:
 
 def _count(core: Core, call: Call, serving: Serving, error: Exception) -> None:
     """Tell the breaker of a failure that the story does not get to see."""
-    if serving.blames_nobody(error) or isinstance(error, core.ignored) or not blames_the_service(error):
-        return
-    if call.ticket is not None:
+    says_nothing = serving.blames_nobody(error) or _is_refusal(error) or isinstance(error, core.ignored)
+    if call.ticket is not None and not says_nothing and blames_the_service(error):
         core.breaker.failed(call.ticket)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, GuardError) and not isinstance(error, VERDICTS)
 
 
 def _cause(call: Call) -> Exception:
@@ -299,7 +315,7 @@ def _wait_s(core: Core, call: Call) -> float:
         wait_s = (told.due_at - HOST.now()).total_seconds()
     if wait_s is None:
         wait_s = told.retry_after_s if isinstance(told, CircuitOpen) else asked_wait_s(told)
-    return FAILURE_WAIT_S if wait_s is None or wait_s > _WAIT_MAX_S else wait_s
+    return FAILURE_WAIT_S if wait_s is None or wait_s == math.inf else min(wait_s, _WAIT_MAX_S)
 
 
 # One call of a handler ------------------------------------------------------------------------------------------------
@@ -309,16 +325,20 @@ class Handling:
     """One call of a handler."""
 
     def __init__(self, handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        requests = [one for one in (*args, *kwargs.values()) if isinstance(getattr(one, "method", None), str)]
+        requests = [one for one in (*args, *kwargs.values()) if _is_request(one)]
         self.repeatable = all(request.method.upper() in REPEATABLE for request in requests)
         self.action = getattr(handler, "__qualname__", type(handler).__name__)
-        self.request_id = _request_id([getattr(request, "headers", None) for request in requests])
+        self.request_id = _request_id(shapes.headers_of(requests[0]) if requests else {})
 
     def is_the_callers(self, error: Exception) -> bool:
         return _is_an_answer(error)
 
     def blames_nobody(self, error: Exception) -> bool:
         return _is_an_answer(error)
+
+
+def _is_request(thing: object) -> bool:
+    return isinstance(attribute(thing, "method"), str) and attribute(thing, "headers") is not None
 
 
 def _is_an_answer(error: Exception) -> bool:
@@ -331,16 +351,10 @@ def _is_an_answer(error: Exception) -> bool:
     return isinstance(status, int) and 300 <= status < 500
 
 
-def _request_id(sources: Iterable[Any]) -> str:
+def _request_id(headers: Mapping[str, str]) -> str:
     """Return the id that the request came with, or a new one."""
-    for headers in sources:
-        try:
-            given = headers.get("x-request-id")
-        except Exception:
-            continue
-        if isinstance(given, str) and _REQUEST_ID.fullmatch(given):
-            return given
-    return _ids.new()
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else _ids.new()
 
 
 # One exchange over ASGI -----------------------------------------------------------------------------------------------
@@ -356,17 +370,18 @@ class Exchange:
     """One HTTP exchange: the request is kept to be served again, a plain 500 is held back until it is the last word."""
 
     def __init__(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {bytes(name).lower(): bytes(value) for name, value in scope.get("headers", ())}
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
         self.action = f"{scope['method']} {scope.get('path', '')}"
-        self.request_id = _request_id([{"x-request-id": headers.get(b"x-request-id", b"").decode("latin-1")}])
+        self.request_id = _request_id(headers)
         self._safe = scope["method"] in REPEATABLE
         self._app, self._receive, self._send = app, receive, send
         self._scope, self._scope_at_first = scope, dict(scope)
         self._kept: list[Message] | None = []
         self._kept_bytes = 0
-        self._served = 0
+        self._served = False
         self._held: list[Message] = []
         self._held_bytes = 0
+        self._unserved = True
         self._begun = False
         self._gone = False
 
@@ -386,24 +401,27 @@ class Exchange:
         if self._served:
             scope.clear()
             scope.update(self._scope_at_first)
-        self._served += 1
-        self._held, self._held_bytes = [], 0
-        await self._app(scope, self._replay(), self._pass_on)
+        self._served, self._unserved = True, True
+        self._drop()
+        try:
+            await self._app(scope, self._replay(), self._pass_on)
+        except BaseException:
+            self._drop()  # what was said about a failure that is raised here, too
+            raise
         if self._held:
             raise CrashAnswered(f"{self.action} was answered with 500")
+        self._unserved = False
 
-    async def end(self, outcome: object) -> None:
-        """Send the last word: the application's own 500, or that it is out of order for the moment."""
-        if self._begun:
-            return
-        if self._held and not isinstance(outcome, Unavailable):
+    async def end(self, answer: Application) -> None:
+        """Let the client hear the last word: the application's own 500, or `answer` where it was not served at all."""
+        if self._held:
             await self._release()
-        elif isinstance(outcome, Unavailable):
-            await outcome(self._scope, self._receive, self._send)
+        elif self._unserved and not self._begun:
+            await answer(self._scope, self._receive, self._send)
 
     def _replay(self) -> Receive:
         """Return a `receive` that begins with what was kept."""
-        kept = iter(self._kept or ())
+        kept = iter(tuple(self._kept or ()))
 
         async def receive() -> Message:
             message = next(kept, None)
@@ -427,19 +445,20 @@ class Exchange:
 
     async def _pass_on(self, message: Message) -> None:
         """Send a message, unless it belongs to a 500 that may not be the last word."""
-        if message["type"] == "http.response.start" and not self._begun:
-            if message["status"] == 500 and not self._gone:
-                self._held.append(message)
-                return
-            self._begun = True
-        elif self._held and message["type"] == "http.response.body":
-            self._held_bytes += len(message.get("body", b""))
+        begins = message["type"] == "http.response.start"
+        if begins and message["status"] == 500 and not self._begun and not self._gone:
+            self._held = [message]
+        elif self._held:
             self._held.append(message)
-            if self._held_bytes <= _HELD_BYTES_MAX:
-                return
-            await self._release()
-            return
-        await self._forward(message)
+            self._held_bytes += len(message.get("body", b""))
+            if message["type"] != "http.response.body" or self._held_bytes > _HELD_BYTES_MAX:
+                await self._release()
+        else:
+            self._begun = self._begun or begins
+            await self._forward(message)
+
+    def _drop(self) -> None:
+        self._held, self._held_bytes = [], 0
 
     async def _release(self) -> None:
         held, self._held, self._begun = self._held, [], True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Breaker:
         probe_lease_s: seconds after which a probe that has not come back frees its place; None means `open_s`, or
             the attempt's timeout where that is longer.
         ignore: exception types that say nothing about the service.
+        shared: share state with other processes through the database of `pr.connect`.
     """
 
     failures: int = 5
@@ -71,6 +73,7 @@ class Breaker:
     probes: int = 1
     probe_lease_s: float | None = None
     ignore: tuple[type[BaseException], ...] = ()
+    shared: bool = False
 
     def __post_init__(self) -> None:
         for name in ("failures", "successes", "min_calls", "probes"):
@@ -122,6 +125,21 @@ class Shared(Protocol):
         """Win the right to probe in this period; False for everybody else."""
         ...
 
+    def changed(self, breaker: LiveBreaker, state: State, reason: str) -> None:
+        """Hear of a change, to tell the others."""
+        ...
+
+
+class Link:
+    """What connects the breakers of this process with those of others; `pr.connect` sets it."""
+
+    def __init__(self) -> None:
+        self.state: Shared | None = None
+        self.breakers: weakref.WeakSet[LiveBreaker] = weakref.WeakSet()
+
+
+LINK = Link()
+
 
 _SHUT = Page(-math.inf)
 """The ticket of a breaker that is not closed: it has always ended, so every call has to ask."""
@@ -145,7 +163,6 @@ class LiveBreaker:
         self.reason = ""
         self.reopen_at = math.inf
         self.held: str | None = None
-        self.shared: Shared | None = None
         self._changed = changed
         self._lease_s = lease_s
         self._openings = 0
@@ -156,6 +173,7 @@ class LiveBreaker:
         self.renew()
         self._begin_period()
         renew_after_fork(self)
+        LINK.breakers.add(self)
 
     def renew(self) -> None:
         """Take a fresh lock, in a child process."""
@@ -255,6 +273,19 @@ class LiveBreaker:
             return 0.0
         return math.inf if self.held is not None else max(self.reopen_at - HOST.monotonic(), 0.0)
 
+    def follow(self, state: State, open_s: float, reason: str) -> None:
+        """Do what another process's breaker of this name has done; a hold of our own stays."""
+        with self._locked():
+            if self.held is not None:
+                return
+            if state is State.OPEN and self.state is not State.HALF_OPEN:
+                self.reopen_at = HOST.monotonic() + open_s
+                self._shut(reason)
+            elif state is State.CLOSED and self.state is not State.CLOSED:
+                self._openings = 0
+                self._move(State.CLOSED, reason)
+                self._begin_period()
+
     def standing(self) -> dict[str, object]:
         """Return state, reason and counts, for people to read."""
         with self._lock:
@@ -275,6 +306,8 @@ class LiveBreaker:
             yield
             news, self._news = self._news, []
         for before, after, reason in news:
+            if self.limits.shared and LINK.state is not None:
+                LINK.state.changed(self, after, reason)
             self._changed(before, after, reason)
 
     def adopt(self, limits: Breaker, lease_s: float) -> None:
@@ -337,7 +370,7 @@ class LiveBreaker:
     def _may_probe(self) -> bool:
         """Ask the other processes, where there are any; a store that does not answer keeps no probe back."""
         try:
-            return self.shared is None or self.shared.may_probe(self.name, self._lease_s)
+            return not self.limits.shared or LINK.state is None or LINK.state.may_probe(self.name, self._lease_s)
         except Exception:
             _log.exception("%s: the shared state could not be asked for a probe", self.name)
             return True

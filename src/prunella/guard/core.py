@@ -18,6 +18,7 @@ from prunella.guard.budget import RetryBudget
 from prunella.guard.bulkhead import Bulkhead, LiveBulkhead
 from prunella.guard.demands import demand, is_number, is_positive
 from prunella.guard.fallback import Fallback
+from prunella.guard.forks import renew_after_fork
 from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
 from prunella.guard.retry import Retry
 
@@ -109,8 +110,13 @@ class Core:
         self.bulkhead: LiveBulkhead | None = None
         self.stand_in = stand_in
         self._successes_reported = 0
-        self._lock = threading.Lock()
+        self.renew()
+        renew_after_fork(self)
         self.adopt(settings)
+
+    def renew(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     def adopt(self, settings: Settings) -> None:
         """Work by new settings from now on; what was learned and counted stays."""
@@ -195,6 +201,13 @@ class Core:
     def tell(self, name: str, **fields: object) -> None:
         """Tell listeners, with the policy's name."""
         self.listeners.emit(name, policy=self.name, **fields)
+
+    def forget(self) -> None:
+        """Forget what breaker and limiter have learned."""
+        if isinstance(self.breaker, LiveBreaker):
+            self.breaker.force_closed()
+        self.limiter = None
+        self.adopt(self.settings)
 
     def standing(self) -> dict[str, object]:
         """Return where the parts stand, for people to read."""

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Self
 from prunella.core.clock import HOST
 from prunella.core.errors import GuardError, HandedOver, InvalidInput
 from prunella.guard import backoff
+from prunella.guard.breaker import LINK
 from prunella.guard.drive import adrive, drive
 from prunella.guard.flow import VERDICTS, Call, asked_wait_s, attempt
 from prunella.guard.ledger import DurableCall, Ledger
+from prunella.guard.shared import SharedBreakers
 
 if TYPE_CHECKING:
     from prunella.guard.policy import Policy
@@ -112,18 +114,18 @@ def connect(url: str, *, resume: bool = True) -> Connection:
 
     Args:
         url: `sqlite:///path` (three slashes: relative, four: absolute) or `postgresql://…`.
-        resume: make due calls of this process's durable functions in the background. Asynchronous ones run on the
-            event loop that is running now, or on one of their own.
+        resume: once a second make due calls of this process's durable functions, and exchange the state of breakers
+            with `shared=True`. Asynchronous calls run on the event loop that is running now, or on one of their own.
 
     Raises:
         InvalidInput: the address is of no known kind.
         StoreUnavailable: the database does not answer.
     """
-    global _connection  # noqa: PLW0603 - one database per process; policies find it without being told
+    global _connection
     fresh = Connection(Ledger(url))
     if _connection is not None:
         _connection.close()
-    _connection = fresh
+    _connection, LINK.state = fresh, fresh.shared
     if resume:
         fresh.start()
     return fresh
@@ -134,6 +136,7 @@ class Connection:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.shared = SharedBreakers(ledger)
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -145,7 +148,7 @@ class Connection:
             self._loop = None
 
     def start(self) -> None:
-        """Look every second for calls that are due."""
+        """Look every second for calls that are due, and for what other processes' breakers did."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="prunella-durable", daemon=True)
             self._thread.start()
@@ -159,7 +162,7 @@ class Connection:
         self._threads.shutdown()
         self.ledger.close()
         if _connection is self:
-            _connection = None
+            _connection = LINK.state = None
 
     def __enter__(self) -> Self:
         return self
@@ -178,9 +181,10 @@ class Connection:
     def _look(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
             try:
+                self.shared.exchange()
                 self._dispatch()
             except Exception:
-                _log.exception("durable calls: looking for what is due failed; the next look is in a second")
+                _log.exception("connect: looking at the database failed; the next look is in a second")
 
     def _dispatch(self) -> None:
         self._under_way = {call_id: work for call_id, work in self._under_way.items() if not work.done()}

@@ -65,6 +65,13 @@ UPDATE {table} SET state = :state, due_at = {now} + :wait_s, lease_until = NULL,
   attempts = attempts - :uncounted, ended_at = CASE WHEN :state = 'waiting' THEN NULL ELSE {now} END
 WHERE id = :id AND worker = :worker AND state = 'running'"""
 
+_SQLITE_WORDS = {"table": "durable_calls", "gates": "shared_gates", "gates_own": "shared_gates", "now": ":now"}
+_POSTGRES_WORDS = {
+    "table": "prunella.durable_calls",
+    "gates": "prunella.shared_gates",
+    "gates_own": "shared_gates",
+    "now": "extract(epoch FROM clock_timestamp())::double precision",
+}
 _IDLE_MAX = 4
 _ids = Ids(SystemClock(), Rng())
 
@@ -99,7 +106,7 @@ class Ledger:
         self._dialect = _dialect(url)
         self._pid = os.getpid()
         self._idle: deque[Any] = deque()
-        with self._session() as session:
+        with self.session() as session:
             for statement in (*self._dialect.before, _CREATE, _ONCE, _DUE_INDEX):
                 session.run(statement, {})
 
@@ -130,7 +137,7 @@ class Ledger:
             "wait_s": wait_s,
             "error": redact.scrub(error)[:500],
         }
-        with self._session() as session:
+        with self.session() as session:
             session.run(_INSERT, fields)
             (found,) = session.run(_WAITING, fields)
         return found[0], found[1]
@@ -141,14 +148,14 @@ class Ledger:
             return []
         names = {f"f{number}": name for number, name in enumerate(functions)}
         due = _DUE.replace("{functions}", ", ".join(f":{name}" for name in names))
-        with self._session() as session:
+        with self.session() as session:
             rows = session.run(due, {**names, "most": most})
             won = [row for row in rows if session.count(_CLAIM, {"id": row[0], "worker": worker, "lease_s": lease_s})]
         return [_call(row) for row in won]
 
     def renew(self, call_id: str, worker: str, lease_s: float) -> None:
         """Keep a call that is still being made."""
-        with self._session() as session:
+        with self.session() as session:
             session.run(_RENEW, {"id": call_id, "worker": worker, "lease_s": lease_s})
 
     def done(self, call_id: str, worker: str) -> None:
@@ -173,7 +180,7 @@ class Ledger:
             "error": text,
             "uncounted": uncounted,
         }
-        with self._session() as session:
+        with self.session() as session:
             session.run(_END, fields)
 
     def close(self) -> None:
@@ -182,12 +189,12 @@ class Ledger:
             self._throw_away(self._idle.pop())
 
     @contextlib.contextmanager
-    def _session(self) -> Iterator[_Session]:
+    def session(self) -> Iterator[Session]:
         """Open a transaction on a connection that nobody uses; a broken one is thrown away."""
         connection = None
         try:
             connection = self._lend()
-            session = _Session(connection, self._dialect)
+            session = Session(connection, self._dialect)
             session.begin()
             yield session
             connection.commit()
@@ -219,20 +226,25 @@ class Ledger:
                 connection.close()
 
 
-class _Session:
+class Session:
+    """Statements inside one transaction; `{table}`, `{gates}` and `{now}` are spelled as the database wants them."""
+
     def __init__(self, connection: Any, dialect: _Dialect) -> None:
         self._connection = connection
         self._dialect = dialect
 
     def begin(self) -> None:
+        """Begin the transaction, where the driver does not."""
         if self._dialect.begin:
             self._connection.execute(self._dialect.begin)
 
     def run(self, statement: str, fields: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Return the rows that came back."""
         cursor = self._execute(statement, fields)
         return list(cursor.fetchall()) if cursor.description else []
 
     def count(self, statement: str, fields: Mapping[str, Any]) -> int:
+        """Return how many rows were touched."""
         return int(self._execute(statement, fields).rowcount)
 
     def _execute(self, statement: str, fields: Mapping[str, Any]) -> Any:
@@ -264,7 +276,7 @@ class _Sqlite:
         return connection
 
     def spell(self, statement: str) -> str:
-        return statement.replace("{table}", "durable_calls").replace("{now}", ":now")
+        return statement.format_map(_SQLITE_WORDS)
 
 
 class _Postgres:
@@ -286,8 +298,7 @@ class _Postgres:
 
     def spell(self, statement: str) -> str:
         named = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", statement)
-        seconds = "extract(epoch FROM clock_timestamp())::double precision"
-        return named.replace("{table}", "prunella.durable_calls").replace("{now}", seconds)
+        return named.format_map(_POSTGRES_WORDS)
 
 
 def _dialect(url: str) -> _Dialect:

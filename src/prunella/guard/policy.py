@@ -20,6 +20,7 @@ from prunella.guard.compile import compile_target
 from prunella.guard.core import Core, Settings
 from prunella.guard.fallback import Fallback
 from prunella.guard.flow import Call, HandOver
+from prunella.guard.forks import renew_after_fork
 from prunella.guard.handover import DurableFunction, connected, register
 from prunella.guard.limiter import AdaptiveLimiter
 from prunella.guard.retry import Retry
@@ -108,9 +109,14 @@ class Policy:
         for listener in listeners:
             self._listeners.subscribe(listener)
         self._stand_in: Callable[[Function], Function] | None = None
-        self._lock = threading.Lock()
+        self.renew()
+        renew_after_fork(self)
         self._cores: OrderedDict[object, Core] = OrderedDict()
         self._core = Core(name, settings, self._listeners)
+
+    def renew(self) -> None:
+        """Begin with a lock that nobody holds."""
+        self._lock = threading.Lock()
 
     # Four ways to use it ----------------------------------------------------------------------------------------------
 
@@ -235,7 +241,10 @@ class Policy:
 
     @contextmanager
     def standing_in(self, stand_in: Callable[[Function], Function]) -> Iterator[None]:
-        """Let `stand_in` say, attempt by attempt, what is called instead of the function: for tests and drills."""
+        """Let `stand_in` say, attempt by attempt, what is called instead of the function: for tests and drills.
+
+        What breaker and limiter learned meanwhile is forgotten afterwards.
+        """
         self._stand_in = stand_in
         self._adopt()
         try:
@@ -243,6 +252,8 @@ class Policy:
         finally:
             self._stand_in = None
             self._adopt()
+            for core in (self._core, *self._cores.values()):
+                core.forget()
 
     def explain(self) -> dict[str, Any]:
         """Return why the last calls went as they did, newest last, and where the parts stand."""

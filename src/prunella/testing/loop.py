@@ -231,6 +231,7 @@ def virtual_time(seed: int | None = None) -> Iterator[VirtualLoop]:
 @contextmanager
 def _guards_follow(loop: VirtualLoop, seed: int | None) -> Iterator[None]:
     sands = loop._sands  # noqa: SLF001 - this module's own
+    begun_at = HOST.monotonic()  # guards that worked before must not see their clock go back
 
     def sleep(seconds: float) -> None:
         loop.slept.append(seconds)
@@ -248,7 +249,7 @@ def _guards_follow(loop: VirtualLoop, seed: int | None) -> Iterator[None]:
     asyncio.set_event_loop_policy(Policy())
     try:
         with HOST.replaced(
-            monotonic=lambda: sands.now_s,
+            monotonic=lambda: begun_at + sands.now_s,
             now=lambda: _START + timedelta(seconds=sands.now_s),
             random=Rng(seed).random if seed is not None else HOST.random,
             sleep=sleep,
