@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
 from prunella.engine.reconcile import reconcile
+from prunella.guard import handover
 from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
 from prunella.notify.slack import SlackChannel
@@ -64,13 +66,32 @@ class App:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[App]:
         """Heal until the block ends; then finish what is under way."""
+        load_plugins(self.settings)
         await reconcile(self.parts, self.procedures, alone=self.alone)
         work = asyncio.create_task(self.runner.run(), name="runner")
+        durable = handover.connect(self.settings.database_url) if handover.known() else None
         try:
             yield self
         finally:
+            if durable is not None:
+                await asyncio.to_thread(durable.close)
             await self.runner.stop()
             await work
+
+
+def load_plugins(settings: Settings) -> None:
+    """Import the user's modules: what they register can be used from then on; `ConfigError` names those that fail."""
+    problems = []
+    for name in settings.plugins:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            problems.append(
+                f"service.plugins: {name} can't be imported ({type(error).__name__}: {redact.scrub(str(error))}); "
+                "install it, or put its folder on PYTHONPATH"
+            )
+    if problems:
+        raise ConfigError(problems)
 
 
 @asynccontextmanager

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 import time
-import warnings
 from contextlib import suppress
 
 from conformance.contract import OPEN_S, Down, Function, Wish
 from conformance.judge import NotOffered, case, check
-from conformance.lab import DOWN, OK, Lab, Service, Step
+from conformance.lab import DOWN, OK, Lab, Service, Step, in_child
 
 _FAILURES = 3
 _PERIOD_S = OPEN_S * 1.2
@@ -298,24 +296,16 @@ async def forked(lab: Lab) -> None:
     held.wait(5)
     ended = threading.Event()
 
-    def hammer() -> None:
-        while not ended.is_set():
-            with suppress(Down):
-                guarded()
-
-    lab.start(hammer, 4)
-    fine = all(_child_can_call(guarded) for _ in range(10))
-    ended.set()
-    check(fine, "the child is stuck in its first call")
-
-
-def _child_can_call(guarded: Function) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
-        pid = os.fork()
-    if pid == 0:
-        signal.alarm(1)
+    def call() -> None:
         with suppress(Down):
             guarded()
-        os._exit(0)
-    return os.waitpid(pid, 0)[1] == 0
+
+    def hammer() -> None:
+        while not ended.is_set():
+            call()
+
+    lab.start(hammer, 4)
+
+    fine = all(in_child(call) == 0 for _ in range(10))
+    ended.set()
+    check(fine, "the child is stuck in its first call")

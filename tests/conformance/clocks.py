@@ -38,7 +38,8 @@ class RealClock:
             await _asleep(0)
             return result
 
-        time.sleep, asyncio.sleep = naps.append, anap
+        waits: Any = (naps.append, anap)
+        time.sleep, asyncio.sleep = waits
         try:
             yield
         finally:

@@ -132,19 +132,22 @@ class Desk(Protocol):
 
 
 class Adapter(Protocol):
-    """One library.
+    """One library."""
 
-    Args:
-        package: the top module, whose idea of the wall clock a case may change.
-        features: what there is, of `FEATURES`.
-        faces: which kinds of callers the library is made for.
-        refusals: what it raises instead of calling.
-    """
+    @property
+    def name(self) -> str:
+        """Its name, of which its top module is named too."""
+        ...
 
-    name: str
-    package: str
-    features: frozenset[str]
-    faces: Sequence[Face]
+    @property
+    def features(self) -> frozenset[str]:
+        """What there is, of `FEATURES`."""
+        ...
+
+    @property
+    def faces(self) -> Sequence[Face]:
+        """Which kinds of callers it is made for."""
+        ...
 
     @property
     def refusals(self) -> tuple[type[BaseException], ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 from conformance.contract import Down, Refused, Wish
 from conformance.judge import NotOffered, case, check
-from conformance.lab import DOWN, OK, Lab, Step
+from conformance.lab import DOWN, OK, Lab, Step, in_child
 
 
 @case("15a", "exhausted: written once per key, before the caller is told when it is due", "durable")
@@ -38,13 +40,14 @@ async def killed(lab: Lab) -> None:
     service = lab.service(DOWN)
     with lab.adapter.durable(Wish(attempts=2), lab.face) as desk:
         guarded = desk.guard(service.target)
+
+        def call_and_die(key: str) -> None:
+            with suppress(Exception):
+                guarded(key)
+            os.kill(os.getpid(), signal.SIGKILL)
+
         for number in range(5):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(5)
-                await lab.call(guarded, f"key-{number}")
-                os.kill(os.getpid(), signal.SIGKILL)
-            ended = os.waitpid(pid, 0)[1]
+            ended = in_child(partial(call_and_die, f"key-{number}"))
             check(ended == signal.SIGKILL, f"the child ended with {ended}")
             check(desk.waiting() == number + 1, f"{desk.waiting()} written after {number + 1} calls")
 

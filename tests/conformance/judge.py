@@ -56,7 +56,8 @@ class Verdict:
     seen: str = ""
 
 
-CASES: list[Case] = []
+ENTERED: list[Case] = []
+"""What importing the rooms of cases has brought together; `catalogue` does it."""
 
 
 def case(key: str, promise: str, *needs: str, faces: tuple[Face, ...] = FACES) -> Callable[[Play], Play]:
@@ -64,7 +65,7 @@ def case(key: str, promise: str, *needs: str, faces: tuple[Face, ...] = FACES) -
     assert set(needs) <= set(FEATURES), needs
 
     def enter(play: Play) -> Play:
-        CASES.append(Case(key, promise, frozenset(needs), faces, play))
+        ENTERED.append(Case(key, promise, frozenset(needs), faces, play))
         return play
 
     return enter
@@ -94,7 +95,7 @@ def judge(case: Case, adapter: Adapter, face: Face) -> Verdict:
     return Verdict(case.key, adapter.name, face, "fail", words)
 
 
-def judge_all(adapters: Iterable[Adapter], cases: Sequence[Case] = CASES) -> list[Verdict]:
+def judge_all(adapters: Iterable[Adapter], cases: Sequence[Case]) -> list[Verdict]:
     """Put libraries through every case on every face."""
     return [judge(case, adapter, face) for adapter in adapters for case in cases for face in case.faces]
 

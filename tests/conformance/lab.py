@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -228,7 +231,7 @@ class Lab:
     @contextmanager
     def wall_clock_set_back(self, hours: float) -> Iterator[None]:
         """Set the wall clock back for everything that the library reads it with."""
-        with _shifted(self.adapter.package, timedelta(hours=hours)):
+        with _shifted(self.adapter.name, timedelta(hours=hours)):
             yield
 
     # Callers ----------------------------------------------------------------------------------------------------------
@@ -335,6 +338,22 @@ def without_loop(work: Awaitable[None]) -> None:
     raise AssertionError("a case suspended where there is no event loop")
 
 
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process and return its exit status; it is killed when it takes more than a second."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(1)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)  # the child must not go on with the parent's work
+    return os.waitpid(pid, 0)[1]
+
+
 def _ending(step: Step) -> Any:
     if step.error is not None:
         raise step.error
@@ -350,7 +369,7 @@ def _shifted(package: str, back: timedelta) -> Iterator[None]:
 
         @classmethod
         def utcnow(cls) -> Any:
-            return datetime.utcnow() - back
+            return datetime.utcnow() - back  # noqa: DTZ003 - what some libraries measure with
 
     modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == package]
     held = [module for module in modules if getattr(module, "datetime", None) is datetime]

@@ -7,6 +7,7 @@ import contextvars
 import random
 import threading
 from collections import deque
+from contextlib import suppress
 
 from conformance.contract import Down, Function, Refused, Response
 from conformance.judge import case, check
@@ -68,7 +69,7 @@ async def context_kept(lab: Lab) -> None:
 
     async def scene(number: int) -> None:
         variable.set(f"kept {number}")
-        outcome = await lab.call(lab.guard(attempt_s=1.0)(lambda: variable.get()))
+        outcome = await lab.call(lab.guard(attempt_s=1.0)(_reading(variable)))
         check(outcome.result == f"kept {number}", f"{outcome.result or outcome.error!r}")
 
     await lab.each_alone(scene)
@@ -128,10 +129,8 @@ async def outage(lab: Lab) -> None:
 
         def calls_now() -> None:
             for _ in range(25):
-                try:
+                with suppress(Down):
                     guarded()
-                except Down:
-                    pass
 
         await lab.at_once(calls_now, 40)
     check(1000 <= service.calls <= 1130, f"{service.calls} calls")
@@ -296,6 +295,13 @@ async def bad_results(lab: Lab) -> None:
         await lab.call(guarded)
     check(lab.refused(await lab.call(guarded)), "still closed after three pages")
     check(service.calls == 3, f"{service.calls} calls")
+
+
+def _reading(variable: contextvars.ContextVar[str]) -> Function:
+    def read() -> str:
+        return variable.get()
+
+    return read
 
 
 def _is_page(result: object) -> bool:

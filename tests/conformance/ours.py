@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,8 @@ class Prunella:
     """Everything that a policy offers."""
 
     name = "prunella"
-    package = "prunella"
-    faces = FACES
-    features = frozenset(FEATURES)
+    faces: Sequence[Face] = FACES
+    features: frozenset[str] = frozenset(FEATURES)
     refusals: tuple[type[BaseException], ...] = (pr.CircuitOpen, pr.RateLimited, pr.LoadShed)
 
     def clock(self, face: Face) -> AbstractContextManager[Clock]:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import importlib
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
 from conformance.clocks import real_clock
-from conformance.contract import FACES, Adapter, Clock, Desk, Face, Function, Wish
+from conformance.contract import FACES, Clock, Desk, Face, Function, Wish
 from conformance.judge import NotOffered
 
 _numbers = itertools.count(1)
 
 
-class _Peer:
+class _Peer(ABC):
     """What every peer has in common: a name, real time, no blocks unless it says so."""
 
     name: str
@@ -28,15 +29,15 @@ class _Peer:
     faces: Sequence[Face] = FACES
 
     @property
-    def package(self) -> str:
-        return self.name
-
-    @property
     def refusals(self) -> tuple[type[BaseException], ...]:
         return ()
 
     def clock(self, face: Face) -> AbstractContextManager[Clock]:
         return real_clock()
+
+    @abstractmethod
+    def guard(self, wish: Wish, face: Face) -> Callable[[Function], Function]:
+        """Return a decorator; everything it decorates shares its state."""
 
     def blocks(self, wish: Wish, face: Face) -> Callable[[], Any]:
         raise NotOffered
@@ -104,7 +105,7 @@ class Stamina(_Peer):
         if unless is not None:
             on = lambda error: not isinstance(error, unless)  # noqa: E731 - a backoff hook, as documented
         if wish.retry_after:
-            on = lambda error: error.retry_after if isinstance(error, wish.on) else False  # noqa: E731
+            on = lambda error: getattr(error, "retry_after", False)  # noqa: E731
         importlib.import_module("stamina.instrumentation").set_on_retry_hooks(
             () if wish.listener is None else (wish.listener,)
         )
@@ -360,7 +361,7 @@ def _stacked(parts: Sequence[Callable[[Function], Function]], function: Function
     return function
 
 
-PEERS: tuple[Adapter, ...] = (
+PEERS: tuple[_Peer, ...] = (
     Tenacity(),
     Stamina(),
     Pybreaker(),

@@ -7,7 +7,7 @@ import math
 from datetime import timedelta
 from email.utils import format_datetime
 
-from conformance.contract import Down, Refused, Wish
+from conformance.contract import Down, Function, Refused, Wish
 from conformance.judge import case, check
 from conformance.lab import DOWN, OK, Lab, Step
 
@@ -199,7 +199,7 @@ async def _waits(lab: Lab, headers: dict[str, str], least_s: float, most_s: floa
     guarded = lab.guard(attempts=2, wait_s=0.1, retry_after=True, on=Refused)(service.target)
     with lab.naps() as naps:
         outcome = await lab.call(guarded)
-    said = ", ".join(f"{name}: {value}" for name, value in headers.items())
+    said = ", ".join(name if ":" in value else f"{name}: {value}" for name, value in headers.items())
     check(outcome.result == "ok", f"`{said}`: {outcome.error!r}")
     check(least_s <= sum(naps) <= most_s, f"`{said}`: waited {sum(naps):.2f} s")
 
@@ -331,16 +331,16 @@ async def client_errors(lab: Lab) -> None:
         check(service.calls == attempts, f"{status}: {service.calls} attempts")
 
 
-def _passing_on(lab: Lab, function: object) -> object:
+def _passing_on(lab: Lab, function: Function) -> Function:
     """Return a layer of its own around a function."""
     if lab.face == "asyncio":
 
         async def layer() -> object:
-            return await function()  # type: ignore[operator]
+            return await function()
 
         return layer
 
     def layer_now() -> object:
-        return function()  # type: ignore[operator]
+        return function()
 
     return layer_now

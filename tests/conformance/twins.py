@@ -103,7 +103,7 @@ class WallClock(_Twin):
     """Measures by the wall clock."""
 
     @contextmanager
-    def clock(self, face: Face) -> Iterator[HostClock]:  # type: ignore[override]
+    def clock(self, face: Face) -> Iterator[HostClock]:
         with host_clock(face) as clock:
             ahead_s = time.time() - time.monotonic()
             with HOST.replaced(monotonic=lambda: clock.now() + time.time() - time.monotonic() - ahead_s):
@@ -194,7 +194,14 @@ class Naive(_Twin):
 
     def guard(self, wish: Wish, face: Face) -> Callable[[Function], Function]:
         made = super().guard(wish, face)
-        return lambda function: made(lambda *args: function(*args))
+
+        def guard(function: Function) -> Function:
+            def call(*args: Any) -> Any:
+                return function(*args)
+
+            return made(call)
+
+        return guard
 
 
 class Once(_Twin):
@@ -325,9 +332,9 @@ class Leaks(_Twin):
         made = self.policy(wish, face)
         core = made.core((), {})
         if core.limiter is not None:
-            core.limiter.hand_back = lambda slot: None  # type: ignore[method-assign]
+            core.limiter.hand_back = _ignoring  # type: ignore[method-assign, assignment]
         if core.bulkhead is not None:
-            core.bulkhead.abandon = lambda waiter: None  # type: ignore[method-assign]
+            core.bulkhead.abandon = _ignoring  # type: ignore[method-assign, assignment]
         return made
 
 
@@ -419,6 +426,10 @@ class Lenient(_Twin):
         open_s = wish.open_s if wish.open_s > 0 else 1.0
         sane = replace(wish, attempts=max(wish.attempts, 1), wait_s=wait_s, failures=failures or 1, open_s=open_s)
         return super().policy(sane, face)
+
+
+def _ignoring(_: object) -> None:
+    """Do nothing."""
 
 
 def _into_failure(error: BaseException) -> BaseException:

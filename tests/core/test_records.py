@@ -200,3 +200,45 @@ def run(**changed: Any) -> Run:
         "started_at": NOW,
     }
     return Run(**{**fields, **changed})
+
+
+# Evidence of exceptions and responses
+
+
+class Answer:
+    """A response as many clients shape it."""
+
+    status_code = 401
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"', "Set-Cookie": "session=s3cret", "Retry-After": "7"}  # noqa: RUF012
+    text = '{"error": "invalid_token"}'
+
+
+class Refused(Exception):
+    """An error that carries its response."""
+
+    def __init__(self, message: str = "") -> None:
+        self.response = Answer()
+        super().__init__(message)
+
+
+def test_failure_reads_an_exception_with_its_response() -> None:
+    """Class, text, status and the headers that carry evidence; a silent error speaks by its response's body."""
+    failure = Failure.from_exception(Refused("401 for Bearer sk_live_51HunterHunterHunter2"), service="crm")
+    assert (failure.source, failure.status, failure.exc_type) == ("http", 401, "Refused")
+    assert failure.headers["retry-after"] == "7"
+    assert "set-cookie" not in failure.headers
+    assert "Hunter" not in failure.message
+    assert Failure.from_exception(Refused(), service="crm").message == Answer.text
+
+
+def test_failure_reads_an_error_of_the_machine() -> None:
+    """An errno is a code, and no HTTP is claimed where there was none."""
+    failure = Failure.from_exception(ConnectionRefusedError(111, "refused"), service="crm", operation="POST /orders")
+    assert (failure.source, failure.status, failure.code) == ("python", None, "ECONNREFUSED")
+    assert failure.operation == "POST /orders"
+
+
+def test_failure_reads_a_response() -> None:
+    """Status, body and headers of what came back."""
+    failure = Failure.from_response(Answer(), service="crm")
+    assert (failure.status, failure.message, failure.headers["retry-after"]) == (401, Answer.text, "7")

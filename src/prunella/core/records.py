@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from prunella.core import redact
+from prunella.core import redact, shapes
 from prunella.core.states import GateState, IncidentState, OperationState, RunState
 
 
@@ -104,6 +104,35 @@ class Failure:
             if text:
                 object.__setattr__(self, name, redact.scrub(text))
         object.__setattr__(self, "headers", redact.evidence_headers(self.headers))
+
+    @classmethod
+    def from_exception(
+        cls, error: BaseException, *, service: str, source: str = "python", operation: str = ""
+    ) -> Failure:
+        """Read what an exception says about a service: its class, text and code, and the response it carries."""
+        status = shapes.status_of(error)
+        return cls(
+            service=service,
+            source="http" if status is not None and source == "python" else source,
+            status=status,
+            code=shapes.code_of(error),
+            exc_type=type(error).__name__,
+            message=str(error) or shapes.text_of(getattr(error, "response", None)),
+            headers=shapes.headers_of(error),
+            operation=operation,
+        )
+
+    @classmethod
+    def from_response(cls, response: object, *, service: str, source: str = "http", operation: str = "") -> Failure:
+        """Read what a response says about a service: its status, headers and body."""
+        return cls(
+            service=service,
+            source=source,
+            status=shapes.status_of(response),
+            message=shapes.text_of(response),
+            headers=shapes.headers_of(response),
+            operation=operation,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,3 +154,14 @@ def _is_named(thing: object, names: frozenset[str]) -> bool:
 def _gai_name(error: socket.gaierror) -> str:
     names = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
     return names.get(error.errno or 0, "EAI_FAIL")
+
+
+def text_of(response: object) -> str:
+    """Return the body of a response as text; empty where it can't be read without waiting."""
+    for name in ("text", "content", "body", "data"):
+        value = _get(response, name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bytes | bytearray):
+            return bytes(value).decode("utf-8", "replace")
+    return ""

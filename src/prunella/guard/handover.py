@@ -104,6 +104,11 @@ def register(function: DurableFunction) -> None:
     _functions[function.name] = function
 
 
+def known() -> list[str]:
+    """Return the names of the functions whose calls this process can make."""
+    return list(_functions)
+
+
 def connected() -> bool:
     """Tell whether there is a database to hand over to."""
     return _connection is not None

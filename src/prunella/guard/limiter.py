@@ -175,7 +175,7 @@ class LiveLimiter:
         if len(self._results) > _WINDOW:
             self._good -= self._results.popleft()
         good, calls = self._good, len(self._results)
-        if calls < _JUDGED_FROM or _TOO_LOW * calls < good * 100 <= _GOOD * calls:
+        if calls < _JUDGED_FROM or _TOO_LOW * calls <= good * 100 <= _GOOD * calls:
             return ""
         self._results.clear()  # what follows is judged at the new rate
         self._good = 0

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,13 +21,13 @@ from prunella.core.states import StateMachine
 _log = logging.getLogger(__name__)
 _NAME: Final = re.compile(r"[^\W\d]\w{0,62}")
 _BACKTICKED: Final = frozenset({"MySQLdb", "pymysql", "mysql", "mariadb"})
-_MARKS: Final[dict[str, Callable[[int], str]]] = {
-    "qmark": lambda number: "?",
-    "format": lambda number: "%s",
-    "pyformat": lambda number: f"%(p{number})s",
-    "named": lambda number: f":p{number}",
-    "numeric": lambda number: f":{number}",
-    "numeric_dollar": lambda number: f"${number}",
+_MARKS: Final = {
+    "qmark": "?",
+    "format": "%s",
+    "pyformat": "%(p{})s",
+    "named": ":p{}",
+    "numeric": ":{}",
+    "numeric_dollar": "${}",
 }
 """How each paramstyle (PEP 249) marks the parameter of a number, from 1."""
 
@@ -66,7 +67,7 @@ def transition(
         raise
     _demand_names(table, column, key)
     sql = _sql_of(connection)
-    where = {**key, column: before} if column not in key else _refuse_column_as_key(column)
+    where = {**key, column: before}
     if before == after:
         return _exists(sql, table, where)
     rows = _update(sql, table, column, after, where)
@@ -77,14 +78,22 @@ def transition(
 
 def _exists(sql: _Sql, table: str, where: Mapping[str, Any]) -> bool:
     conditions, values = sql.conditions(where, 1)
-    found = sql.run(f"SELECT count(*) FROM {sql.table(table)} WHERE {conditions}", values)  # noqa: S608 - quoted names
-    return _demand_one_row(int(found.fetchone()[0]), where) == 1
+    look = f"SELECT count(*) FROM {sql.table(table)} WHERE {conditions}"  # noqa: S608 - names are checked and quoted
+    with closing(sql.run(look, values)) as found:
+        (rows,) = _values(found.fetchone())
+    return _demand_one_row(rows, where) == 1
 
 
 def _update(sql: _Sql, table: str, column: str, after: str, where: Mapping[str, Any]) -> int:
     conditions, values = sql.conditions(where, 2)
     changed = f"UPDATE {sql.table(table)} SET {sql.quote(column)} = {sql.mark(1)} WHERE {conditions}"  # noqa: S608
-    return _demand_one_row(sql.run(changed, [after, *values]).rowcount, where)
+    with closing(sql.run(changed, [after, *values])) as done:
+        return _demand_one_row(done.rowcount, where)
+
+
+def _values(row: Any) -> tuple[Any, ...]:
+    """Return a row's values, also where the connection makes rows that are dicts."""
+    return tuple(row.values() if isinstance(row, Mapping) else row)
 
 
 def _demand_one_row(rows: int, where: Mapping[str, Any]) -> int:
@@ -97,19 +106,17 @@ def _demand_one_row(rows: int, where: Mapping[str, Any]) -> int:
 
 def _demand_names(table: str, column: str, key: Mapping[str, Any]) -> None:
     for name in (*table.split("."), column, *key):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise ValueError(
                 f"transition: {name!r} is no name of a table or column; letters, digits and _ are allowed, 63 at most"
             )
     if not key:
         raise ValueError(f"transition: key names no row of {table}; give at least one column, such as key={{'id': 7}}")
+    if column in key:
+        raise ValueError(f"transition: {column} stands in key; what it holds is said by `expected`, so leave it out")
     missing = [name for name, value in key.items() if value is None]
     if missing:
         raise ValueError(f"transition: key {missing[0]} is None, which equals no row; give its value")
-
-
-def _refuse_column_as_key(column: str) -> Mapping[str, Any]:
-    raise ValueError(f"transition: {column} stands in key; what it holds is what `expected` says, so leave it out")
 
 
 # How a connection is spoken to ----------------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ class _Sql:
     quote: Callable[[str], str]
 
     def mark(self, number: int) -> str:
-        return _MARKS[self.paramstyle](number)
+        return _MARKS[self.paramstyle].format(number)
 
     def table(self, name: str) -> str:
         return ".".join(map(self.quote, name.split(".")))
@@ -145,9 +152,8 @@ class _Sql:
 
 def _sql_of(connection: Any) -> _Sql:
     """Return how to speak to a connection, by its shape."""
-    if any(
-        inspect.iscoroutinefunction(getattr(connection, name, None)) for name in ("execute", "connection", "commit")
-    ):
+    connection = getattr(connection, "driver_connection", connection)  # what engine.raw_connection() wraps
+    if any(inspect.iscoroutinefunction(getattr(connection, name, None)) for name in ("execute", "commit")):
         raise TypeError(
             "transition: the connection is asynchronous; with SQLAlchemy write `await session.run_sync(transition, …)`"
         )
@@ -157,7 +163,6 @@ def _sql_of(connection: Any) -> _Sql:
     if hasattr(connection, "exec_driver_sql"):
         dialect = connection.dialect
         return _Sql(connection.exec_driver_sql, dialect.paramstyle, dialect.identifier_preparer.quote_identifier)
-    connection = getattr(connection, "driver_connection", connection)  # what engine.raw_connection() wraps
     if not callable(getattr(connection, "cursor", None)):
         raise TypeError(f"transition: {connection!r} is no DB-API connection, and none of SQLAlchemy's")
     driver, paramstyle = _driver_of(connection)
