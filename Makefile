@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench lock help
+.PHONY: demo test unit check format bench conformance lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -29,17 +29,29 @@ format: $(SETUP) ## put the code into shape
 bench: $(SETUP) ## measure, as ratios against a floor in the same run
 	@$(BIN)/python -m bench
 
+conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises that others break; PEERS=1 puts them beside
+	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \
+	  $(if $(PEERS),--peers --write docs/conformance.md)
+
 lock: $(UV) ## resolve the development environment anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra server --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 requirements/peers.in --upgrade --output-file requirements/peers.txt
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
 $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --python .venv requirements/dev.txt
 	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@touch $@
+
+.venv-peers/.ready: requirements/peers.txt pyproject.toml | $(UV)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-peers
+	@$(UV) pip sync --quiet --python .venv-peers requirements/peers.txt
+	@$(UV) pip install --quiet --python .venv-peers --no-deps --editable .
 	@touch $@
 
 .tools/bin/uv:

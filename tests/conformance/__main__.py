@@ -22,7 +22,8 @@ from conformance.judge import Verdict, judge_all
 from conformance.ours import Prunella
 from conformance.peers import PEERS
 
-ADAPTERS: dict[str, Adapter] = {adapter.name: adapter for adapter in (Prunella(), *PEERS)}
+_ALL: tuple[Adapter, ...] = (Prunella(), *PEERS)
+ADAPTERS = {adapter.name: adapter for adapter in _ALL}
 _AT_ONCE = 2
 _SLOWEST_FIRST = ("nopanic", "pyresilience", "resilix")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,8 @@ from prunella.core.clock import HOST
 from prunella.testing import VirtualLoop, virtual_time
 
 _sleep, _asleep = time.sleep, asyncio.sleep
+_NAPS: ContextVar[list[float] | None] = ContextVar("naps", default=None)
+"""Where the waits of this thread or task are written down; None to wait."""
 
 
 class RealClock:
@@ -33,17 +36,11 @@ class RealClock:
 
     @contextmanager
     def napping(self, naps: list[float]) -> Iterator[None]:
-        async def anap(seconds: float, result: Any = None) -> Any:
-            naps.append(seconds)
-            await _asleep(0)
-            return result
-
-        waits: Any = (naps.append, anap)
-        time.sleep, asyncio.sleep = waits
+        before = _NAPS.set(naps)
         try:
             yield
         finally:
-            time.sleep, asyncio.sleep = _sleep, _asleep
+            _NAPS.reset(before)
 
 
 class HostClock(RealClock):
@@ -66,30 +63,47 @@ class HostClock(RealClock):
         assert self._loop is not None
         self._loop.run_until_complete(work)
 
-    @contextmanager
-    def napping(self, naps: list[float]) -> Iterator[None]:
-        async def anap(seconds: float) -> None:
-            naps.append(seconds)
-            await _asleep(0)
-
-        with HOST.replaced(sleep=naps.append, asleep=anap):
-            yield
-
 
 @contextmanager
 def real_clock() -> Iterator[RealClock]:
     """Lend the machine's time."""
-    yield RealClock()
+    waits: Any = (_napping(_sleep), _anapping(_asleep))
+    time.sleep, asyncio.sleep = waits
+    try:
+        yield RealClock()
+    finally:
+        time.sleep, asyncio.sleep = _sleep, _asleep
 
 
 @contextmanager
 def host_clock(face: Face) -> Iterator[HostClock]:
     """Lend prunella a time that passes when it is told to; threads that wait do so for real."""
     if face == "asyncio":
-        with virtual_time() as loop:
+        with virtual_time() as loop, HOST.replaced(asleep=_anapping(_asleep)):
             yield HostClock(loop)
         return
     clock = HostClock(None)
     sleep = clock.pass_s if face == "sync" else _sleep
-    with HOST.replaced(monotonic=clock.now, sleep=sleep):
+    with HOST.replaced(monotonic=clock.now, sleep=_napping(sleep)):
         yield clock
+
+
+def _napping(sleep: Callable[[float], None]) -> Callable[[float], None]:
+    def nap(seconds: float) -> None:
+        naps = _NAPS.get()
+        if naps is None:
+            sleep(seconds)
+        else:
+            naps.append(seconds)
+
+    return nap
+
+
+def _anapping(asleep: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def anap(seconds: float, result: Any = None) -> Any:
+        naps = _NAPS.get()
+        if naps is not None:
+            naps.append(seconds)
+        return await asleep(seconds if naps is None else 0.0, result)
+
+    return anap

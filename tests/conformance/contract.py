@@ -84,7 +84,7 @@ class Wish:
     place_wait_s: float = 0.0
     adaptive_per_s: float | None = None
     limit_per_s: float | None = None
-    listener: Callable[..., object] | None = None
+    listener: Callable[[Any], object] | None = None
 
 
 class Clock(Protocol):
@@ -107,7 +107,7 @@ class Clock(Protocol):
         ...
 
     def napping(self, naps: list[float]) -> AbstractContextManager[None]:
-        """Write down every wait of the library instead of waiting."""
+        """Write down every wait of the library in this context, instead of waiting."""
         ...
 
 

@@ -36,6 +36,7 @@ class Case:
         key: letter or number in the catalogue of cases.
         promise: what has to hold, in one line.
         needs: features without which the case is not asked.
+        alone: a scene of one caller; 32 threads play it at once, with one guard for all.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Case:
     needs: frozenset[str]
     faces: tuple[Face, ...]
     play: Play
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ ENTERED: list[Case] = []
 """What importing the rooms of cases has brought together; `catalogue` does it."""
 
 
-def case(key: str, promise: str, *needs: str, faces: tuple[Face, ...] = FACES) -> Callable[[Play], Play]:
+def case(
+    key: str, promise: str, *needs: str, faces: tuple[Face, ...] = FACES, alone: bool = False
+) -> Callable[[Play], Play]:
     """Enter a case into the catalogue."""
     assert set(needs) <= set(FEATURES), needs
 
     def enter(play: Play) -> Play:
-        ENTERED.append(Case(key, promise, frozenset(needs), faces, play))
+        ENTERED.append(Case(key, promise, frozenset(needs), faces, play, alone))
         return play
 
     return enter
@@ -114,6 +118,9 @@ def _play(case: Case, adapter: Adapter, face: Face, seen: list[BaseException]) -
 
 async def _to_its_end(case: Case, lab: Lab) -> None:
     try:
-        await case.play(lab)
+        if case.alone:
+            await lab.each_alone(lambda _: case.play(lab))
+        else:
+            await case.play(lab)
     finally:
         await lab.closes()

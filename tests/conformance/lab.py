@@ -16,8 +16,10 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from conformance.contract import Adapter, Clock, Down, Face, Function, Wish
@@ -25,7 +27,7 @@ from conformance.contract import Adapter, Clock, Down, Face, Function, Wish
 _sleep, _asleep = time.sleep, asyncio.sleep
 CROWD = {"sync": 4, "asyncio": 40, "threads": 32}
 _SETTLED_S = 5.0
-_QUIET_S = 0.1
+_QUIET_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,23 @@ class Lab:
         self.face = face
         self.clock = clock
         self.crowd = CROWD[face]
+        self.scene_of_many = False
+        self._made: dict[tuple[object, ...], Any] = {}
+        self._making = threading.Lock()
         self._callers: list[Caller] = []
         self._gates: list[Gate] = []
 
     # What is there ----------------------------------------------------------------------------------------------------
 
     def guard(self, **wish: Any) -> Callable[[Function], Function]:
-        """Return a decorator that guards as wished."""
-        return self.adapter.guard(Wish(**wish), self.face)
+        """Return a decorator that guards as wished; the same one to all threads of a scene."""
+        made: Callable[[Function], Function] = self._once(self.adapter.guard, Wish(**wish))
+        return made
+
+    def guard_once(self, *, keyed: bool, **wish: Any) -> Callable[[Function], Function]:
+        """Return a decorator for what may do harm when repeated."""
+        made: Callable[[Function], Function] = self._once(self.adapter.guard_once, Wish(**wish), keyed=keyed)
+        return made
 
     def service(self, *script: Step) -> Service:
         """Return a service that answers by a script."""
@@ -207,6 +218,15 @@ class Lab:
         """Return a gate that is closed; the lab opens it when the case has ended."""
         self._gates.append(Gate(self.face))
         return self._gates[-1]
+
+    def _once(self, make: Callable[..., Any], wish: Wish, **options: bool) -> Any:
+        if not self.scene_of_many:
+            return make(wish, self.face, **options)
+        with self._making:
+            key = (wish, *options.values())
+            if key not in self._made:
+                self._made[key] = make(wish, self.face, **options)
+            return self._made[key]
 
     # Time -------------------------------------------------------------------------------------------------------------
 
@@ -262,7 +282,8 @@ class Lab:
             if self.face == "asyncio":
                 caller.task = asyncio.get_running_loop().create_task(self._acall(caller, guarded, args))
             else:
-                caller.thread = threading.Thread(target=self._tcall, args=(caller, guarded, args), daemon=True)
+                work = partial(copy_context().run, self._tcall, caller, guarded, args)
+                caller.thread = threading.Thread(target=work, daemon=True)
                 caller.thread.start()
         return callers
 
@@ -299,6 +320,7 @@ class Lab:
         """Play a scene once; for threads, 32 times at once."""
         if self.face != "threads":
             return await scene(0)
+        self.scene_of_many = True
         outcomes = await self.at_once(lambda number: without_loop(scene(next(number))), self.crowd, itertools.count())
         for outcome in outcomes:
             if outcome.error is not None:
@@ -339,14 +361,14 @@ def without_loop(work: Awaitable[None]) -> None:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a forked process and return its exit status; it is killed when it takes more than a second."""
+    """Run `work` in a forked process and return its exit status; it is killed when it takes more than two seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
         pid = os.fork()
     if pid == 0:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(1)
+            signal.alarm(2)
             work()
             os._exit(0)
         finally:

@@ -17,10 +17,10 @@ _QUANTUM_S = 0.06
 PAGE = Response(200, {"content-type": "text/html"})
 
 
-@case("L", "0.5 s for everything: waits never go beyond", "total")
+@case("L", "0.5 s for everything: waits never go beyond", "total", alone=True)
 async def total(lab: Lab) -> None:
     service = lab.service(DOWN)
-    guarded = lab.guard(attempts=10, wait_s=0.2, total_s=0.5)(service.target)
+    guarded = lab.guard(attempts=6, wait_s=0.2, total_s=0.5)(service.target)
     begun = lab.now()
     outcome = await lab.call(guarded)
     took_s = lab.now() - begun
@@ -52,6 +52,18 @@ async def nested_totals(lab: Lab) -> None:
     await lab.call(lab.guard(total_s=0.3)(work))
     took_s = lab.now() - begun
     check(took_s <= 0.3 + _QUANTUM_S, f"took {took_s:.2f} s")
+
+
+@case("4c", "nor does the wait for a turn", "total", "limiter", faces=("sync", "asyncio"))
+async def total_with_queue(lab: Lab) -> None:
+    service = lab.service()
+    guarded = lab.guard(limit_per_s=1.0, total_s=0.3)(service.target)
+    await lab.call(guarded)
+    begun = lab.now()
+    outcome = await lab.call(guarded)
+    took_s = lab.now() - begun
+    check(took_s <= 0.3 + _QUANTUM_S, f"took {took_s:.2f} s")
+    check(outcome.error is not None, "came through too early")
 
 
 @case("P", "40 synchronous calls of 0.2 s at once, 0.8 s allowed: all come back", "thread_timeout", faces=("threads",))
@@ -90,12 +102,12 @@ async def threads_bounded(lab: Lab) -> None:
 
 @case("U", "five attempts around a breaker that opens at the first failure: one call, no wait", "retry", "breaker")
 async def retry_and_breaker(lab: Lab) -> None:
-    service = lab.service(DOWN)
+    service, callers = lab.service(DOWN), lab.crowd if lab.face == "threads" else 1
     guarded = lab.guard(attempts=5, wait_s=0.5, failures=1, open_s=30.0)(service.target)
     with lab.naps() as naps:
-        await lab.call(guarded)
-    check(service.calls == 1, f"{service.calls} calls")
-    check(sum(naps) == 0, f"waited {sum(naps):.1f} s in vain")
+        await lab.at_once(guarded, callers)
+    check(service.calls <= callers, f"{service.calls} calls by {callers}")
+    check(sum(naps) == 0, f"waited {max(naps, default=0):.1f} s in vain")
 
 
 @case("9", "an open breaker ends the attempts at once with its own error", "retry", "breaker")
@@ -106,10 +118,10 @@ async def open_breaker(lab: Lab) -> None:
         await lab.call(guarded)
     calls = service.calls
     with lab.naps() as naps:
-        outcome = await lab.call(guarded)
+        outcomes = await lab.at_once(guarded, lab.crowd)
     check(service.calls == calls, "called in spite of it")
-    check(sum(naps) == 0, f"waited {sum(naps):.1f} s in vain")
-    check(lab.refused(outcome), f"{outcome.error!r}")
+    check(sum(naps) == 0, f"waited {max(naps, default=0):.1f} s in vain")
+    check(all(lab.refused(outcome) for outcome in outcomes), f"{outcomes[0].error!r}")
 
 
 @case("V", "an outage, 1,000 callers, 4 attempts, a budget of 10 %: about 1,100 calls", "budget")
@@ -293,7 +305,8 @@ async def bad_results(lab: Lab) -> None:
     guarded = lab.guard(failures=3, refuse_result=_is_page)(service.target)
     for _ in range(3):
         await lab.call(guarded)
-    check(lab.refused(await lab.call(guarded)), "still closed after three pages")
+    outcomes = await lab.at_once(guarded, lab.crowd)
+    check(all(lab.refused(outcome) for outcome in outcomes), "still closed after three pages")
     check(service.calls == 3, f"{service.calls} calls")
 
 

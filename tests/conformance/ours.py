@@ -13,6 +13,7 @@ from typing import Any
 import prunella as pr
 from conformance.clocks import host_clock
 from conformance.contract import FACES, FEATURES, Clock, Desk, Face, Function, Wish
+from prunella.core.events import Event, Listener
 from prunella.guard.handover import Connection
 
 _numbers = itertools.count(1)
@@ -60,7 +61,7 @@ class Prunella:
             attempt_timeout_s=wish.attempt_s,
             sync_timeout="thread",
             validate=None if wish.refuse_result is None else _good(wish.refuse_result),
-            listeners=[] if wish.listener is None else [wish.listener],
+            listeners=[] if wish.listener is None else [_telling(wish.listener)],
         )
 
     def retry(self, wish: Wish) -> pr.Retry:
@@ -116,6 +117,13 @@ class SqliteDesk:
         with closing(sqlite3.connect(self._path)) as file, file:
             rows: list[tuple[Any, ...]] = file.execute(statement).fetchall()
         return rows[0] if rows else ()
+
+
+def _telling(listener: Callable[[Any], object]) -> Listener:
+    def tell(event: Event) -> None:
+        listener(event)
+
+    return tell
 
 
 def _good(refuse: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -242,6 +242,7 @@ class Pyresilience(_Peer):
         if wish.attempt_s is not None:
             parts["timeout"] = pyr.TimeoutConfig(seconds=wish.attempt_s)
         if wish.budget_ratio is not None:
+            # a bucket and no share: as many tokens as the case's share comes to
             parts["retry_budget"] = pyr.RetryBudgetConfig(max_retries=100, refill_rate=1.0)
         if wish.places is not None:
             parts["bulkhead"] = pyr.BulkheadConfig(max_concurrent=wish.places, max_wait=wish.place_wait_s)

@@ -175,11 +175,17 @@ class Shared(_Twin):
 
 
 class Endless(_Twin):
-    """Knows no limit of time, number or place."""
+    """Knows no limit of time."""
 
     def policy(self, wish: Wish, face: Face) -> pr.Policy:
-        without = {"total_s": None, "attempt_s": None, "places": None, "limit_per_s": None, "budget_ratio": None}
-        return super().policy(replace(wish, **without), face)  # type: ignore[arg-type]
+        return super().policy(replace(wish, total_s=None, attempt_s=None), face)
+
+
+class Boundless(_Twin):
+    """Knows no limit of number or place."""
+
+    def policy(self, wish: Wish, face: Face) -> pr.Policy:
+        return super().policy(replace(wish, places=None, limit_per_s=None, budget_ratio=None), face)
 
 
 class Uncapped(_Twin):
@@ -482,7 +488,8 @@ NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Bounds(), "10a 10b"),
     (SameOpenTime(), "11"),
     (Shared(), "K"),
-    (Endless(), "L 4a 4b 8d 8e 13c V 6"),
+    (Endless(), "L 4a 4b 4c 8d"),
+    (Boundless(), "8e 13c V 6"),
     (Uncapped(), "M"),
     (Naive(), "N"),
     (Once(), "O S 3a 3b 3d 17a 17b R1"),

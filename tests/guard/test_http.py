@@ -586,6 +586,21 @@ def test_report_reads_attempts_where_an_error_tells(heard: list[Event]) -> None:
     assert [event.fields["attempts"] for event in heard] == [4, None]
 
 
+def test_exhausted_retries_are_not_multiplied(heard: list[Event]) -> None:
+    """A policy further out does not try again what another library has tried already."""
+    calls: list[int] = []
+
+    @pr.policy("outer", retry=QUICK)
+    @reports_exhausted("shop")
+    def push() -> None:
+        calls.append(1)
+        raise OSError("down")
+
+    with pytest.raises(OSError, match="down"):
+        push()
+    assert len(calls) == 1
+
+
 def test_report_to_nobody_is_logged_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
     """It is called where another error is on its way: that one must arrive."""
     with caplog.at_level(logging.WARNING):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from prunella.core.errors import InvalidInput
 from prunella.testing import faults, virtual_time
 
 
-def troubled(listener: Any) -> None:
+@contextmanager
+def troubled(listener: Any) -> Iterator[None]:
     """Retry, open, give up and change a rate under one policy that `listener` hears."""
     crm = pr.policy(
         "crm",
@@ -27,19 +30,20 @@ def troubled(listener: Any) -> None:
         for _ in range(12):
             with pytest.raises((ConnectionError, pr.CircuitOpen)):
                 push("sk_live_51HunterHunterHunter2")
+        yield
 
 
 def test_prometheus_counts_decisions_by_policy_and_event() -> None:
     """Events, waits, the breaker's state and the learned rate stand in the registry, and no text of an error."""
     registry = CollectorRegistry()
-    troubled(pr.prometheus_listener(registry))
-    text = generate_latest(registry).decode()
     value = registry.get_sample_value
+    with troubled(pr.prometheus_listener(registry)):
+        assert value("prunella_guard_breaker_state", {"policy": "crm", "state": "open"}) == 1
+        assert value("prunella_guard_breaker_state", {"policy": "crm", "state": "closed"}) == 0
+    text = generate_latest(registry).decode()
     assert value("prunella_guard_events_total", {"policy": "crm", "event": "call.gave_up"}) == 12
     assert value("prunella_guard_retry_wait_seconds_count", {"policy": "crm"}) == 10
     assert value("prunella_guard_retry_wait_seconds_sum", {"policy": "crm"}) == 10.0
-    assert value("prunella_guard_breaker_state", {"policy": "crm", "state": "open"}) == 1
-    assert value("prunella_guard_breaker_state", {"policy": "crm", "state": "closed"}) == 0
     assert value("prunella_guard_rate_per_second", {"policy": "crm"}) == 800.0
     assert "Hunter" not in text
 
@@ -63,7 +67,8 @@ class Meter:
 def test_opentelemetry_is_told_the_same() -> None:
     """A meter is told of decisions, waits, states and rates."""
     meter = Meter()
-    troubled(pr.opentelemetry_listener(meter))
+    with troubled(pr.opentelemetry_listener(meter)):
+        pass
     assert ("prunella.guard.retry.wait", 1.0, {"policy": "crm"}) in meter.told
     assert ("prunella.guard.breaker.changes", 1, {"policy": "crm", "state": "open"}) in meter.told
     assert ("prunella.guard.rate", 800.0, {"policy": "crm"}) in meter.told

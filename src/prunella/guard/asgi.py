@@ -22,15 +22,16 @@ from prunella.core.clock import HOST, Ids, Rng, SystemClock
 from prunella.core.errors import CircuitOpen, GuardError, RetryLater
 from prunella.core.redact import scrub
 from prunella.guard.breaker import Breaker
+from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Step, Story, TimeIsOver
 from prunella.guard.compile import is_a
 from prunella.guard.core import Core
 from prunella.guard.drive import adrive, drive
-from prunella.guard.flow import GAVE_UP, VERDICTS, Call, Invoke, Story, asked_wait_s, story
+from prunella.guard.flow import VERDICTS, asked_wait_s, story
 from prunella.guard.http import REPEATABLE
 from prunella.guard.policy import Policy
 from prunella.guard.policy import policy as make_policy
 from prunella.guard.response import FAILURE_WAIT_S, attribute
-from prunella.guard.retry import DISPATCH, blames_the_service
+from prunella.guard.retry import DISPATCH, OWN_BUGS, blames_the_service
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 """A longer request is served once: it is not kept to be served again."""
@@ -221,11 +222,11 @@ class Healing:
             return GAVE_UP
         remedied = yield from self._remedied(core, error)
         if remedied and serving.repeatable:
+            once_more = Invoke(call.function, call.args, call.kwargs, HOST.monotonic() + core.attempt_timeout_s)
             try:
-                ends_at = HOST.monotonic() + core.attempt_timeout_s
-                outcome = yield Invoke(call.function, call.args, call.kwargs, ends_at)
-            except Exception as again:
-                call.error = error = again
+                outcome = yield once_more
+            except Exception as thrown:
+                call.error = error = _told(core, call, once_more, thrown)
             else:
                 core.tell("remedy.proven", component=self.component, action=serving.action)
                 return outcome
@@ -270,14 +271,15 @@ def _up_to_the_unrepeatable(core: Core, call: Call, serving: Serving) -> Story:
         while True:
             try:
                 outcome = yield step
-            except Exception as error:
-                final = not serving.repeatable or serving.is_the_callers(error) or serving.blames_nobody(error)
-                if final and isinstance(step, Invoke) and step.kwargs is call.kwargs:
+            except Exception as thrown:
+                made = isinstance(step, Invoke) and step.kwargs is call.kwargs
+                error = _told(core, call, step, thrown)
+                if made and (not serving.repeatable or serving.is_the_callers(error) or serving.blames_nobody(error)):
                     _count(core, call, serving, error)
                     call.error = error
                     steps.close()
                     return GAVE_UP
-                step = steps.throw(error)
+                step = steps.throw(thrown)
             except BaseException as error:
                 step = steps.throw(error)
             else:
@@ -286,9 +288,18 @@ def _up_to_the_unrepeatable(core: Core, call: Call, serving: Serving) -> Story:
         return end.value
 
 
+def _told(core: Core, call: Call, step: Step, thrown: Exception) -> Exception:
+    """Return what a driver has thrown in the words that people get to see."""
+    if isinstance(thrown, TimeIsOver) and isinstance(step, Invoke):
+        return core.out_of_time(step.ends_at, call.deadline_at)
+    if isinstance(thrown, Carried) and isinstance(thrown.error, Exception):
+        return thrown.error
+    return thrown
+
+
 def _count(core: Core, call: Call, serving: Serving, error: Exception) -> None:
     """Tell the breaker of a failure that the story does not get to see."""
-    says_nothing = serving.blames_nobody(error) or _is_refusal(error) or isinstance(error, core.ignored)
+    says_nothing = serving.blames_nobody(error) or _is_refusal(error) or isinstance(error, (*core.ignored, *OWN_BUGS))
     if call.ticket is not None and not says_nothing and blames_the_service(error):
         core.breaker.failed(call.ticket)
 

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Step, Story
 from prunella.guard.core import UNSET, Core, Unwanted
 from prunella.guard.deadline import AMBIENT
 from prunella.guard.drive import aperform, perform
-from prunella.guard.flow import GAVE_UP, Call, Carried, Invoke, Step, Story, attempt, story
+from prunella.guard.flow import attempt, story
 
 
 def _block() -> None:
@@ -50,7 +51,7 @@ class Turn:
         try:
             self.advance(error)
         except BaseException as raised:
-            if raised is error:
+            if raised is error or (isinstance(raised, Carried) and raised.error is error):
                 return False
             raise
         return error is not None

@@ -12,7 +12,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -136,6 +136,12 @@ class Link:
     def __init__(self) -> None:
         self.state: Shared | None = None
         self.breakers: weakref.WeakSet[LiveBreaker] = weakref.WeakSet()
+
+    def known(self) -> list[LiveBreaker]:
+        """Return the breakers of this process, however many are made meanwhile."""
+        while True:
+            with suppress(RuntimeError):  # the set changed while it was read
+                return list(self.breakers)
 
 
 LINK = Link()

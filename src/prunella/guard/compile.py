@@ -16,10 +16,12 @@ from typing import Any, Protocol
 from prunella.core.clock import HOST
 from prunella.core.errors import DeadlineExceeded
 from prunella.guard.breaker import NoBreaker
+from prunella.guard.call import Call
 from prunella.guard.core import Core, Settings
-from prunella.guard.deadline import AMBIENT
+from prunella.guard.deadline import AMBIENT, LIMITS
 from prunella.guard.drive import Alarm, adrive, drive
-from prunella.guard.flow import GIVE_UPS, Call, story
+from prunella.guard.flow import story
+from prunella.guard.marks import GIVE_UPS
 from prunella.guard.streams import guard_async_generator, guard_generator
 
 Function = Callable[..., Any]
@@ -85,14 +87,14 @@ def _without_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, failure = GIVE_UPS.latest, None
-        if core.quick:
+        seen, begun_at, failure = GIVE_UPS.latest, HOST.monotonic(), None
+        if core.quick and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 return target(*args, **kwargs)
             except Exception as error:
                 failure = error
         call = begin(target, args, kwargs)
-        call.seen = seen
+        call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, core.breaker.ticket), None
         return drive(steps, call, threads=core.threads)
 
@@ -103,8 +105,8 @@ def _with_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, failure = GIVE_UPS.latest, breaker.ticket, None
-        if core.quick and HOST.monotonic() < ticket.ends_at:
+        seen, ticket, begun_at, failure = GIVE_UPS.latest, breaker.ticket, HOST.monotonic(), None
+        if core.quick and begun_at < ticket.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 result = target(*args, **kwargs)
             except Exception as error:
@@ -113,7 +115,7 @@ def _with_ticket(guarding: Guarding, target: Function) -> Function:
                 ticket.ok()
                 return result
         call = begin(target, args, kwargs)
-        call.seen = seen
+        call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, ticket), None
         return drive(steps, call, threads=core.threads)
 
@@ -124,14 +126,14 @@ def _async_without_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, failure = GIVE_UPS.latest, None
-        if core.quick:
+        seen, begun_at, failure = GIVE_UPS.latest, HOST.monotonic(), None
+        if core.quick and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 return await target(*args, **kwargs)
             except Exception as error:
                 failure = error
         call = begin(target, args, kwargs)
-        call.seen = seen
+        call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, core.breaker.ticket), None
         return await adrive(steps, call)
 
@@ -142,8 +144,8 @@ def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, failure = GIVE_UPS.latest, breaker.ticket, None
-        if core.quick and HOST.monotonic() < ticket.ends_at:
+        seen, ticket, begun_at, failure = GIVE_UPS.latest, breaker.ticket, HOST.monotonic(), None
+        if core.quick and begun_at < ticket.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 result = await target(*args, **kwargs)
             except Exception as error:
@@ -152,7 +154,7 @@ def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
                 ticket.ok()
                 return result
         call = begin(target, args, kwargs)
-        call.seen = seen
+        call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, ticket), None
         return await adrive(steps, call)
 

@@ -16,6 +16,7 @@ from prunella.core.events import Listeners
 from prunella.guard.breaker import Admission, Breaker, LiveBreaker, NoBreaker, State
 from prunella.guard.budget import RetryBudget
 from prunella.guard.bulkhead import Bulkhead, LiveBulkhead
+from prunella.guard.deadline import LIMITS
 from prunella.guard.demands import demand, is_number, is_positive
 from prunella.guard.fallback import Fallback
 from prunella.guard.forks import renew_after_fork
@@ -127,6 +128,7 @@ class Core:
         self.deadline_s = settings.deadline_s if settings.deadline_s is not None else math.inf
         self.attempt_timeout_s = settings.attempt_timeout_s if settings.attempt_timeout_s is not None else math.inf
         self.limit_s = min(self.deadline_s, self.attempt_timeout_s)
+        LIMITS.in_use = LIMITS.in_use or self.limit_s < math.inf
         self.ignored = settings.breaker.ignore if settings.breaker is not None else ()
         self.breaker = self._breaker(settings)
         self.limiter = _kept(

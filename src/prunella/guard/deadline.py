@@ -11,6 +11,15 @@ AMBIENT: ContextVar[float] = ContextVar("prunella_deadline", default=math.inf)
 """The monotonic instant by which the call at work has to end."""
 
 
+class Limits:
+    """Whether any policy of this process has a limit in time: until then nobody has to look for one."""
+
+    in_use = False
+
+
+LIMITS = Limits()
+
+
 def remaining_s() -> float:
     """Return the seconds that the call at work has left; infinite outside of any deadline, never below 0.
 

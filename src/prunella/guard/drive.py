@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from prunella.core.clock import HOST
-from prunella.guard.flow import GAVE_UP, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
+from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
 
 _THREADS_MAX = 64
 

@@ -8,140 +8,24 @@ retry with its budget, breaker, limiter, bulkhead, attempt timeout, validation.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import suppress
 from datetime import timedelta
-from itertools import count
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
-from prunella.core.errors import (
-    AttemptTimeout,
-    BadResponse,
-    CircuitOpen,
-    DeadlineExceeded,
-    GuardError,
-    HandedOver,
-    RetryLater,
-)
+from prunella.core.errors import AttemptTimeout, BadResponse, CircuitOpen, DeadlineExceeded, GuardError, RetryLater
 from prunella.guard.breaker import Admission
-from prunella.guard.bulkhead import Waiter
+from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Queue, Story, TimeIsOver
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
+from prunella.guard.marks import GIVE_UPS, gave_up_below, leave_note, mark
 from prunella.guard.retry import OWN_BUGS, blames_the_service
 
-_MARK = "_prunella_gave_up"
-_CHAIN_MAX = 32
 VERDICTS = (AttemptTimeout, BadResponse, DeadlineExceeded, Unwanted)
 """Errors of ours that are judgements on the service; every other one is a refusal, and says nothing about it."""
-GAVE_UP = object()
-"""What a story returns when `call.error` has to be raised: a generator can't raise every error itself."""
-
-
-class GiveUps:
-    """Number the moments at which guards give up: an error marked after an attempt began was tried by a guard below.
-
-    A number and not a flag, because programs raise one error object again and again.
-    """
-
-    __slots__ = ("_numbers", "latest")
-
-    def __init__(self) -> None:
-        self._numbers = count(1)
-        self.latest = 0
-
-    def next(self) -> int:
-        """Return the number of the moment that is now."""
-        self.latest = next(self._numbers)
-        return self.latest
-
-
-GIVE_UPS = GiveUps()
-
-
-class TimeIsOver(Exception):
-    """What a driver throws when the instant of an `Invoke` has come; the story turns it into an error for people."""
 
 
 class NoTimeLeft(DeadlineExceeded):
     """Refuse an attempt that could not even begin; it says nothing about the service."""
-
-
-class Carried(Exception):
-    """Carry a StopIteration through a story: a generator can't raise one."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        super().__init__(str(error))
-
-
-class Invoke(NamedTuple):
-    """Call a function; an asynchronous driver ends it at the instant `ends_at`."""
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = MappingProxyType({})
-    ends_at: float = math.inf
-
-
-class Queue(NamedTuple):
-    """Wait for `waiter`'s place, at most so long."""
-
-    waiter: Waiter
-    wait_s: float
-
-
-Step = float | Invoke | Queue
-Story = Generator[Step, Any, Any]
-HandOver = Callable[["Call", Exception, float], HandedOver]
-
-
-class Call:
-    """One logical call on its way.
-
-    Args:
-        function: what is guarded, and who marks its errors.
-        once: it may have an effect that must not happen twice.
-        idempotency_key: with one, a repetition is harmless.
-        hand_over: writes the call down to be made after so many seconds, and returns what the caller is told.
-        block: it is a block of code: nothing can stand in for it, and it keeps its limit in time itself.
-    """
-
-    __slots__ = (
-        "args", "attempt", "before", "begun_at", "block", "deadline_at", "error", "function", "hand_over",
-        "idempotency_key", "kwargs", "once", "seen", "ticket", "waited_s", "why",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-        *,
-        once: bool = False,
-        idempotency_key: str | None = None,
-        hand_over: HandOver | None = None,
-        block: bool = False,
-    ) -> None:
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs if kwargs is not None else {}
-        self.once = once
-        self.idempotency_key = idempotency_key
-        self.hand_over = hand_over
-        self.block = block
-        self.seen = GIVE_UPS.latest
-        self.before: Exception | None = None
-        self.attempt = 1
-        self.ticket: Admission | None = None
-        self.begun_at = HOST.monotonic()
-        self.deadline_at = math.inf
-        self.waited_s = 0.0
-        self.error: BaseException | None = None
-        self.why = ""
 
 
 def story(core: Core, call: Call, error: Exception | None = None, ticket: Admission | None = None) -> Story:
@@ -247,7 +131,10 @@ def _invoke(core: Core, call: Call) -> Story:
     except TimeIsOver as error:
         raise core.out_of_time(ends_at, call.deadline_at) from error
     except DeadlineExceeded as error:
-        raise core.whose_time(error, ends_at, call.deadline_at) from error
+        verdict = core.whose_time(error, ends_at, call.deadline_at)
+        if verdict is error:
+            raise
+        raise verdict from error
     finally:
         if not call.block:
             AMBIENT.set(before)  # no token: a block may be left in another context than it was entered in
@@ -280,7 +167,7 @@ def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
     retry = core.retry
     if _is_refusal(error):
         call.why = "the guard refused"
-    elif _gave_up_below(error, call.seen):
+    elif gave_up_below(error, call.seen):
         call.why = "a guard below has tried already"
     elif not isinstance(error, Unwanted) and not core.wants(error):
         call.why = "this error is not worth another attempt"
@@ -328,7 +215,7 @@ def _give_up(core: Core, call: Call) -> Story:
         told = error.error
     if call.before is not None and error.__cause__ is None and _is_refusal(error):
         error.__cause__ = call.before  # what was refused is the repetition; this is why there was one
-    _leave_note(core, call, told if isinstance(error, Carried) else error, took_s)
+    _leave_word(core, call, told if isinstance(error, Carried) else error, took_s)
     core.tell("call.gave_up", attempts=call.attempt, reason=call.why, error=error, took_s=took_s)
     core.remember(
         attempts=call.attempt, took_s=took_s, error=type(error).__name__, reason=call.why, told=type(told).__name__
@@ -373,28 +260,9 @@ def asked_wait_s(error: Exception) -> float | None:
     return shapes.asked_wait_s(error, HOST.now())
 
 
-def _gave_up_below(error: BaseException, seen: int) -> bool:
-    """Tell whether a guard nearer to the failure has tried already: then trying again would multiply."""
-    return any(getattr(one, _MARK, 0) > seen for one in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error with all that it was raised from and all that it groups."""
-    queue, seen = deque([error]), 0
-    while queue and seen < _CHAIN_MAX:
-        one, seen = queue.popleft(), seen + 1
-        yield one
-        queue += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
-        if isinstance(one, BaseExceptionGroup):
-            queue += one.exceptions
-
-
-def _leave_note(core: Core, call: Call, error: BaseException, took_s: float) -> None:
-    """Say on the error itself what was tried; one that is raised again and again keeps one note per policy."""
-    beginning = f"prunella {core.name}: "
+def _leave_word(core: Core, call: Call, error: BaseException, took_s: float) -> None:
+    """Say on the error itself what was tried."""
     tries = "1 attempt" if call.attempt == 1 else f"{call.attempt} attempts"
-    with suppress(Exception):  # an error that can't be written on is told without a note
-        notes = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(beginning)]
-        object.__setattr__(error, "__notes__", [*notes, f"{beginning}{tries} within {took_s:.3g} s; {call.why}"])
-        if core.retry.attempts > 1 and isinstance(error, Exception) and _may_pass(core, error):
-            object.__setattr__(error, _MARK, GIVE_UPS.next())
+    leave_note(error, f"prunella {core.name}: ", f"{tries} within {took_s:.3g} s; {call.why}")
+    if core.retry.attempts > 1 and isinstance(error, Exception) and _may_pass(core, error):
+        mark(error)

@@ -22,8 +22,9 @@ from prunella.core.clock import HOST
 from prunella.core.errors import GuardError, HandedOver, InvalidInput
 from prunella.guard import backoff
 from prunella.guard.breaker import LINK
+from prunella.guard.call import Call
 from prunella.guard.drive import adrive, drive
-from prunella.guard.flow import VERDICTS, Call, asked_wait_s, attempt
+from prunella.guard.flow import VERDICTS, asked_wait_s, attempt
 from prunella.guard.ledger import DurableCall, Ledger
 from prunella.guard.shared import SharedBreakers
 

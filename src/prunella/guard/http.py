@@ -18,10 +18,12 @@ from typing import Any, Final, Self, TypeVar
 
 from prunella.core import shapes
 from prunella.core.errors import BadResponse, DeadlineExceeded
+from prunella.guard.call import Call
 from prunella.guard.core import Unwanted
 from prunella.guard.deadline import remaining_s
 from prunella.guard.drive import adrive, drive
-from prunella.guard.flow import Call, story
+from prunella.guard.flow import story
+from prunella.guard.marks import mark
 from prunella.guard.policy import Policy, policies
 from prunella.guard.response import attribute
 
@@ -125,11 +127,12 @@ class Proxy:
 
     def _send(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call, core = self._begin(verb, method, url, args, kwargs)
-        before = _refused.set([])
+        before = _refused.get()
+        _refused.set([])
         try:
             return drive(story(core, call), call, threads=core.threads)
         finally:
-            _refused.reset(before)
+            _refused.set(before)
 
     def _begin(
         self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -177,11 +180,12 @@ class AsyncProxy(Proxy):
 
     async def _asend(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call, core = self._begin(verb, method, url, args, kwargs)
-        before = _refused.set([])
+        before = _refused.get()
+        _refused.set([])
         try:
             return await adrive(story(core, call), call)
         finally:
-            _refused.reset(before)
+            _refused.set(before)
 
     def _sender(self, verb: str) -> Callable[..., Any]:
         async def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
@@ -296,12 +300,15 @@ def _least(part: Any, left_s: float) -> float:
 def report_exhausted(guarded_by: Policy | str, error: BaseException, attempts: int | None = None) -> None:
     """Tell the listeners of a policy that another library's retries are used up; never raises.
 
+    Guards further out will not try again what was tried here.
+
     For urllib3 and requests: call it where `MaxRetryError` or `RetryError` is caught.
 
     Args:
         guarded_by: a policy or its name.
         attempts: how often it was tried; None where nobody says.
     """
+    mark(error)
     one = policies().get(guarded_by) if isinstance(guarded_by, str) else guarded_by
     if one is None:
         _log.warning("exhausted retries could not be reported: there is no policy named %s", guarded_by)

@@ -16,10 +16,10 @@ from prunella.guard.blocks import Attempts, Block
 from prunella.guard.breaker import Breaker, LiveBreaker, NoBreaker
 from prunella.guard.budget import RetryBudget
 from prunella.guard.bulkhead import Bulkhead
+from prunella.guard.call import Call, HandOver
 from prunella.guard.compile import compile_target
 from prunella.guard.core import Core, Settings
 from prunella.guard.fallback import Fallback
-from prunella.guard.flow import Call, HandOver
 from prunella.guard.forks import renew_after_fork
 from prunella.guard.handover import DurableFunction, connected, register
 from prunella.guard.limiter import AdaptiveLimiter

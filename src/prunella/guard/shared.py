@@ -71,14 +71,15 @@ class SharedBreakers:
     def exchange(self) -> None:
         """Tell the others what changed here, and follow what changed there."""
         while self._changes:
-            breaker, state, reason, open_s = self._changes.popleft()
+            breaker, state, reason, open_s = self._changes[0]
             with self._ledger.session() as session:
                 fields = {"name": breaker.name, "state": state.value, "reason": reason, "open_s": min(open_s, 1e9)}
                 session.run(_REPORT, fields)
                 (row,) = session.run(_VERSION, fields)
             self._seen[breaker.name] = row[0]
+            self._changes.popleft()  # only now: a database that is away must not lose it
         standings = self._read()
-        for breaker in tuple(LINK.breakers):
+        for breaker in LINK.known():
             standing = standings.get(breaker.name) if breaker.limits.shared else None
             if standing is not None and self._seen.get(breaker.name) != standing.version:
                 self._seen[breaker.name] = standing.version

@@ -1,4 +1,4 @@
-"""Listeners that count what guards decide, for Prometheus and OpenTelemetry; neither is imported before it is asked for.
+"""Listeners that count what guards decide, for Prometheus and OpenTelemetry; neither is loaded before it is asked for.
 
 Labels are the policy and the event: never a text of an error, a header or an argument.
 """
