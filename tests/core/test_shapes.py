@@ -54,7 +54,7 @@ class Response:
 
 def named(name: str, base: type[Exception] = Exception, **attributes: object) -> Exception:
     """Return an error of a class of this name, as a library that is not installed here raises it."""
-    error = type(name, (base,), {})("failed")
+    error: Exception = type(name, (base,), {})("failed")
     error.__dict__.update(attributes)
     return error
 
@@ -211,7 +211,7 @@ FORMS: list[tuple[Mapping[str, str], float | None]] = [
 @pytest.mark.parametrize(("headers", "wait_s"), FORMS)
 def test_wait_is_read_from_every_client_in_every_form(headers: Mapping[str, str], wait_s: float | None) -> None:
     """Seconds, dates, milliseconds and resets; measured against the response's own Date; nonsense is nothing."""
-    response = httpx2.Response(429, headers=[(name, value.encode()) for name, value in headers.items()])
+    response = httpx2.Response(429, headers=[(name.encode(), value.encode()) for name, value in headers.items()])
     clients = [
         httpx2.HTTPStatusError("429", request=GET, response=response),
         urllib.error.HTTPError("http://localhost", 429, "", message(*headers.items()), None),

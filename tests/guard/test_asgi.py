@@ -567,7 +567,8 @@ def test_handler_is_healed(shop: pr.Policy) -> None:
 
     healed = self_healing("orders", policy=shop, remedy=remedy)(handler)
     ahealed = self_healing("orders", policy=shop, remedy=remedy)(ahandler)
-    for serve in (healed, lambda order: asyncio.run(ahealed(order))):
+    ways: list[Callable[[int], Any]] = [healed, lambda order: asyncio.run(ahealed(order))]
+    for serve in ways:
         outcomes[:] = [OSError("down"), 1]
         assert serve(7) == 8
         outcomes[:] = [OSError("known")] * 3 + [2]

@@ -36,7 +36,9 @@ ASKS = st.lists(
 
 def judge(ratio: float, floor_per_s: float, asks: list[Ask]) -> int:
     """Ask a budget, compare each answer with a list of all that ever was, and return how many were granted."""
-    budget, firsts, retries = RetryBudget(ratio, floor_per_s), [], []
+    budget = RetryBudget(ratio, floor_per_s)
+    firsts: list[tuple[float, int]] = []
+    retries: list[float] = []
     with manual_time() as clock:
         for pause_s, fresh, wait_s in asks:
             clock.passes(pause_s)
@@ -179,6 +181,6 @@ def test_each_budget_counts_for_itself(clock: ManualTime) -> None:
 )
 def test_misuse_is_refused_with_what_is_allowed(wrong: dict[str, Any], message: str) -> None:
     """A budget that can't be kept is refused where it is declared."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         RetryBudget(**wrong)
     assert str(caught.value) == message

@@ -37,7 +37,7 @@ def test_call_beyond_the_limit_is_refused() -> None:
     """Without a wait the third of two is refused at once, with the figures."""
     bulkhead = live(2)
     assert [bulkhead.enter(), bulkhead.enter()] == [None, None]
-    with pytest.raises(LoadShed, match="^crm: all 2 places are taken$"):
+    with pytest.raises(LoadShed, match=r"^crm: all 2 places are taken$"):
         bulkhead.enter()
     bulkhead.leave()
     assert bulkhead.enter() is None
@@ -257,7 +257,7 @@ def test_task_waits_no_longer_than_allowed(clock: ManualTime) -> None:
         return clock.monotonic()
 
     async def main() -> list[Any]:
-        return await asyncio.gather(work(5.0), work(1.0), return_exceptions=True)
+        return [*await asyncio.gather(work(5.0), work(1.0), return_exceptions=True)]
 
     first, second = clock.run(main())
     assert (first, type(second)) == (5.0, LoadShed)
@@ -297,6 +297,6 @@ def test_cancelled_task_gives_its_place_back(after_s: float, clock: ManualTime) 
 )
 def test_misuse_is_refused_with_what_is_allowed(wrong: dict[str, Any], message: str) -> None:
     """A bulkhead that can't work is refused where it is declared."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         Bulkhead(**wrong)
     assert str(caught.value) == message

@@ -99,7 +99,7 @@ def test_tasks_see_their_own_deadline(clock: ManualTime) -> None:
     quick, patient = pr.policy("quick", deadline_s=5.0)(look), pr.policy("patient", deadline_s=50.0)(look)
 
     async def main() -> list[float]:
-        return await asyncio.gather(quick(1.0), patient(2.0), look(3.0))
+        return [*await asyncio.gather(quick(1.0), patient(2.0), look(3.0))]
 
     assert clock.run(main()) == [4.0, 48.0, math.inf]
 

@@ -29,7 +29,7 @@ class Shelf:
 def test_demand_says_what_is_allowed_and_what_was_given() -> None:
     """Subject, setting, what it has to be, and the value; no error where it holds."""
     demand(Shelf(3), "books", True, "an int >= 1")
-    with pytest.raises(ValueError, match="^Shelf: books must be an int >= 1, got 'three'$"):
+    with pytest.raises(ValueError, match=r"^Shelf: books must be an int >= 1, got 'three'$"):
         demand(Shelf("three"), "books", False, "an int >= 1")
 
 
@@ -75,7 +75,7 @@ def test_share_is_above_nothing_and_at_most_all(value: float, share: bool) -> No
 async def _asynchronous() -> None: ...
 
 
-class Callable_:
+class Plain:
     """An object that can be called."""
 
     def __call__(self) -> None: ...
@@ -87,7 +87,7 @@ class AsyncCallable:
     async def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("value", [len, int, lambda: None, Callable_(), functools.partial(int, "1"), "".join], ids=repr)
+@pytest.mark.parametrize("value", [len, int, lambda: None, Plain(), functools.partial(int, "1"), "".join], ids=repr)
 def test_function_is_whatever_can_be_called(value: Any) -> None:
     """Functions, methods, types, partials, objects."""
     assert is_function(value)

@@ -220,7 +220,7 @@ def test_cancellation_during_the_wait_ends_it(parts: dict[str, Any], clock: Manu
 @with_parts
 @pytest.mark.parametrize("limits", [{}, {"attempt_timeout_s": 8.0}, {"deadline_s": 8.0}])
 def test_cancellation_during_an_attempt_is_never_repeated(
-    parts: dict[str, Any], limits: dict[str, float], clock: ManualTime
+    parts: dict[str, Any], limits: dict[str, Any], clock: ManualTime
 ) -> None:
     """Table J: an outer time limit ends a call that retries everything, once and as TimeoutError of the outer."""
     service = Sleeper(5)
@@ -357,7 +357,11 @@ def test_timeout_error_of_a_function_in_a_thread_stays_its_own() -> None:
 def test_forty_calls_at_once_do_not_wait_for_each_other() -> None:
     """Table P: 40 threads whose attempts all have to be under way together before any of them may end."""
     together = threading.Barrier(40, timeout=10)
-    guarded = _threaded(attempt_timeout_s=20)(lambda: together.wait() >= 0)
+
+    @_threaded(attempt_timeout_s=20)
+    def guarded() -> bool:
+        return together.wait() >= 0
+
     results: list[bool] = []
     callers = [threading.Thread(target=lambda: results.append(guarded())) for _ in range(40)]
     for caller in callers:

@@ -286,19 +286,22 @@ def heard(monitor: PoolMonitor) -> Callable[[str], bool]:
 
 
 def test_thread_reads_until_it_is_stopped() -> None:
-    """Readings come by themselves; afterwards neither thread nor connection is left. It can be started again."""
-    server = Server(10)
-    monitor = PoolMonitor(server.connect, every_s=0.001)
-    wait_for = heard(monitor)
-    before = threading.active_count()
-    for _ in range(2):
+    """Readings come by themselves; afterwards neither thread nor connection is left, and it can be started again."""
+    server = Server()
+    monitor = PoolMonitor(server.connect, every_s=0.001, name="watched by a thread")
+
+    def threads() -> int:
+        return sum(thread.name == "prunella-pool-watched by a thread" for thread in threading.enumerate())
+
+    for used, level in ((99, "critical"), (86, "warning")):
         server.used = 10
+        wait_for = heard(monitor)
         with monitor:
             monitor.start()
-            assert threading.active_count() == before + 1
-            server.used = 99
-            assert wait_for("critical")
-        assert threading.active_count() == before
+            assert threads() == 1
+            server.used = used
+            assert wait_for(level)
+        assert threads() == 0
     assert (server.opened, server.closed) == (2, 2)
 
 
@@ -402,7 +405,7 @@ def test_every_kind_of_connection_is_read(fresh_postgres_url: str, kind: str) ->
     engine = sqlalchemy.create_engine(fresh_postgres_url.replace("postgresql:", "postgresql+psycopg:"))
     ways: dict[str, Callable[[], Any]] = {
         "tuples": partial(psycopg.connect, fresh_postgres_url),
-        "dicts": partial(psycopg.connect, fresh_postgres_url, row_factory=dict_row),  # type: ignore[arg-type]
+        "dicts": partial(psycopg.connect, fresh_postgres_url, row_factory=dict_row),
         "autocommit": partial(psycopg.connect, fresh_postgres_url, autocommit=True),
         "sqlalchemy": engine.raw_connection,
     }

@@ -386,7 +386,7 @@ async def _asynchronous(*_: object) -> bool:
 )  # fmt: skip
 def test_misuse_is_refused_with_what_is_allowed(wrong: dict[str, Any], message: str) -> None:
     """Settings that can't work are refused where they are declared, in words that say what to write."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         Retry(**wrong)
     assert str(caught.value) == f"Retry: {message}"
 

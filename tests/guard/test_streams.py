@@ -98,8 +98,8 @@ def test_generator_takes_what_is_sent_and_thrown_and_returns_its_value(parts: di
 
     @_policy(**parts)
     def empty() -> Generator[int, None, str]:
+        yield from ()
         return "nothing to yield"
-        yield
 
     def delegating() -> Generator[int, None, tuple[str, str]]:
         return (yield from short()), (yield from empty())
@@ -231,8 +231,8 @@ def test_async_generator_that_is_empty_ends(parts: dict[str, Any], clock: Manual
     @_policy(**parts)
     async def lines() -> AsyncIterator[int]:
         begun.append(1)
-        return
-        yield
+        for line in list[int]():
+            yield line
 
     async def main() -> list[int]:
         stream = lines()
@@ -250,8 +250,9 @@ def test_async_generator_that_was_closed_or_failed_stays_ended(parts: dict[str, 
     @_policy(**parts)
     async def lines() -> AsyncGenerator[int, None]:
         begun.append(1)
-        raise Down
-        yield
+        if begun:
+            raise Down
+        yield 1
 
     async def main() -> None:
         closed = lines()

@@ -59,11 +59,12 @@ class Call:
         idempotency_key: with one, a repetition is harmless.
         hand_over: writes the call down to be made after so many seconds, and returns what the caller is told.
         block: it is a block of code: nothing can stand in for it, and it keeps its limit in time itself.
+        opaque: its result is no result yet (a stream that was opened): nobody looks at it, keeps or replaces it.
     """
 
     __slots__ = (
         "args", "attempt", "before", "begun_at", "block", "deadline_at", "error", "function", "hand_over",
-        "idempotency_key", "kwargs", "once", "seen", "ticket", "waited_s", "why",
+        "idempotency_key", "kwargs", "once", "opaque", "seen", "ticket", "waited_s", "why",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class Call:
         idempotency_key: str | None = None,
         hand_over: HandOver | None = None,
         block: bool = False,
+        opaque: bool = False,
     ) -> None:
         self.function = function
         self.args = args
@@ -84,6 +86,7 @@ class Call:
         self.idempotency_key = idempotency_key
         self.hand_over = hand_over
         self.block = block
+        self.opaque = opaque
         self.seen = GIVE_UPS.latest
         self.before: Exception | None = None
         self.attempt = 1

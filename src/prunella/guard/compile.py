@@ -60,10 +60,10 @@ def compile_target(guarding: Guarding, target: Function, *, awaited: bool = Fals
         return _story_of_async(guarding, target)
     if is_a(inspect.isasyncgenfunction, target):
         _refuse_stream(guarding, target)
-        made = guard_async_generator(target, lambda opening: _story_of_async(guarding, opening))
+        made = guard_async_generator(target, lambda opening: _story_of_async(guarding, opening, opaque=True))
     elif is_a(inspect.isgeneratorfunction, target):
         _refuse_stream(guarding, target)
-        made = guard_generator(target, lambda opening: _story_of(guarding, opening))
+        made = guard_generator(target, lambda opening: _story_of(guarding, opening, opaque=True))
     else:
         asynchronous = is_a(inspect.iscoroutinefunction, target)
         make = _quick(guarding, asynchronous) or (_story_of_async if asynchronous else _story_of)
@@ -225,17 +225,19 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
     return guarded
 
 
-def _story_of(guarding: Guarding, target: Function) -> Function:
+def _story_of(guarding: Guarding, target: Function, *, opaque: bool = False) -> Function:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         core, call = guarding.core(args, kwargs), guarding.begin(target, args, kwargs)
+        call.opaque = opaque
         return drive(story(core, call), call, threads=core.threads)
 
     return guarded
 
 
-def _story_of_async(guarding: Guarding, target: Function) -> Function:
+def _story_of_async(guarding: Guarding, target: Function, *, opaque: bool = False) -> Function:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         core, call = guarding.core(args, kwargs), guarding.begin(target, args, kwargs)
+        call.opaque = opaque
         return await adrive(story(core, call), call)
 
     return guarded

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-import os
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future, wait
@@ -14,6 +13,7 @@ from typing import Any
 
 from prunella.core.clock import HOST
 from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
+from prunella.guard.forks import renew_after_fork
 
 _THREADS_MAX = 64
 
@@ -162,7 +162,7 @@ def _settle(place: asyncio.Future[None]) -> None:
 
 def _in_thread(step: Invoke) -> Any:
     """Call in a worker thread that keeps this one's context, and leave it behind when its time is up."""
-    places, until = _places(), step.ends_at
+    places, until = _places.free, step.ends_at
     if not places.acquire(timeout=max(until - HOST.monotonic(), 0.0)):
         raise TimeIsOver
     work: Future[Any] = Future()
@@ -176,18 +176,27 @@ def _in_thread(step: Invoke) -> Any:
         finally:
             places.release()
 
-    threading.Thread(target=run, name="prunella-attempt", daemon=True).start()  # daemon: a hung one holds up no exit
+    try:
+        worker = threading.Thread(target=run, name="prunella-attempt", daemon=True)  # a hung one holds up no exit
+        worker.start()
+    except BaseException:
+        places.release()
+        raise
     if not wait({work}, max(until - HOST.monotonic(), 0.0)).done:
         raise TimeIsOver
     return work.result()
 
 
-_taken: tuple[int, threading.BoundedSemaphore] | None = None
+class Places:
+    """Places for worker threads, so that calls that hang can't take all there is; in a child process all are free."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Free every place."""
+        self.free = threading.BoundedSemaphore(_THREADS_MAX)
 
 
-def _places() -> threading.BoundedSemaphore:
-    """Return the places for worker threads of this process; a fork begins with all of them free."""
-    global _taken  # noqa: PLW0603 - one bound per process
-    if _taken is None or _taken[0] != os.getpid():
-        _taken = (os.getpid(), threading.BoundedSemaphore(_THREADS_MAX))
-    return _taken[1]
+_places = Places()

@@ -77,7 +77,7 @@ def attempt(core: Core, call: Call) -> Story:
         core.not_a_first()
     if core.limiter is not None:
         core.limiter.succeeded()
-    if core.settings.fallback is not None and core.settings.fallback.last_good:
+    if core.settings.fallback is not None and core.settings.fallback.last_good and not call.opaque:
         core.settings.fallback.keep(call.function, call.args, call.kwargs, result)
     return result
 
@@ -138,7 +138,7 @@ def _invoke(core: Core, call: Call) -> Story:
     finally:
         if not call.block:
             AMBIENT.set(before)  # no token: a block may be left in another context than it was entered in
-    return core.looked_at(result, HOST.monotonic() - begun_at, call.ticket)
+    return result if call.opaque else core.looked_at(result, HOST.monotonic() - begun_at, call.ticket)
 
 
 def _count_failure(core: Core, ticket: Admission | None, error: Exception) -> None:
@@ -220,7 +220,7 @@ def _give_up(core: Core, call: Call) -> Story:
     core.remember(
         attempts=call.attempt, took_s=took_s, error=type(error).__name__, reason=call.why, told=type(told).__name__
     )
-    fallback = core.settings.fallback if not call.block else None
+    fallback = core.settings.fallback if not (call.block or call.opaque) else None
     stand_in = fallback.stand_in(call.function, call.args, call.kwargs) if fallback is not None else None
     if fallback is not None and stand_in is not None:
         core.tell("call.degraded", feature=fallback.feature or core.name, reason=call.why, error=error)

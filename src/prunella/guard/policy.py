@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from prunella.guard.handover import DurableFunction, connected, register
 from prunella.guard.limiter import AdaptiveLimiter
 from prunella.guard.retry import Retry
 
+_log = logging.getLogger(__name__)
 _KEYS_MAX = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -176,8 +178,12 @@ class Policy:
         return decorate
 
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call a synchronous function once under this policy."""
-        return self(function)(*args, **kwargs)
+        """Call a synchronous function once under this policy; `TypeError` where it turns out to be asynchronous."""
+        result = self(function)(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(f"{self.name}: call got a coroutine from {function!r}; write await acall(…)")
+        return result
 
     async def acall(self, function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> T:
         """Call an asynchronous function once under this policy."""
@@ -332,10 +338,17 @@ class Guarding:
         )
 
     def _key_of(self, function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Return the call's key; where finding it fails there is none, and the call's own failure stays the news."""
         wanted = self._idempotency_key
-        if wanted is None:
+        try:
+            found = (
+                _argument(function, wanted, args, kwargs)
+                if isinstance(wanted, str)
+                else wanted and wanted(*args, **kwargs)
+            )
+        except Exception:
+            _log.exception("the idempotency key of a call of %r could not be found", function)
             return None
-        found = _argument(function, wanted, args, kwargs) if isinstance(wanted, str) else wanted(*args, **kwargs)
         return None if found is None else str(found)
 
 
