@@ -116,13 +116,13 @@ def test_table_shows_what_differs_between_faces() -> None:
     page = table.markdown(verdicts, {"one": "1.0", "other": "2.1"}, date(2026, 1, 2), 2)
     assert "2026-01-02" in page
     assert "| one 1.0 | other 2.1 |" in page
-    assert f"| A | {BY_KEY['A'].promise} | sync pass, asyncio **fail** | **fail** |" in page
+    assert f"| A | {BY_KEY['A'].promise} | **fail** (asyncio) | **fail** |" in page
     assert f"| B | {BY_KEY['B'].promise} | - | pass |" in page
     assert "| one | 0 | 1 |" in page
     assert "| other | 1 | 2 |" in page
     assert "- one (asyncio): 40 of 40 reached the service" in page
     assert "- other (sync, asyncio, threads): 2 | 3" in page
-    assert any(line.startswith("A") and "sync pass, asyncio fail" in line for line in table.lines(verdicts, ["one"]))
+    assert any(line.startswith("A") and "fail (asyncio)" in line for line in table.lines(verdicts, ["one"]))
 
 
 def test_wish_names_what_an_adapter_knows() -> None:

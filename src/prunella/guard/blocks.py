@@ -114,9 +114,9 @@ class Block:
             turn.advance(_carried_out(step))
         return turn.__enter__()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         assert self._turn is not None
-        return self._turn.__exit__(kind, error, tb)
+        self._turn.__exit__(kind, error, tb)
 
     async def __aenter__(self) -> Turn:
         turn = self._begin()
@@ -126,9 +126,9 @@ class Block:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> None:
         assert self._turn is not None
-        return self._turn.__exit__(kind, error, tb)
+        self._turn.__exit__(kind, error, tb)
 
     def _begin(self) -> Turn:
         if self._turn is not None:
