@@ -34,6 +34,7 @@ ELSEWHERE = {
     "demo/screen.py": "../src/prunella/demo/stories.py",
     "demo/shop.py": "../src/prunella/demo/stories.py",
     "demo/stories.py": "../src/prunella/demo/stories.py",
+    "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour
     "settings/addresses.py": "settings/test_problems.py",  # settings are one surface: file in, records or mistakes out
     "settings/build.py": "settings/test_settings.py",

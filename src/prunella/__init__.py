@@ -26,19 +26,29 @@ if TYPE_CHECKING:
     from prunella.core.redact import scrub as scrub
     from prunella.core.states import StateMachine as StateMachine
     from prunella.diagnosis.classify import classify as classify
+    from prunella.guard.asgi import SelfHealingMiddleware as SelfHealingMiddleware
+    from prunella.guard.asgi import self_healing as self_healing
     from prunella.guard.breaker import Breaker as Breaker
     from prunella.guard.budget import RetryBudget as RetryBudget
     from prunella.guard.bulkhead import Bulkhead as Bulkhead
     from prunella.guard.deadline import remaining_s as remaining_s
     from prunella.guard.fallback import Fallback as Fallback
     from prunella.guard.handover import connect as connect
+    from prunella.guard.http import http as http
+    from prunella.guard.http import report_exhausted as report_exhausted
+    from prunella.guard.http import reports_exhausted as reports_exhausted
+    from prunella.guard.http import retry_error_callback as retry_error_callback
     from prunella.guard.limiter import AdaptiveLimiter as AdaptiveLimiter
     from prunella.guard.policy import Policy as Policy
     from prunella.guard.policy import policies as policies
     from prunella.guard.policy import policy as policy
+    from prunella.guard.pool import PoolMonitor as PoolMonitor
+    from prunella.guard.response import json_response as json_response
+    from prunella.guard.response import read_response as read_response
     from prunella.guard.retry import Retry as Retry
     from prunella.guard.telemetry import opentelemetry_listener as opentelemetry_listener
     from prunella.guard.telemetry import prometheus_listener as prometheus_listener
+    from prunella.guard.transitions import transition as transition
 
 __version__ = "0.1.0.dev0"
 
@@ -51,16 +61,21 @@ _HOMES = {
     "core.redact": ("Secret", "scrub"),
     "core.states": ("StateMachine",),
     "diagnosis.classify": ("classify",),
+    "guard.asgi": ("SelfHealingMiddleware", "self_healing"),
     "guard.breaker": ("Breaker",),
     "guard.budget": ("RetryBudget",),
     "guard.bulkhead": ("Bulkhead",),
     "guard.deadline": ("remaining_s",),
     "guard.fallback": ("Fallback",),
     "guard.handover": ("connect",),
+    "guard.http": ("http", "report_exhausted", "reports_exhausted", "retry_error_callback"),
     "guard.limiter": ("AdaptiveLimiter",),
     "guard.policy": ("Policy", "policies", "policy"),
+    "guard.pool": ("PoolMonitor",),
+    "guard.response": ("json_response", "read_response"),
     "guard.retry": ("Retry",),
     "guard.telemetry": ("opentelemetry_listener", "prometheus_listener"),
+    "guard.transitions": ("transition",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

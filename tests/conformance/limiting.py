@@ -299,6 +299,20 @@ async def limited(lab: Lab) -> None:
     check(calls == 320, f"only {calls} calls came through")
 
 
+@case("13d", "a call that is refused for want of a place says nothing about the service", "breaker", "bulkhead")
+async def own_refusals(lab: Lab) -> None:
+    service, gate = lab.service(), lab.gate()
+    guarded = lab.guard(failures=3, places=1)(service.target)
+    service.answers(Step(gate=gate))
+    held = lab.start(guarded)
+    await lab.settled(held, service)
+    outcomes = await lab.at_once(guarded, lab.crowd)
+    check(all(lab.refused(outcome) for outcome in outcomes), "more than one at once")
+    gate.open()
+    await lab.finished(held)
+    check((await lab.call(guarded)).result == "ok", "the breaker opened")
+
+
 @case("14", "a page of HTML with status 200 counts as a failure for the breaker", "results")
 async def bad_results(lab: Lab) -> None:
     service = lab.service(Step(result=PAGE))

@@ -255,7 +255,7 @@ class Pyresilience(_Peer):
 
 
 class Nopanic(_Peer):
-    """Policies stacked in the documented order: deadline, retry, breaker, limits, timeout."""
+    """Policies stacked in the documented order: deadline, retry, breaker, timeout; places before the breaker."""
 
     name = "nopanic"
     features = frozenset({
@@ -277,6 +277,8 @@ class Nopanic(_Peer):
             parts.append(nop.deadline(wish.total_s))
         if wish.attempts != 1 or wish.wait_s:
             parts.append(self._retry(nop, wish))
+        if wish.places is not None:
+            parts.append(nop.bulkhead(wish.places, max_wait=wish.place_wait_s))
         if wish.failures is not None:  # it judges by rate: all of so many calls
             parts.append(nop.circuit_breaker(failure_threshold=1.0, min_calls=wish.failures, reset_timeout=wish.open_s))
         if wish.failure_rate is not None:
@@ -287,8 +289,6 @@ class Nopanic(_Peer):
             parts.append(nop.adaptive_rate_limit(wish.adaptive_per_s))
         if wish.limit_per_s is not None:
             parts.append(nop.rate_limit(wish.limit_per_s))
-        if wish.places is not None:
-            parts.append(nop.bulkhead(wish.places, max_wait=wish.place_wait_s))
         limit_s = wish.attempt_s if wish.attempt_s is not None else wish.total_s
         if limit_s is not None:
             parts.append(nop.timeout(limit_s))

@@ -14,7 +14,7 @@ _HEAD = """\
 
 Written by `make conformance PEERS=1` on {day}: Python {python} on {system}, {cores}.
 
-Every case is a promise that resilience libraries were seen to break. It is put to each library that offers what the
+Every case is a promise that some library was seen to break, or that users ask for. It is put to each library that offers what the
 case needs, through a small adapter that configures it as its own documentation does for that purpose
 ([adapters](../tests/conformance/peers.py), [cases](../tests/conformance)); a library without the feature shows `-`.
 Each case is put up to three times: to synchronous callers (four, where it takes a crowd), to 40 tasks of asyncio, and to

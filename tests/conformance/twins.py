@@ -395,6 +395,15 @@ class Stubborn(_Twin):
         return guard
 
 
+class CountsRefusals(_Twin):
+    """Counts its own refusals against the service."""
+
+    def guard(self, wish: Wish, face: Face) -> Callable[[Function], Function]:
+        places = super().guard(Wish(places=wish.places), face)
+        breaker = super().guard(replace(wish, places=None), face)
+        return lambda function: breaker(failing(face, places(function), _into_failure_of_service))
+
+
 class Forgetful(_Twin):
     """Tells the caller that it was written down, and means to write it."""
 
@@ -432,6 +441,10 @@ class Lenient(_Twin):
         open_s = wish.open_s if wish.open_s > 0 else 1.0
         sane = replace(wish, attempts=max(wish.attempts, 1), wait_s=wait_s, failures=failures or 1, open_s=open_s)
         return super().policy(sane, face)
+
+
+def _into_failure_of_service(error: BaseException) -> BaseException:
+    return Down() if isinstance(error, pr.LoadShed) else error
 
 
 def _ignoring(_: object) -> None:
@@ -507,6 +520,7 @@ NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Fixed(), "13a"),
     (Credulous(), "14"),
     (Stubborn(), "U 9 8a R1"),
+    (CountsRefusals(), "13d"),
     (Forgetful(), "15a 15b 15c 15d 9b"),
     (Lenient(), "18 18b"),
 )
