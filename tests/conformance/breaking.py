@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from conformance.contract import OPEN_S, Down, Function, Wish
 from conformance.judge import NotOffered, case, check
 from conformance.lab import DOWN, OK, Lab, Service, Step, in_child
 
 _FAILURES = 3
-_FORKS = 20
+_FORKS = 30
 _PERIOD_S = OPEN_S * 1.2
 """A little more than the open time: ours is up to a tenth longer, so that processes do not probe in step."""
 
@@ -292,7 +294,7 @@ async def forked(lab: Lab) -> None:
             gate.threads.wait(20)
         raise Down
 
-    guarded = lab.guard(failures=10**6, **({"attempts": 2} if "retry" in lab.adapter.features else {}))(target)
+    guarded = lab.guard(failures=10**6)(target)
     lab.start(guarded)
     held.wait(5)
     ended = threading.Event()
@@ -307,6 +309,18 @@ async def forked(lab: Lab) -> None:
 
     lab.start(hammer, 4)
 
-    fine = all(in_child(call) == 0 for _ in range(_FORKS))
+    with _threads_taking_turns_often():
+        fine = all(in_child(call) == 0 for _ in range(_FORKS))
     ended.set()
     check(fine, "the child is stuck in its first call")
+
+
+@contextmanager
+def _threads_taking_turns_often() -> Iterator[None]:
+    """Let a fork meet other threads in the middle of what they do, also of what takes moments."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -14,15 +14,14 @@ _HEAD = """\
 
 Written by `make conformance PEERS=1` on {day}: Python {python} on {system}, {cores}.
 
-Every case is a promise that some library was seen to break, or that users ask for. It is put to each library that offers what the
-case needs, through a small adapter that configures it as its own documentation does for that purpose
+Every case is a promise that some library was seen to break, or that users ask for. It is put to each library that offers
+what the case needs, through a small adapter that configures it as its own documentation does for that purpose
 ([adapters](../tests/conformance/peers.py), [cases](../tests/conformance)); a library without the feature shows `-`.
 Each case is put up to three times: to synchronous callers (four, where it takes a crowd), to 40 tasks of asyncio, and to
 32 threads; where a library fails for some of them only, the table names those. Peers live in real time with breakers open
 for 0.3 s; prunella lives in virtual time, which changes no rule. "Cancelled" means a cancelled task, and
-`KeyboardInterrupt` in threads. Case 12b forks twenty times beside four busy threads: a lock that is held for
-moments may escape it. Each case has been seen to fail, for prunella with that promise broken
-([planted bugs](../tests/conformance/twins.py)).
+`KeyboardInterrupt` in threads. Each case has been seen to fail, for prunella with that promise broken ([planted
+bugs](../tests/conformance/twins.py)).
 
 The cases were chosen while prunella was written: they say where libraries differ, not which one suits you. Several
 peers are made for one purpose and offer one part only; what they show `-` for can be composed from several libraries.

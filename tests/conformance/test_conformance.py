@@ -61,6 +61,13 @@ def test_peers_are_those_that_are_installed() -> None:
     assert locked.count("--hash=sha256:") >= len(named)
 
 
+def test_page_shows_the_catalogue_of_today() -> None:
+    """The published table has a row for each case, and prunella's column is green; `make conformance PEERS=1` writes it."""
+    page = (REQUIREMENTS.parent / "docs" / "conformance.md").read_text()
+    assert [case.key for case in CASES if f"| {case.key} | {case.promise} | pass |" not in page] == []
+    assert [peer.name for peer in PEERS if f"| {peer.name} " not in page] == []
+
+
 # The judge is judged --------------------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,15 @@ class Serial(_Twin):
         return guard
 
 
+class StaleLocks(_Twin):
+    """Keeps its locks when the process forks."""
+
+    def policy(self, wish: Wish, face: Face) -> pr.Policy:
+        made = super().policy(wish, face)
+        made.breaker.renew = lambda: None  # type: ignore[method-assign]
+        return made
+
+
 class WallClock(_Twin):
     """Measures by the wall clock."""
 
@@ -493,6 +502,7 @@ NOTICED: tuple[tuple[Prunella, str], ...] = (
     (Herd(), "A F G"),
     (Serial(), "B 12b"),
     (LoopBound(), "12"),
+    (StaleLocks(), "12b"),
     (WallClock(), "C"),
     (Swallows(), "D H I J 8a 8c"),
     (ClosesOnSuccess(), "E F G2"),

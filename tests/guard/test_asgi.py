@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 import prunella as pr
 from prunella.core.clock import HOST
-from prunella.core.errors import CircuitOpen
+from prunella.core.errors import AttemptTimeout, CircuitOpen
 from prunella.core.events import Event
 from prunella.guard.asgi import BODY_BYTES_MAX, SelfHealingMiddleware, Unavailable, self_healing
 from prunella.testing import virtual_time
@@ -411,8 +411,10 @@ def test_500_by_other_means_than_bytes_flows() -> None:
         await send({"type": "http.response.start", "status": 500, "headers": []})
         await send({"type": "http.response.pathsend", "path": "/srv/sorry.html"})
 
-    client, _ = healing(Shop(app))
+    shop = Shop(app)
+    client, _ = healing(shop)
     ask(client)
+    assert shop.calls == 1
     assert [message["type"] for message in client.messages] == ["http.response.start", "http.response.pathsend"]
 
 
@@ -499,6 +501,25 @@ def test_client_that_left_in_mid_answer_is_nobodys_failure() -> None:
     assert policy.breaker.state.value == "closed"
 
 
+def test_client_that_left_during_the_further_try_is_nobodys_failure() -> None:
+    """Nobody is there to be answered: the exception passes."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        tries.append(1)
+        if len(tries) > 1:
+            await receive()
+        raise OSError("known")
+
+    tries: list[int] = []
+    client, _ = healing(app, remedy=lambda error: True, retry=None)
+    with pytest.raises(OSError, match="known"):
+        ask(client, receive=receive)
+    assert (len(tries), client.messages) == (2, [])
+
+
 def test_cancellation_passes() -> None:
     """It is no failure: not repeated, not counted, not answered."""
     started = asyncio.Event()
@@ -529,6 +550,10 @@ def test_attempt_that_takes_too_long_is_served_again() -> None:
     shop = Shop(slow, 200)
     client, _ = healing(shop, attempt_timeout_s=0.01)
     assert (ask(client).status, shop.calls) == (200, 2)
+    client, events = healing(Shop(slow), attempt_timeout_s=0.01, retry=None, remedy=lambda error: True)
+    assert [ask(client, method).status for method in ("GET", "POST")] == [503, 503]
+    learned = [event.fields["error"] for event in events if event.name == "failure.learned"]
+    assert [type(error) for error in learned] == [AttemptTimeout, AttemptTimeout]
 
 
 def test_fallback_may_answer() -> None:
@@ -608,7 +633,13 @@ class Asked:
         self.headers = {"X-Request-Id": "order-7"}
 
 
-@pytest.mark.parametrize(("request_", "calls"), [(Asked("GET"), 3), (Asked("POST"), 1), ("card", 3)])
+class Payment:
+    """No request, although it has a method."""
+
+    method = "card"
+
+
+@pytest.mark.parametrize(("request_", "calls"), [(Asked("GET"), 3), (Asked("POST"), 1), (Payment(), 3)])
 def test_handler_of_an_unsafe_request_is_called_once(shop: pr.Policy, request_: Any, calls: int) -> None:
     """A request among the arguments says whether it may be repeated; also after a remedy."""
     seen: list[Any] = []
@@ -642,6 +673,19 @@ def test_answer_raised_by_a_handler_is_not_a_crash(shop: pr.Policy) -> None:
         httpx2.Response(404, request=httpx2.Request("GET", "http://crm.example/")).raise_for_status()
 
     answer: Any = upstream()
+    assert answer.status_code == 503
+
+    class NotFound(Exception):
+        """As SDKs raise it: with a status of its own, and the other service's response."""
+
+        status_code = 404
+        response = httpx2.Response(404)
+
+    @self_healing("orders", policy=shop)
+    def sdk() -> None:
+        raise NotFound
+
+    answer = sdk()
     assert answer.status_code == 503
 
 

@@ -21,7 +21,7 @@ from prunella.core.errors import CircuitOpen
 from prunella.guard.book import Page
 from prunella.guard.breaker import LINK, Admission, Breaker, LiveBreaker, NoBreaker, Probe, State
 
-EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "600"))
+EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "300"))
 
 News = list[tuple[State, State, str]]
 
@@ -183,10 +183,11 @@ class Model:
 
 
 Op = tuple[str, int]
-KINDS = ("begin",) * 4 + ("fail",) * 4 + ("ok",) * 3 + ("wait",) * 4 + (
-    "slow", "drop", "hold", "release", "release", "force open", "force closed",
+ENDS = ("ok", "fail", "slow", "drop")
+KINDS = ("begin", "call ok", "call fail", "fail", "wait") * 3 + (
+    *ENDS, "call slow", "hold", "release", "release", "force open", "force closed",
 )  # fmt: skip
-OPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 11)), max_size=60)
+OPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 15)), min_size=25, max_size=60)
 
 IN_A_ROW = Breaker(failures=2, successes=2, open_s=2.0, probes=2)
 BY_RATE = Breaker(failure_rate=0.5, min_calls=3, window_s=10.0, open_s=2.0, slow_s=1.0, slow_rate=0.75)
@@ -201,16 +202,15 @@ def compare(make: Callable[..., LiveBreaker], limits: Breaker, ops: list[Op], cl
         now = HOST.monotonic()
         if kind == "wait":
             clock.passes(number / 4)  # quarters are exact in floats, so that no boundary is blurred
-        elif kind == "begin":
-            expected = model.enter(now)
-            if expected is None:
-                refused = refusal(breaker)
-                assert (refused.retry_after_s is None) is model.held
-            else:
-                calls.append((breaker.enter(), expected))
-        elif kind in ("ok", "fail", "slow", "drop"):
+        elif kind in ENDS:
             if calls:
                 settle(breaker, model, kind, *calls.pop(number % len(calls)), now)
+        elif kind == "begin" or kind.startswith("call "):
+            call = begin(breaker, model, now)
+            if call is not None and kind == "begin":
+                calls.append(call)
+            elif call is not None:
+                settle(breaker, model, kind.removeprefix("call "), *call, now)
         else:
             by_hand(breaker, model, kind, now)
         after = HOST.monotonic()
@@ -221,6 +221,14 @@ def compare(make: Callable[..., LiveBreaker], limits: Breaker, ops: list[Op], cl
             counts = [sum(getattr(one, name) for one in model.tenths) for name in ("ok", "failed", "slow")]
             standing = breaker.standing()
             assert [standing[name] for name in ("successes", "failures", "slow")] == counts
+
+
+def begin(breaker: LiveBreaker, model: Model, now: float) -> tuple[Admission, Tenth | Trial] | None:
+    expected = model.enter(now)
+    if expected is not None:
+        return breaker.enter(), expected
+    assert (refusal(breaker).retry_after_s is None) is model.held
+    return None
 
 
 def settle(breaker: LiveBreaker, model: Model, kind: str, ticket: Admission, call: Tenth | Trial, now: float) -> None:
@@ -301,6 +309,16 @@ class JudgesTooLate(LiveBreaker):
         self._streak -= 1
 
 
+class AddsUpProofs(LiveBreaker):
+    """A breaker that counts the successful probes of every try together."""
+
+    def _probe(self, now: float) -> Probe:
+        proven = self._proven
+        probe = super()._probe(now)
+        self._proven = proven
+        return probe
+
+
 class KeepsDoubling(LiveBreaker):
     """A breaker that never forgets how often it opened."""
 
@@ -310,7 +328,8 @@ class KeepsDoubling(LiveBreaker):
 
 
 @pytest.mark.parametrize(
-    "planted", [CountsOldFailures, CountsOldProbes, ForgetsLeases, LetsEverybodyProbe, JudgesTooLate, KeepsDoubling]
+    "planted",
+    [CountsOldFailures, CountsOldProbes, ForgetsLeases, LetsEverybodyProbe, JudgesTooLate, AddsUpProofs, KeepsDoubling],
 )
 def test_model_finds_planted_bugs(planted: type[LiveBreaker]) -> None:
     """The comparison can fail: each planted bug is found within some hundred runs."""
@@ -532,6 +551,20 @@ def test_probe_that_failed_in_an_earlier_try_moves_nothing(clock: ManualTime) ->
     breaker.enter()
     second.ok()
     assert stands(breaker) is State.HALF_OPEN
+
+
+def test_successful_probes_of_an_earlier_try_prove_nothing(clock: ManualTime) -> None:
+    """Two successes in a row are asked for: one before a failed probe and one after it are not two."""
+    breaker = live(Breaker(failures=1, successes=2, open_s=5.0))
+    fail(breaker)
+    clock.passes(5.0)
+    succeed(breaker)
+    fail(breaker)
+    clock.passes(10.0)
+    succeed(breaker)
+    assert stands(breaker) is State.HALF_OPEN
+    succeed(breaker)
+    assert stands(breaker) is State.CLOSED
 
 
 def test_cancelled_probe_frees_its_place_at_once(clock: ManualTime) -> None:

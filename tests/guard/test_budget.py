@@ -59,7 +59,7 @@ def judge(ratio: float, floor_per_s: float, asks: list[Ask]) -> int:
 
 
 def most_within_ten_seconds(log: list[tuple[float, int]]) -> int:
-    return max((sum(number for at, number in log if end - 10.0 < at <= end) for end, _ in log), default=0)
+    return max((sum(number for at, number in log if end - 10.0 + 1e-9 < at <= end) for end, _ in log), default=0)
 
 
 @settings(max_examples=EXAMPLES)

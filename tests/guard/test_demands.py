@@ -49,7 +49,7 @@ def test_number_is_what_a_float_can_hold(value: float) -> None:
     assert is_positive(value) is (value > 0)
 
 
-@pytest.mark.parametrize("value", [*NOT_NUMBERS, Decimal(1), Fraction(1)], ids=repr)
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, Decimal(1), Fraction(1)])
 def test_number_is_nothing_else(value: object) -> None:
     """Not NaN, not infinity, no bool, no text, and no int that overflows a float later."""
     assert not is_number(value)
@@ -87,7 +87,7 @@ class AsyncCallable:
     async def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("value", [len, int, lambda: None, Plain(), functools.partial(int, "1"), "".join], ids=repr)
+@pytest.mark.parametrize("value", [len, int, lambda: None, Plain(), functools.partial(int, "1"), "".join])
 def test_function_is_whatever_can_be_called(value: Any) -> None:
     """Functions, methods, types, partials, objects."""
     assert is_function(value)

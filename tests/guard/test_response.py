@@ -85,11 +85,16 @@ def test_streaming_session_of_requests_is_not_drained() -> None:
         headers = JSON
         _content_consumed = False
 
+        drained = False
+
         @property
         def content(self) -> bytes:
-            raise AssertionError("the stream was read")
+            self.drained = True
+            return b"{}"
 
-    assert read_response(Streaming()).ok
+    streaming = Streaming()
+    assert read_response(streaming).ok
+    assert not streaming.drained
 
 
 def test_body_that_aiohttp_has_read_is_judged() -> None:
@@ -298,6 +303,13 @@ HOSTILE: list[Callable[[], object]] = [
     lambda: answer(500, DEEP),
     lambda: '{"n": ' + "9" * 5000 + "}",
 ]
+
+
+def test_body_deeper_than_the_stack_is_torn_json() -> None:
+    """It is told as what it is, with its beginning."""
+    reading = read_response(answer(200, DEEP))
+    assert reading.error.startswith("the JSON can't be read: [[[")
+    assert reading.excerpt == "[" * 200
 
 
 @pytest.mark.parametrize("make", HOSTILE)

@@ -273,12 +273,12 @@ def test_every_error_of_python_is_decided() -> None:
         (HTTPError(400), False),
         (HTTPError(429), False),
         (HTTPError(301), False),
-        (errors.BadResponse("HTML", status=200), False),
+        (errors.BadResponse("HTML", status=200), True),
+        (errors.BadResponse("HTML", status=404), False),
     ],
-    ids=repr,
 )
 def test_service_is_blamed_for_what_it_did(error: Exception, blamed: bool) -> None:
-    """No answer, a timeout and 5xx speak against it; an answer that says no does not."""
+    """No answer, a timeout, 5xx and a success that is none speak against it; an answer that says no does not."""
     assert blames_the_service(error) is blamed
 
 
@@ -308,7 +308,7 @@ def test_dns_profile_has_document_as_figures(clock: ManualTime) -> None:
     assert slept(DNS, socket.gaierror(socket.EAI_AGAIN, "try again"), clock) == [2.0, 4.0, 8.0, 16.0]
 
 
-@pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "unknown"), OSError("down")], ids=repr)
+@pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_NONAME, "unknown"), OSError("down")])
 def test_dns_profile_is_for_names_only(error: Exception, clock: ManualTime) -> None:
     """A name that does not exist, and every other error, is not repeated."""
     assert slept(DNS, error, clock) == []

@@ -427,7 +427,7 @@ class Exchange:
         """Let the client hear the last word: the application's own 500, or `answer` where it was not served at all."""
         if self._held:
             await self._release()
-        elif self._unserved and not self._begun:
+        elif self._unserved:
             await answer(self._scope, self._receive, self._send)
 
     def _replay(self) -> Receive:

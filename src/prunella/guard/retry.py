@@ -115,7 +115,9 @@ def worth_another(error: BaseException) -> bool:
 def blames_the_service(error: BaseException) -> bool:
     """Tell whether a failure speaks against the service: it did not answer, or not as it should."""
     status = shapes.status_of(error)
-    return status is None or status >= 500 or status == 408
+    if status is None or status >= 500 or status == 408:
+        return True
+    return isinstance(error, BadResponse) and status < 400  # it said that all is well, and it is not
 
 
 def _ends_at_once(error: Exception) -> bool:
