@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 
 from conformance.contract import OPEN_S, Down, Function, Wish
 from conformance.judge import NotOffered, case, check
-from conformance.lab import DOWN, OK, Lab, Service, Step, in_child
+from conformance.lab import Lab, in_child
+from conformance.service import DOWN, OK, Service, Step
 
 _FAILURES = 3
 _FORKS = 30

@@ -10,7 +10,8 @@ from functools import partial
 
 from conformance.contract import Down, Refused, Wish
 from conformance.judge import NotOffered, case, check
-from conformance.lab import DOWN, OK, Lab, Step, in_child
+from conformance.lab import Lab, in_child
+from conformance.service import DOWN, OK, Step
 
 
 @case("15a", "exhausted: written once per key, before the caller is told when it is due", "durable")

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from conformance.contract import Down, Function, Refused, Response
 from conformance.judge import case, check
-from conformance.lab import DOWN, OK, Lab, Step
+from conformance.lab import Lab
+from conformance.service import DOWN, OK, Step
 
 _QUANTUM_S = 0.06
 PAGE = Response(200, {"content-type": "text/html"})

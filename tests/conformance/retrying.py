@@ -9,7 +9,8 @@ from email.utils import format_datetime
 
 from conformance.contract import Down, Function, Refused, Wish
 from conformance.judge import case, check
-from conformance.lab import DOWN, OK, Lab, Step
+from conformance.lab import Lab
+from conformance.service import DOWN, OK, Step
 
 _FAR_S = 277_403.0
 _FATAL = (KeyboardInterrupt, SystemExit, GeneratorExit)

@@ -22,11 +22,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 import prunella as pr
-from prunella.core.clock import HOST
+from guard.conftest import ManualTime
 from prunella.core.errors import AttemptTimeout, CircuitOpen
 from prunella.core.events import Event
 from prunella.guard.asgi import BODY_BYTES_MAX, SelfHealingMiddleware, Unavailable, self_healing
-from prunella.testing import virtual_time
 
 QUICK = pr.Retry(attempts=3, base_s=0.0)
 Script = list[Any]
@@ -250,14 +249,12 @@ def test_open_breaker_answers_without_the_application() -> None:
     assert [event.fields["issue"] for event in events if event.name == "issue.noticed"] == ["circuit_breaker_open"]
 
 
-def test_default_figures_are_document_cs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_figures_are_document_cs(clock: ManualTime) -> None:
     """Three attempts, 1 and 2 s apart, unless a policy says otherwise."""
-    with virtual_time() as loop:
-        monkeypatch.setattr(HOST, "monotonic", loop.time)
-        shop = Shop(OSError("down"), OSError("down"), 200)
-        client = Client(SelfHealingMiddleware(shop, component="bookings"))
-        assert loop.run_until_complete(client.ask()).status == 200
-        assert (loop.time(), shop.calls) == (3.0, 3)
+    shop = Shop(OSError("down"), OSError("down"), 200)
+    client = Client(SelfHealingMiddleware(shop, component="bookings"))
+    assert clock.run(client.ask()).status == 200
+    assert (clock.slept, shop.calls) == ([1.0, 2.0], 3)
     breaker = pr.policies()["bookings"].settings.breaker
     assert breaker is not None
     assert (breaker.failures, breaker.successes, breaker.open_s) == (5, 2, 60.0)

@@ -52,17 +52,34 @@ def test_block_that_succeeds_counts_as_success(clock: ManualTime) -> None:
     assert policy.breaker.standing()["successes"] == 5
 
 
-def test_block_holds_its_place_until_it_ends(clock: ManualTime) -> None:
-    """A second one is refused meanwhile, whatever way the first one ends."""
+def test_block_holds_its_place_while_it_runs(clock: ManualTime) -> None:
+    """A second one is refused meanwhile."""
     policy = _policy(bulkhead=pr.Bulkhead(1))
-    for error in (None, Down(), KeyboardInterrupt(), GeneratorExit(), StopIteration()):
-        with pytest.raises(type(error)) if error else policy.attempt():  # noqa: SIM117
-            with policy.attempt() if error else pytest.raises(pr.LoadShed):
-                if error:
-                    raise error
-                with policy.attempt():
-                    pytest.fail("there is one place")
-        assert policy.explain()["under_way"] == 0
+    with policy.attempt(), pytest.raises(pr.LoadShed), policy.attempt():
+        pytest.fail("there is one place")
+    with policy.attempt():
+        pass
+
+
+@pytest.mark.parametrize("kind", [Down, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, TimeoutError])
+@pytest.mark.parametrize("loop", [False, True], ids=["attempt", "attempts"])
+def test_block_gives_its_place_back_however_it_ends(kind: type[BaseException], loop: bool, clock: ManualTime) -> None:
+    """And the error that ended it comes out as it is."""
+    policy = _policy(bulkhead=pr.Bulkhead(1), retry=pr.Retry(attempts=1))
+    error = kind("why")
+
+    def work() -> None:
+        if not loop:
+            with policy.attempt():
+                raise error
+        for attempt in policy.attempts():
+            with attempt:
+                raise error
+
+    with pytest.raises(kind) as caught:
+        work()
+    assert caught.value is error
+    assert policy.explain()["under_way"] == 0
 
 
 def test_block_sees_the_time_it_has(clock: ManualTime) -> None:

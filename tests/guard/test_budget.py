@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from prunella.core.clock import Rng
 from prunella.guard import budget as budgets
 from prunella.guard.budget import RetryBudget
 
-EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "100"))
 
 Ask = tuple[float, int, float]
 """Seconds that pass, first attempts since then, and how long the retry would wait."""
@@ -30,6 +31,7 @@ ASKS = st.lists(
         st.integers(0, 12),
         st.sampled_from([0.0, 0.0, 0.5, 10.0, 60.0]),
     ),
+    min_size=15,
     max_size=120,
 )
 
@@ -105,6 +107,32 @@ def test_budget_holds_for_threads_together(seed: int, clock: ManualTime) -> None
             assert budget.take(8 * fresh) == alone.take(8 * fresh)
             granted = sum(one.result() for one in [pool.submit(ask) for _ in range(8)])
             assert granted == sum(alone.take(0) for _ in range(8 * fresh))
+
+
+class Hesitant(list[float]):
+    """Places that let other threads come between being counted and being taken."""
+
+    def __len__(self) -> int:
+        counted = super().__len__()
+        time.sleep(0)
+        return counted
+
+
+def test_no_place_is_given_twice(clock: ManualTime) -> None:
+    """Eight threads that all look before any of them takes still get the five places there are."""
+    budget, start, granted = RetryBudget(0.0, 0.5), threading.Barrier(8), []
+    budget._ledger._places = Hesitant()
+
+    def ask() -> None:
+        start.wait(10)
+        granted.append(sum(budget.take(0) for _ in range(5)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(granted) == 5
 
 
 def test_outage_adds_a_tenth_and_the_floor(clock: ManualTime) -> None:

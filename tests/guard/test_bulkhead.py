@@ -18,7 +18,7 @@ from guard.conftest import ManualTime
 from prunella.core.errors import LoadShed
 from prunella.guard.bulkhead import Bulkhead, LiveBulkhead, Waiter
 
-EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "100"))
 
 
 def live(limit: int, wait_s: float = 0.0) -> LiveBulkhead:
@@ -151,6 +151,7 @@ def test_lowered_limit_holds_although_there_is_a_queue() -> None:
 
 OPS = st.lists(
     st.tuples(st.sampled_from(["enter", "enter", "leave", "abandon", "time out", "limit"]), st.integers(0, 5)),
+    min_size=10,
     max_size=60,
 )
 

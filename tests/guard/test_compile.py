@@ -441,6 +441,19 @@ def test_coroutine_handed_to_acall_is_refused() -> None:
     begun.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+def test_asynchronous_function_handed_to_call_is_refused(layers: dict[str, Any]) -> None:
+    """`call` would hand out a coroutine that nobody guards; the message names `acall`, and nothing is left unawaited."""
+
+    async def fetch() -> None: ...
+
+    targets: list[Callable[[], Any]] = [fetch, functools.partial(fetch), lambda: fetch()]  # noqa: PLW0108 - the case
+    for target in targets:
+        with pytest.raises(TypeError, match="acall"):
+            pr.policy("crm", **layers).call(target)
+    gc.collect()
+
+
 @pytest.mark.parametrize("effect", ["twice", "", None])
 def test_unknown_effect_is_refused(effect: Any) -> None:
     """The allowed values stand in the message."""

@@ -521,6 +521,25 @@ def test_idempotency_key_allows_a_repetition(clock: ManualTime) -> None:
     assert tried("token", "o-1", token="t") == 2
 
 
+@pytest.mark.parametrize("part", [{}, {"breaker": pr.Breaker()}, {"deadline_s": 5}, {"bulkhead": pr.Bulkhead(1)}])
+def test_idempotency_key_that_can_not_be_found_hides_no_failure(part: dict[str, Any], clock: ManualTime) -> None:
+    """A key function that fails means no key; the service's error reaches the caller, after one call."""
+    service = Script(Down("the reason"))
+    policy = pr.policy("crm", retry=FAST, **part)
+    guarded = policy(effect="once", idempotency_key=lambda order: order["id"])(service)
+    with pytest.raises(Down, match="the reason"):
+        guarded({})
+    assert service.calls == 1
+
+
+def test_steps_that_fail_hide_no_failure(clock: ManualTime) -> None:
+    """A slip in `steps` still shows what went wrong first."""
+    error = Down("the reason")
+    with pytest.raises((Down, ZeroDivisionError)) as caught:
+        pr.policy("crm", retry=pr.Retry(steps=lambda failed: 1 / 0)).call(Script(error))
+    assert error in (caught.value, caught.value.__cause__, caught.value.__context__)
+
+
 def test_idempotency_key_of_a_generator_is_found(clock: ManualTime) -> None:
     """Names are looked up in the generator's own signature."""
     service = Script(TimeoutError("read"), "ok")

@@ -10,11 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx2
 import pytest
+import stamina
+import tenacity
 
 import prunella as pr
-from prunella.core.clock import HOST
+from guard.conftest import ManualTime
 from prunella.core.errors import CircuitOpen, DeadlineExceeded, RetryLater
 from prunella.core.events import Event
 from prunella.guard.http import AsyncProxy, Proxy, http, report_exhausted, reports_exhausted, retry_error_callback
@@ -54,7 +57,7 @@ class Client:
 
     def talk(self, policy: pr.Policy, say: Callable[[Any], Any]) -> Any:
         """Open a client, put the policy around it, and return what `say(proxy)` brings."""
-        opened = getattr(pytest.importorskip(self.module), self.name)
+        opened = getattr(importlib.import_module(self.module), self.name)
         if not self.asynchronous:
             with http(opened(), policy) as proxy:
                 assert type(proxy) is Proxy
@@ -80,7 +83,7 @@ CLIENTS = [
 
 @pytest.fixture(params=CLIENTS, ids=lambda one: f"{one.module}.{one.name}")
 def client(request: pytest.FixtureRequest) -> Client:
-    """Every client that is installed."""
+    """Every client."""
     chosen: Client = request.param
     return chosen
 
@@ -309,15 +312,13 @@ def test_client_keeps_its_time_where_there_is_no_limit(quick: pr.Policy) -> None
     assert client.asked == ["its own"]
 
 
-def test_time_of_a_policy_above_reaches_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_of_a_policy_above_reaches_the_client(clock: ManualTime) -> None:
     """The deadline is that of the whole call, wherever it was set; when it is over nothing is sent."""
-    now_s = [100.0]
-    monkeypatch.setattr(HOST, "monotonic", lambda: now_s[0])
     client = Recorder()
     proxy = http(client, pr.policy("crm"))
 
     def work(takes_s: float) -> None:
-        now_s[0] += takes_s
+        clock.passes(takes_s)
         proxy.get("http://crm.example/")
 
     shop = pr.policy("shop", deadline_s=2.0)
@@ -436,7 +437,6 @@ def test_request_is_a_context_and_a_task(server: FaultyServer, quick: pr.Policy)
 
 def test_session_of_aiohttp_is_used_as_ever(server: FaultyServer, quick: pr.Policy) -> None:
     """The context gives connections back: a session that allows one at a time never starves."""
-    aiohttp = pytest.importorskip("aiohttp")
     server.script("/", [503, 503, words.json(200, {"id": 7})])
 
     async def talk() -> list[Any]:
@@ -537,10 +537,9 @@ def test_callback_of_tenacity_reports_and_raises_the_error_itself(heard: list[Ev
 
 
 def test_tenacity_itself_is_accepted(heard: list[Event]) -> None:
-    """The real one, where it is installed."""
-    tenacity = importlib.import_module(pytest.importorskip("tenacity").__name__)
+    """The real one."""
 
-    @tenacity.retry(stop=tenacity.stop_after_attempt(3), retry_error_callback=retry_error_callback("shop"))  # type: ignore[untyped-decorator]
+    @tenacity.retry(stop=tenacity.stop_after_attempt(3), retry_error_callback=retry_error_callback("shop"))
     def push() -> None:
         raise OSError("down")
 
@@ -550,11 +549,10 @@ def test_tenacity_itself_is_accepted(heard: list[Event]) -> None:
 
 
 def test_stamina_itself_is_accepted(heard: list[Event]) -> None:
-    """The real one, where it is installed: a decorator above its own catches at the end."""
-    stamina = importlib.import_module(pytest.importorskip("stamina").__name__)
+    """The real one: a decorator above its own catches at the end."""
 
     @reports_exhausted("shop")
-    @stamina.retry(on=OSError, attempts=2, wait_initial=0.0, wait_max=0.0)  # type: ignore[untyped-decorator]
+    @stamina.retry(on=OSError, attempts=2, wait_initial=0.0, wait_max=0.0)
     def push() -> None:
         raise OSError("down")
 

@@ -20,7 +20,7 @@ from guard.conftest import ManualTime, manual_time
 from prunella.core.errors import RateLimited
 from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter, Turn
 
-EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "100"))
 
 News = list[tuple[float, float, str]]
 
@@ -124,7 +124,11 @@ def test_cancelled_tasks_do_not_delay_the_next_caller(clock: ManualTime) -> None
 
 @settings(max_examples=EXAMPLES)
 @given(
-    st.lists(st.tuples(st.sampled_from(["take", "take", "take", "give back", "pass"]), st.integers(0, 9)), max_size=80)
+    st.lists(
+        st.tuples(st.sampled_from(["take", "take", "take", "give back", "pass"]), st.integers(0, 9)),
+        min_size=10,
+        max_size=80,
+    )
 )
 def test_turns_keep_their_distance_whatever_happens(ops: list[tuple[str, int]]) -> None:
     """In any order of coming, giving up and time passing no two calls come closer than the rate allows."""

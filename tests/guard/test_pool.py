@@ -15,7 +15,8 @@ import pytest
 import sqlalchemy
 from psycopg.rows import dict_row
 
-from prunella.core.clock import HOST, Host
+from guard.conftest import ManualTime
+from prunella.core.clock import HOST
 from prunella.core.errors import LoadShed
 from prunella.core.events import Event
 from prunella.guard.pool import Level, PoolMonitor
@@ -64,32 +65,6 @@ class Cursor:
     def close(self) -> None: ...
 
 
-class Time:
-    """Time that a test moves; sleeping moves it, too."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-        self.slept: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_s += seconds
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Time of all guards, standing still."""
-    one = Time()
-
-    async def asleep(self: Host, seconds: float) -> None:
-        one.sleep(seconds)
-
-    monkeypatch.setattr(HOST, "monotonic", lambda: one.now_s)
-    monkeypatch.setattr(HOST, "sleep", one.sleep)
-    monkeypatch.setattr(Host, "asleep", asleep)
-    return one
-
-
 @pytest.mark.parametrize(
     ("used", "level", "accepts"),
     [
@@ -110,40 +85,40 @@ def test_levels_are_document_es(used: int, level: Level, accepts: bool) -> None:
     assert (monitor.accepts(), monitor.accepts(critical_work=True)) == (accepts, True)
 
 
-def admit(monitor: PoolMonitor, asynchronous: bool, critical_work: bool = False) -> None:
+def admit(monitor: PoolMonitor, clock: ManualTime, asynchronous: bool, critical_work: bool = False) -> None:
     """Ask to begin work, from a thread or from a loop."""
     if asynchronous:
-        asyncio.run(monitor.aadmit(critical_work=critical_work))
+        clock.run(monitor.aadmit(critical_work=critical_work))
     else:
         monitor.admit(critical_work=critical_work)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_work_that_can_wait_is_delayed_then_refused(time: Time, asynchronous: bool) -> None:
+def test_work_that_can_wait_is_delayed_then_refused(clock: ManualTime, asynchronous: bool) -> None:
     """At warning it is delayed, at critical it does not begin; both end with the reading that says so."""
     server = Server(84)
     monitor = PoolMonitor(server.connect, throttle_s=0.3, name="shop")
     monitor.sample()
-    admit(monitor, asynchronous)
-    assert time.slept == []
+    admit(monitor, clock, asynchronous)
+    assert clock.slept == []
     server.used = 85
     monitor.sample()
-    admit(monitor, asynchronous)
-    admit(monitor, asynchronous, critical_work=True)
-    assert time.slept == [0.3]
+    admit(monitor, clock, asynchronous)
+    admit(monitor, clock, asynchronous, critical_work=True)
+    assert clock.slept == [0.3]
     server.used = 92
     monitor.sample()
     with pytest.raises(LoadShed, match="shop: 92 of 100 connections are taken"):
-        admit(monitor, asynchronous)
-    admit(monitor, asynchronous, critical_work=True)
-    assert time.slept == [0.3]
+        admit(monitor, clock, asynchronous)
+    admit(monitor, clock, asynchronous, critical_work=True)
+    assert clock.slept == [0.3]
     server.used = 10
     monitor.sample()
-    admit(monitor, asynchronous)
-    assert time.slept == [0.3]
+    admit(monitor, clock, asynchronous)
+    assert clock.slept == [0.3]
 
 
-def test_work_that_was_delayed_into_critical_is_refused(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_was_delayed_into_critical_is_refused() -> None:
     """The level is looked at again when the delay is over."""
     server = Server(85)
     monitor = PoolMonitor(server.connect)
@@ -153,8 +128,7 @@ def test_work_that_was_delayed_into_critical_is_refused(time: Time, monkeypatch:
         server.used = 99
         monitor.sample()
 
-    monkeypatch.setattr(HOST, "sleep", fills_up)
-    with pytest.raises(LoadShed):
+    with HOST.replaced(sleep=fills_up), pytest.raises(LoadShed):
         monitor.admit()
 
 
@@ -217,13 +191,13 @@ def test_nothing_is_shed_before_the_first_reading() -> None:
     monitor.admit()
 
 
-def test_old_reading_is_forgotten(time: Time) -> None:
+def test_old_reading_is_forgotten(clock: ManualTime) -> None:
     """A monitor that stands still does not refuse work for ever."""
     monitor = PoolMonitor(Server(99).connect, every_s=5)
     monitor.sample()
-    time.now_s += 15
+    clock.passes(15)
     assert monitor.level is Level.CRITICAL
-    time.now_s += 0.1
+    clock.passes(0.1)
     assert (monitor.level, monitor.accepts()) == (Level.UNKNOWN, True)
 
 

@@ -218,9 +218,9 @@ def test_async_generator_takes_what_is_sent_and_thrown(parts: dict[str, Any], cl
         assert await stream.asend("answer") == "second"
         assert await stream.athrow(Down()) == "third"
         await stream.aclose()
+        assert told == ["answer", "thrown", "closed"], "closed when aclose returns, not when it is collected"
 
     clock.run(main())
-    assert told == ["answer", "thrown", "closed"]
 
 
 @with_parts
@@ -402,3 +402,41 @@ def test_parts_that_look_at_one_result_are_refused_for_streams(part: str) -> Non
         policy(lines)
     with pytest.raises(TypeError, match=f"async_lines is .*generator, and {part} looks at one result"):
         policy(async_lines)
+
+
+def _no_business(result: Any) -> bool:
+    pytest.fail(f"was shown {result!r}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"fallback": pr.Fallback(value=[7])}, {"validate": _no_business}, {"retry": pr.Retry(on_result=_no_business)}],
+    ids=["fallback", "validate", "on_result"],
+)
+def test_parts_that_come_later_leave_streams_alone(changes: dict[str, Any], clock: ManualTime) -> None:
+    """What `update` adds for calls is not applied to the streams that were guarded before."""
+    policy = pr.policy("crm")
+    fails = False
+
+    @policy
+    def lines() -> Iterator[int]:
+        if fails:
+            raise Down
+        yield 1
+
+    @policy
+    async def async_lines() -> AsyncIterator[int]:
+        if fails:
+            raise Down
+        yield 1
+
+    async def main() -> list[int]:
+        return [line async for line in async_lines()]
+
+    policy.update(**changes)
+    assert (list(lines()), clock.run(main())) == ([1], [1])
+    fails = True
+    with pytest.raises(Down):
+        list(lines())
+    with pytest.raises(Down):
+        clock.run(main())

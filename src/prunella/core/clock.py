@@ -117,7 +117,7 @@ class Host:
     Every guard of the process reads `HOST`; `prunella.testing.virtual_time` replaces its functions for a while.
     """
 
-    __slots__ = ("asleep", "monotonic", "now", "random", "sleep")
+    __slots__ = ("_layers", "asleep", "monotonic", "now", "random", "sleep")
 
     def __init__(self) -> None:
         self.now: Callable[[], datetime] = _now
@@ -125,17 +125,23 @@ class Host:
         self.sleep: Callable[[float], None] = time.sleep
         self.asleep: Callable[[float], Awaitable[None]] = _asleep
         self.random: Callable[[], float] = random.random
+        own = {name: getattr(self, name) for name in ("now", "monotonic", "sleep", "asleep", "random")}
+        self._layers: list[dict[str, Callable[..., Any]]] = [own]
 
     @contextmanager
     def replaced(self, **functions: Callable[..., Any]) -> Iterator[None]:
-        """Put other functions in place until the block ends."""
-        before = {name: getattr(self, name) for name in functions}
-        for name, function in functions.items():
-            setattr(self, name, function)
+        """Put other functions in place until the block ends; blocks may end in another order than they began."""
+        self._layers.append(functions)
+        self._overlay()
         try:
             yield
         finally:
-            for name, function in before.items():
+            self._layers = [layer for layer in self._layers if layer is not functions]
+            self._overlay()
+
+    def _overlay(self) -> None:
+        for layer in self._layers:
+            for name, function in layer.items():
                 setattr(self, name, function)
 
 

@@ -94,8 +94,9 @@ def self_healing(
 ) -> Callable[[Handler], Handler]:
     """Decorate one handler, or any function, to do what `SelfHealingMiddleware` does for an application.
 
-    A call with a request among its arguments (whatever has a `method`) is repeated only where its method may be; one
-    without is repeated. An exception that is itself an answer to the client (a framework's own, 4xx) is raised as ever.
+    A call with a request among its arguments (whatever has `method` and `headers`) is repeated only where its method
+    may be; one without is repeated. An exception that is itself an answer to the client (a framework's own 4xx) is
+    raised as ever.
 
     Args:
         component, policy, remedy: as of the middleware; the remedy of a synchronous handler must be one, too.

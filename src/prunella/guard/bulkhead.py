@@ -75,7 +75,7 @@ class LiveBulkhead:
     def enter(self) -> Waiter | None:
         """Take a place, or a number in the queue; `LoadShed` where nobody may wait."""
         with self._lock:
-            if self._under_way < self._limits.limit and not self._queue:
+            if self._under_way < self._limits.limit:  # then nobody waits: each free place is granted at once
                 self._under_way += 1
                 return None
             if self._limits.wait_s <= 0:
