@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from prunella.guard.breaker import Breaker as Breaker
     from prunella.guard.budget import RetryBudget as RetryBudget
     from prunella.guard.bulkhead import Bulkhead as Bulkhead
+    from prunella.guard.deadline import no_deadline as no_deadline
     from prunella.guard.deadline import remaining_s as remaining_s
     from prunella.guard.fallback import Fallback as Fallback
     from prunella.guard.handover import connect as connect
@@ -65,7 +66,7 @@ _HOMES = {
     "guard.breaker": ("Breaker",),
     "guard.budget": ("RetryBudget",),
     "guard.bulkhead": ("Bulkhead",),
-    "guard.deadline": ("remaining_s",),
+    "guard.deadline": ("no_deadline", "remaining_s"),
     "guard.fallback": ("Fallback",),
     "guard.handover": ("connect",),
     "guard.http": ("http", "report_exhausted", "reports_exhausted", "retry_error_callback"),

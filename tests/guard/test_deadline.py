@@ -12,7 +12,7 @@ import pytest
 import prunella as pr
 from guard.conftest import ManualTime
 from prunella.core.errors import DeadlineExceeded
-from prunella.guard.deadline import AMBIENT, remaining_s
+from prunella.guard.deadline import AMBIENT, no_deadline, remaining_s
 
 
 def test_nothing_limits_what_has_no_deadline() -> None:
@@ -122,3 +122,22 @@ def test_thread_with_the_context_sees_the_deadline(clock: ManualTime) -> None:
 
     call()
     assert seen == {"bare": math.inf, "context": 5.0}
+
+
+def test_what_lives_on_can_leave_a_deadline_behind() -> None:
+    """A task started without the call's deadline keeps none; the call keeps its own."""
+
+    async def worker() -> float:
+        return remaining_s()
+
+    @pr.policy("crm", deadline_s=5)
+    async def call() -> tuple[float, float, float]:
+        with no_deadline():
+            free = asyncio.create_task(worker())
+        bound = asyncio.create_task(worker())
+        return await free, await bound, remaining_s()
+
+    free, bound, own = asyncio.run(call())
+    assert free == math.inf
+    assert 0 < bound <= 5
+    assert 0 < own <= 5

@@ -216,13 +216,17 @@ def test_share_of_99_in_100_leaves_the_rate() -> None:
 
 
 def test_window_holds_the_last_hundred_results() -> None:
-    """Document A: the window's size is 100; the failure that leaves it makes room for growth."""
-    limiter = live(10.0)
-    answers(limiter, 0, 1)
-    answers(limiter, 99)
-    assert limiter.rate_per_s == 10.0
-    answers(limiter, 1)
-    assert limiter.rate_per_s == pytest.approx(11.0)
+    """Document A: the window's size is 100; the rate grows with the very result that pushes the last failure out."""
+    limiter, grown_at = live(10.0), 0
+    for number in range(1, 301):
+        if number in (20, 40, 60, 80, 100):
+            limiter.failed(throttled=True, asked_s=None)
+        else:
+            limiter.succeeded()
+        if limiter.rate_per_s != 10.0:
+            grown_at = number
+            break
+    assert (grown_at, limiter.rate_per_s) == (200, 11.0)
 
 
 def test_rate_stays_between_a_tenth_and_twice_the_start() -> None:

@@ -187,9 +187,16 @@ class Status(StrEnum):
 
 
 def test_states_of_an_enum_are_texts(place: Place) -> None:
-    """No driver gets to see an enum."""
+    """An application's own names for its states do."""
     assert place.move(Status.READY, Status.PROMOTED)
     assert place.states[0] == "PROMOTED"
+
+
+def test_no_driver_gets_to_see_an_enum() -> None:
+    """Drivers differ in what they make of one; a text is a text."""
+    driver = type("Connection", (Driver,), {"__module__": "sqlite3.dbapi2"})()
+    assert transition(driver, MESSAGES, table="m", key={"id": 7}, expected=Status.READY, to=Status.PROMOTED)
+    assert [type(value) for value in driver.sent[1]] == [str, int, str]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])

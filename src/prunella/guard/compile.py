@@ -56,6 +56,8 @@ def compile_target(guarding: Guarding, target: Function, *, awaited: bool = Fals
         awaited: what it returns is awaited, whatever it looks like (`acall`).
     """
     _refuse_misuse(target)
+    if awaited and is_a(inspect.isasyncgenfunction, target):
+        raise TypeError("acall: got an asynchronous generator, which is not awaited; decorate it and iterate it")
     if awaited:
         return _story_of_async(guarding, target)
     if is_a(inspect.isasyncgenfunction, target):

@@ -163,6 +163,14 @@ class Core:
             _log.exception("%s: on or not_on failed; the error is raised without another attempt", self.name)
             return False
 
+    def step_s(self, failed: int, last_s: float) -> float | None:
+        """Return the wait after a failed attempt; None where the user's own function for it fails."""
+        try:
+            return self.retry.wait_s(failed, last_s, HOST)
+        except Exception:
+            _log.exception("%s: steps failed; the error is raised without another attempt", self.name)
+            return None
+
     def whose_time(self, error: DeadlineExceeded, ends_at: float, deadline_at: float) -> GuardError:
         """Return what a deadline below means here: it may have been this attempt's limit, which it saw as its own."""
         if ends_at < deadline_at and HOST.monotonic() >= ends_at:

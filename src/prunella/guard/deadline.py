@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from prunella.core.clock import HOST
@@ -27,3 +29,14 @@ def remaining_s() -> float:
     """
     ends_at = AMBIENT.get()
     return math.inf if ends_at == math.inf else max(ends_at - HOST.monotonic(), 0.0)
+
+
+@contextmanager
+def no_deadline() -> Iterator[None]:
+    """Leave the deadline of the call at work behind: for what is started there and lives on, such as a worker task."""
+    before = AMBIENT.get()
+    AMBIENT.set(math.inf)
+    try:
+        yield
+    finally:
+        AMBIENT.set(before)

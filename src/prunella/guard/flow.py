@@ -181,8 +181,11 @@ def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
 
 
 def _affordable_wait(core: Core, call: Call, error: Exception) -> float | None:
-    asked_s = asked_wait_s(error)
-    wait_s = max(core.retry.wait_s(call.attempt, call.waited_s, HOST), asked_s or 0.0)
+    asked_s, step_s = asked_wait_s(error), core.step_s(call.attempt, call.waited_s)
+    if step_s is None:
+        call.why = "the function given as steps failed"
+        return None
+    wait_s = max(step_s, asked_s or 0.0)
     if asked_s is not None and asked_s > core.settings.max_inline_wait_s:
         call.why = (
             f"the service asked for {asked_s:g} s, and at most {core.settings.max_inline_wait_s:g} s are waited here"

@@ -56,7 +56,8 @@ def policy(
         name: what it protects ("crm"); it stands in errors, events and shared state.
         retry, budget, breaker, limiter, bulkhead: the parts; what is None is not there.
         fallback: what stands in for a call that failed for good: a `Fallback`, or just its function.
-        deadline_s: seconds for the whole call with all its waits; nested policies never have more than is left.
+        deadline_s: seconds for the whole call with all its waits; nested policies never have more than is left, and
+            neither have tasks that are started in it (`no_deadline` lets them live longer).
         attempt_timeout_s: seconds for one attempt. An asynchronous one is cancelled; a synchronous one can only look
             at `remaining_s()`, unless `sync_timeout` is "thread".
         sync_timeout: "thread" makes synchronous attempts in worker threads (at most 64) that are left behind when
