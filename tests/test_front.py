@@ -40,7 +40,7 @@ def test_front_door_tells_type_checkers_the_same_names() -> None:
 def test_front_door_has_no_other_name() -> None:
     """A wrong name is an AttributeError that says so."""
     with pytest.raises(AttributeError, match="module 'prunella' has no attribute 'polcy'"):
-        _ = pr.polcy  # type: ignore[attr-defined]
+        _ = pr.polcy
 
 
 def test_import_loads_nothing_of_the_library_yet() -> None:

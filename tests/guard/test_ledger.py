@@ -170,7 +170,7 @@ def test_address_of_no_known_kind_is_refused(url: str) -> None:
 
 
 @pytest.fixture
-def forked(ledger: Ledger) -> Iterator[int]:
+def forked(ledger: Ledger) -> int:
     """Fork with a connection open, and write in the child."""
     write(ledger, "parent")
     child = os.fork()
@@ -179,7 +179,7 @@ def forked(ledger: Ledger) -> Iterator[int]:
             write(ledger, "child")
         finally:
             os._exit(0)
-    yield child
+    return child
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

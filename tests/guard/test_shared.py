@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -33,7 +33,7 @@ class Process:
         self.changes: list[tuple[str, str]] = []
         self.breaker = LiveBreaker(name, limits, lambda before, after, _: self.changes.append((before, after)), 1.0)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         LINK.state = self.shared
         LINK.breakers.clear()
         LINK.breakers.add(self.breaker)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from prunella.core.clock import HOST
 from prunella.core.events import Listener, Listeners
@@ -28,7 +28,7 @@ from prunella.guard.retry import Retry
 
 _log = logging.getLogger(__name__)
 _KEYS_MAX = 10_000
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 T = TypeVar("T")
 Function = Callable[..., Any]
 
@@ -124,20 +124,20 @@ class Policy:
     # Four ways to use it ----------------------------------------------------------------------------------------------
 
     @overload
-    def __call__(self, target: F) -> F: ...
+    def __call__(self, target: Callable[P, T]) -> Callable[P, T]: ...
 
     @overload
     def __call__(
         self, *, effect: Literal["any", "once"] = ..., idempotency_key: str | Function | None = ...
-    ) -> Callable[[F], F]: ...
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
 
     def __call__(
         self,
-        target: F | None = None,
+        target: Callable[P, T] | None = None,
         *,
         effect: Literal["any", "once"] = "any",
         idempotency_key: str | Function | None = None,
-    ) -> F | Callable[[F], F]:
+    ) -> Callable[P, T] | Callable[[Callable[P, T]], Callable[P, T]]:
         """Guard a function, an asynchronous one, a generator of either kind, or a callable object.
 
         Args:
@@ -150,7 +150,7 @@ class Policy:
         guarding = Guarding(self, once=effect == "once", idempotency_key=idempotency_key)
         if target is not None:
             return compile_target(guarding, target)
-        return lambda function: compile_target(guarding.checked(function), function)  # type: ignore[return-value]
+        return lambda function: compile_target(guarding.checked(function), function)
 
     def durable(
         self,
@@ -158,7 +158,7 @@ class Policy:
         *,
         name: str | None = None,
         secrets: Mapping[str, Callable[[], Any]] | None = None,
-    ) -> Callable[[F], F]:
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """Guard a function whose calls are handed over when they fail for good: exhausted, gate shut, asked to wait.
 
         The caller then gets `HandedOver`, after the call was written to the database of `pr.connect`. Without a
@@ -170,11 +170,11 @@ class Policy:
             secrets: arguments that are never written down, with what brings them anew when the call is made.
         """
 
-        def decorate(function: F) -> F:
+        def decorate(function: Callable[P, T]) -> Callable[P, T]:
             durable = DurableFunction(self, function, name, idempotency_key, secrets or {})
             register(durable)
             guarding = Guarding(self, idempotency_key=idempotency_key, hand_over=durable.hand_over)
-            return compile_target(guarding, function)  # type: ignore[return-value]
+            return compile_target(guarding, function)
 
         return decorate
 
