@@ -26,8 +26,8 @@ check: $(SETUP) ## format, lint, rooms, types
 format: $(SETUP) ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-bench: $(SETUP) ## measure, as ratios against a floor in the same run
-	@$(BIN)/python -m bench
+bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
+	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports intake flood begin
 
 conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises that others break; PEERS=1 puts them beside
 	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \

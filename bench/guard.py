@@ -1,6 +1,6 @@
 """What a guard costs on a good day: added nanoseconds over the bare call, beside peers and a floor, in one process.
 
-Peers are measured where they are installed (`make bench-guard` installs them into an environment of their own).
+Peers are measured where they are installed: `make bench` installs them into an environment of their own.
 Rounds are short and their order is drawn anew each time; what is printed is the median of the differences to the
 bare call of the same round.
 """

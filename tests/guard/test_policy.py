@@ -442,3 +442,15 @@ def test_part_that_is_taken_away_lets_its_waiters_be_cancelled(part: str, clock:
 
     clock.run(main())
     assert policy.breaker.standing()["state"] == "closed"
+
+
+def test_block_of_a_keyed_policy_names_its_resource() -> None:
+    """Blocks share the breaker of the calls of the same resource, and of no other."""
+    policy = pr.policy("crm", breaker=pr.Breaker(failures=1), key=lambda host: host)
+    with pytest.raises(OSError, match="down"), policy.attempt("a"):
+        raise OSError("down")
+    with pytest.raises(pr.CircuitOpen):
+        policy.call(lambda host: host, "a")
+    for attempt in policy.attempts("b"):
+        with attempt:
+            assert policy.call(lambda host: host, "b") == "b"

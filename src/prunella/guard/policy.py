@@ -191,13 +191,16 @@ class Policy:
         guarded = compile_target(Guarding(self), function, awaited=True)
         return await guarded(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def attempt(self) -> Block:
-        """Guard a block, `with` or `async with`: everything but retry, validation and fallback, which need a call."""
-        return Block(self._core)
+    def attempt(self, *args: Any, **kwargs: Any) -> Block:
+        """Guard a block, `with` or `async with`: everything but retry, validation and fallback, which need a call.
 
-    def attempts(self) -> Attempts:
+        Takes arguments where the policy has a `key`, to tell the resource.
+        """
+        return Block(self.core(args, kwargs))
+
+    def attempts(self, *args: Any, **kwargs: Any) -> Attempts:
         """Guard a block that is repeated: `for attempt in policy.attempts(): with attempt: ...`, or `async for`."""
-        return Attempts(self._core)
+        return Attempts(self.core(args, kwargs))
 
     # A look inside, and a hand on it ----------------------------------------------------------------------------------
 
