@@ -210,6 +210,18 @@ def test_misuse_is_refused_where_it_is_declared() -> None:
         crm.durable("order_id", name="push", secrets={"order_id": lambda: 1})(push)
 
 
+def test_function_of_a_script_is_known_by_the_scripts_name(tmp_path: Path) -> None:
+    """`__main__` is another module in every process; the script's own name is what others import."""
+    script = tmp_path / "shop_calls.py"
+    script.write_text(
+        "import prunella as pr\nfrom prunella.guard import handover\ncrm = pr.policy('crm')\n"
+        "@crm.durable('order_id')\ndef ship(order_id): ...\nprint(handover.known())\n"
+    )
+    for command in ([str(script)], ["-m", "shop_calls"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout == "['shop_calls:ship']\n"
+
+
 # Making what is due ---------------------------------------------------------------------------------------------------
 
 

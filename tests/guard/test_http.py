@@ -450,6 +450,33 @@ def test_session_of_aiohttp_is_used_as_ever(server: FaultyServer, quick: pr.Poli
     assert asyncio.run(asyncio.wait_for(talk(), 10)) == [{"id": 7}] * 3
 
 
+def test_context_of_a_response_is_entered_and_left(quick: pr.Policy) -> None:
+    """aiohttp's response behaves differently inside its context: it is entered as with the session itself."""
+    told: list[str] = []
+
+    class Answer:
+        status_code = 200
+
+        async def __aenter__(self) -> str:
+            told.append("entered")
+            return "what the response hands out"
+
+        async def __aexit__(self, *raised: object) -> None:
+            told.append(f"left with {raised[0]}")
+
+    class Session:
+        async def request(self, method: str, url: str) -> Answer:
+            return Answer()
+
+    async def talk() -> None:
+        async with http(Session(), quick).request("GET", "/") as response:
+            assert response == "what the response hands out"
+            assert told == ["entered"]
+
+    asyncio.run(talk())
+    assert told == ["entered", "left with None"]
+
+
 def test_refused_answer_gives_its_connection_back(server: FaultyServer, quick: pr.Policy) -> None:
     """What an attempt replaces is closed before the next begins; the last one is the caller's."""
     closed: list[int] = []

@@ -12,10 +12,12 @@ import inspect
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from prunella.core.clock import HOST
@@ -46,7 +48,7 @@ class DurableFunction:
     ) -> None:
         self.policy = policy
         self.target = target
-        self.name = name or f"{target.__module__}:{target.__qualname__}"
+        self.name = name or f"{_module_of(target)}:{target.__qualname__}"
         self.key = key
         self.secrets = secrets
         self.signature = inspect.signature(target)
@@ -94,6 +96,15 @@ class DurableFunction:
             raise TypeError(
                 f"durable: {self.name} takes arguments without names, so a secret among them can't be left out"
             )
+
+
+def _module_of(target: Function) -> str:
+    """Return the name under which other processes import what is `__main__` here."""
+    if target.__module__ != "__main__":
+        return target.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return str(spec.name) if spec is not None else Path(getattr(main, "__file__", "__main__")).stem
 
 
 _functions: dict[str, DurableFunction] = {}

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from prunella.core import shapes
-from prunella.core.errors import BadResponse, DeadlineExceeded
+from prunella.core.errors import BadResponse
 from prunella.guard.call import Call
 from prunella.guard.core import Unwanted
 from prunella.guard.deadline import remaining_s
@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 _VERBS = ("request", "get", "post", "put", "patch", "delete", "head", "options")
 _HTTPX_PARTS = ("connect", "read", "write", "pool")
 _AIOHTTP_PARTS = ("connect", "sock_read", "sock_connect", "ceil_threshold")
+_TIMEOUT_MIN_S = 0.001
+"""requests refuses a timeout of 0."""
 _BODIES = ("content", "data", "files")
 _refused: ContextVar[list[Any] | None] = ContextVar("prunella_refused", default=None)
 """The answer that the attempt before brought: its connection is given back when the next one begins."""
@@ -155,9 +157,7 @@ class Proxy:
 
     def _call(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the client's own function, with no more time than is left."""
-        left_s = remaining_s()
-        if left_s <= 0.0:
-            raise DeadlineExceeded(f"{self._policy.name}: no time is left for {method}")
+        left_s = max(remaining_s(), _TIMEOUT_MIN_S)
         if left_s < math.inf:
             own = attribute(self._client, "timeout")
             kwargs = {**kwargs, "timeout": _shorter(kwargs.get("timeout", own), own, left_s)}
