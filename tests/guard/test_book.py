@@ -45,7 +45,7 @@ def test_successes_of_many_threads_are_all_counted() -> None:
 
 
 def test_page_ends_after_a_tenth_of_the_window() -> None:
-    """The ticket of a call stands for a tenth of the window, then it has to ask again."""
+    """The admission of a call stands for a tenth of the window, then it has to ask again."""
     book = Book(60.0)
     first = book.turn(100.0)
     assert first.ends_at == 106.0

@@ -241,18 +241,20 @@ def begin(breaker: LiveBreaker, model: Model, now: float) -> tuple[Admission, Te
     return None
 
 
-def settle(breaker: LiveBreaker, model: Model, kind: str, ticket: Admission, call: Tenth | Trial, now: float) -> None:
+def settle(
+    breaker: LiveBreaker, model: Model, kind: str, admission: Admission, call: Tenth | Trial, now: float
+) -> None:
     if kind == "drop":
-        breaker.dropped(ticket)
+        breaker.dropped(admission)
         model.dropped(call)
     elif kind == "fail":
-        breaker.failed(ticket)
+        breaker.failed(admission)
         model.failed(call, now)
     else:
         if kind == "slow":
-            breaker.slow(ticket)
+            breaker.slow(admission)
             model.slow(call, now)
-        ticket.ok()
+        admission.ok()
         model.succeeded(call, now)
 
 
@@ -282,8 +284,8 @@ def test_breaker_does_what_the_model_does(limits: Breaker, ops: list[Op]) -> Non
 class CountsOldFailures(LiveBreaker):
     """A breaker whose generations are forgotten."""
 
-    def _counts(self, ticket: Admission) -> bool:
-        return isinstance(ticket, Page) and self.state is State.CLOSED
+    def _counts(self, admission: Admission) -> bool:
+        return isinstance(admission, Page) and self.state is State.CLOSED
 
 
 class CountsOldProbes(LiveBreaker):
@@ -434,9 +436,9 @@ def test_slow_rate_counts_the_call_at_hand(slow: int, quick: int, opens: bool, c
     breaker = live(Breaker(slow_s=1.0, slow_rate=0.5, min_calls=10))
     succeed(breaker, quick)
     for _ in range(slow):
-        ticket = breaker.enter()
-        breaker.slow(ticket)
-        ticket.ok()
+        admission = breaker.enter()
+        breaker.slow(admission)
+        admission.ok()
     assert (stands(breaker) is State.OPEN) is opens
     assert not opens or breaker.reason == f"{slow} of {slow + quick} calls within 60 s were slow"
 
@@ -491,13 +493,13 @@ def reopened(breaker: LiveBreaker, clock: ManualTime) -> None:
 def test_late_results_of_an_old_period_move_nothing(limits: Breaker, clock: ManualTime) -> None:
     """Calls that began before an outage and end after it are no failures, no successes and not slow."""
     breaker = live(limits)
-    tickets = [breaker.enter() for _ in range(30)]
+    admissions = [breaker.enter() for _ in range(30)]
     reopened(breaker, clock)
-    for ticket in tickets[:20]:
-        breaker.slow(ticket)
-        breaker.failed(ticket)
-    for ticket in tickets[20:]:
-        ticket.ok()
+    for admission in admissions[:20]:
+        breaker.slow(admission)
+        breaker.failed(admission)
+    for admission in admissions[20:]:
+        admission.ok()
     standing = breaker.standing()
     assert [standing[name] for name in ("state", "successes", "failures", "slow")] == ["closed", 0, 0, 0]
 
@@ -861,11 +863,11 @@ def test_no_breaker_lets_everything_pass_and_counts_successes() -> None:
     """A policy without a breaker knows its successes, for the retry budget."""
     none = NoBreaker()
     for _ in range(10):
-        ticket = none.enter()
-        none.failed(ticket)
-        none.slow(ticket)
-        none.dropped(ticket)
-        ticket.ok()
+        admission = none.enter()
+        none.failed(admission)
+        none.slow(admission)
+        none.dropped(admission)
+        admission.ok()
     assert (none.successes_seen(), none.open_for_s) == (10, 0.0)
 
 

@@ -301,8 +301,8 @@ def _told(core: Core, call: Call, step: Step, thrown: Exception) -> Exception:
 def _count(core: Core, call: Call, serving: Serving, error: Exception) -> None:
     """Tell the breaker of a failure that the story does not get to see."""
     says_nothing = serving.blames_nobody(error) or _is_refusal(error) or isinstance(error, (*core.ignored, *OWN_BUGS))
-    if call.ticket is not None and not says_nothing and blames_the_service(error):
-        core.breaker.failed(call.ticket)
+    if call.admission is not None and not says_nothing and blames_the_service(error):
+        core.breaker.failed(call.admission)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -1,7 +1,7 @@
 """Count calls without a lock: successes by an atomic counter, failures by whoever already holds the breaker's lock.
 
 A book has pages, each for a part of its window; an old page is torn out, so memory and cost never depend on how many
-calls there were. A page is also the ticket of a call: results that come late land on a page that nobody reads.
+calls there were. A page is also the admission of a call: results that come late land on a page that nobody reads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stop calling what is known to be down; let a few probes find out when it is back.
 
-A call takes a ticket and gives it back with its outcome. While closed the ticket is a page of the book, and a success
-on it costs one atomic increment; locks are for failures and for the time when the breaker is not closed. Tickets of
-an earlier period move nothing.
+A call takes an admission and gives it back with its outcome. While closed the admission is a page of the book, and a
+success on it costs one atomic increment; locks are for failures and for the time when the breaker is not closed.
+Admissions of an earlier period move nothing.
 """
 
 from __future__ import annotations
@@ -148,13 +148,13 @@ LINK = Link()
 
 
 _SHUT = Page(-math.inf)
-"""The ticket of a breaker that is not closed: it has always ended, so every call has to ask."""
+"""The admission of a breaker that is not closed: it has always ended, so every call has to ask."""
 
 
 class LiveBreaker:
     """A breaker at work, for one resource.
 
-    `ticket` is what the next call may take without asking, as long as its `ends_at` has not come.
+    `admission` is what the next call may take without asking, as long as its `ends_at` has not come.
 
     Args:
         changed: told of every change of state, outside the lock: (from, to, reason).
@@ -174,7 +174,7 @@ class LiveBreaker:
         self._openings = 0
         self._seen_before = 0
         self._book = Book(math.inf)
-        self.ticket = _SHUT
+        self.admission = _SHUT
         self._news: list[tuple[State, State, str]] = []
         self.renew()
         self._begin_period()
@@ -188,48 +188,48 @@ class LiveBreaker:
     # The way of a call ------------------------------------------------------------------------------------------------
 
     def enter(self) -> Admission:
-        """Return a ticket, or raise `CircuitOpen`."""
-        ticket = self.ticket
+        """Return an admission, or raise `CircuitOpen`."""
+        admission = self.admission
         now = HOST.monotonic()
-        if now < ticket.ends_at:
-            return ticket
+        if now < admission.ends_at:
+            return admission
         with self._locked():
             if self.state is State.CLOSED:
-                self.ticket = self._book.turn(now)
-                return self.ticket
+                self.admission = self._book.turn(now)
+                return self.admission
             if self.held is not None or now < self.reopen_at:
                 raise self._refusal(now)
             return self._probe(now)
 
-    def failed(self, ticket: Admission) -> None:
-        """Count a failure; a ticket of an earlier period counts nowhere."""
+    def failed(self, admission: Admission) -> None:
+        """Count a failure; an admission of an earlier period counts nowhere."""
         with self._locked():
             now = HOST.monotonic()
-            if isinstance(ticket, Probe):
-                if ticket in self._probing:
+            if isinstance(admission, Probe):
+                if admission in self._probing:
                     self._open(f"the probe after {self._openings} openings failed", now)
                 return
-            if self._counts(ticket):
+            if self._counts(admission):
                 self._book.turn(now).failed += 1
                 self._judge(now)
 
-    def slow(self, ticket: Admission | None = None) -> None:
+    def slow(self, admission: Admission | None = None) -> None:
         """Count a call that answered too slowly, before its outcome is counted.
 
         Args:
-            ticket: of an earlier period it counts nowhere; None belongs to the present one.
+            admission: of an earlier period it counts nowhere; None belongs to the present one.
         """
         with self._locked():
             now = HOST.monotonic()
-            if self.limits.slow_rate is not None and self._counts(ticket or self.ticket):
+            if self.limits.slow_rate is not None and self._counts(admission or self.admission):
                 self._book.turn(now).slow += 1
                 self._judge(now, under_way=1)
 
-    def dropped(self, ticket: Admission) -> None:
-        """Take a ticket back that says nothing: cancelled, or refused before anything was sent."""
-        if isinstance(ticket, Probe):
+    def dropped(self, admission: Admission) -> None:
+        """Take an admission back that says nothing: cancelled, or refused before anything was sent."""
+        if isinstance(admission, Probe):
             with self._locked():
-                self._probing.discard(ticket)
+                self._probing.discard(admission)
 
     def probe_succeeded(self, probe: Probe) -> None:
         """Count a successful probe; one whose place was given to another counts nowhere."""
@@ -337,10 +337,10 @@ class LiveBreaker:
         self._streak = self._streak_ok = 0
         self._proven = 0
         self._probing: set[Probe] = set()
-        self.ticket = self._book.turn(HOST.monotonic())
+        self.admission = self._book.turn(HOST.monotonic())
 
-    def _counts(self, ticket: Admission) -> bool:
-        return isinstance(ticket, Page) and ticket.book is self._book and self.state is State.CLOSED
+    def _counts(self, admission: Admission) -> bool:
+        return isinstance(admission, Page) and admission.book is self._book and self.state is State.CLOSED
 
     def _judge(self, now: float, under_way: int = 0) -> None:
         ok, failed, slow = self._book.totals(now)
@@ -390,7 +390,7 @@ class LiveBreaker:
 
     def _shut(self, reason: str) -> None:
         self._probing = set()
-        self.ticket = _SHUT
+        self.admission = _SHUT
         self._move(State.OPEN, reason)
 
     def _move(self, state: State, reason: str) -> None:
@@ -416,7 +416,7 @@ class NoBreaker:
     open_for_s = 0.0
 
     def __init__(self) -> None:
-        self.ticket = Page(math.inf)
+        self.admission = Page(math.inf)
         self.renew()
         renew_after_fork(self)
 
@@ -425,19 +425,19 @@ class NoBreaker:
         self._lock = threading.Lock()
 
     def enter(self) -> Page:
-        """Return the ticket that never ends."""
-        return self.ticket
+        """Return the admission that never ends."""
+        return self.admission
 
-    def failed(self, ticket: Admission) -> None:
+    def failed(self, admission: Admission) -> None:
         """Count nothing."""
 
-    def dropped(self, ticket: Admission) -> None:
+    def dropped(self, admission: Admission) -> None:
         """Count nothing."""
 
-    def slow(self, ticket: Admission | None = None) -> None:
+    def slow(self, admission: Admission | None = None) -> None:
         """Count nothing."""
 
     def successes_seen(self) -> int:
         """Return how many successes were counted."""
         with self._lock:
-            return self.ticket.successes()
+            return self.admission.successes()

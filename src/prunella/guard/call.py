@@ -63,8 +63,23 @@ class Call:
     """
 
     __slots__ = (
-        "args", "attempt", "before", "begun_at", "block", "deadline_at", "error", "function", "hand_over",
-        "idempotency_key", "kwargs", "once", "opaque", "seen", "ticket", "waited_s", "why",
+        "admission",
+        "args",
+        "attempt",
+        "before",
+        "begun_at",
+        "block",
+        "deadline_at",
+        "error",
+        "function",
+        "hand_over",
+        "idempotency_key",
+        "kwargs",
+        "once",
+        "opaque",
+        "seen",
+        "waited_s",
+        "why",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +105,7 @@ class Call:
         self.seen = GIVE_UPS.latest
         self.before: Exception | None = None
         self.attempt = 1
-        self.ticket: Admission | None = None
+        self.admission: Admission | None = None
         self.begun_at = HOST.monotonic()
         self.deadline_at = math.inf
         self.waited_s = 0.0

@@ -1,7 +1,7 @@
 """Make one function per guarded target: what succeeds at once goes a quick way, everything else becomes a story.
 
 The quick way takes no lock, allocates nothing and tells nobody: it is what a call costs on a good day. It stands here
-six times, without a ticket, with one, and with one and a limit in time, for both kinds of functions, because each
+six times, without an admission, with one, and with one and a limit in time, for both kinds of functions, because each
 step more would be paid by every call (measured in bench/guard.py).
 """
 
@@ -81,11 +81,11 @@ def _quick(guarding: Guarding, asynchronous: bool) -> Callable[[Guarding, Functi
     if core.timed:
         return _async_timed if asynchronous else _timed
     if isinstance(core.breaker, NoBreaker) and core.settings.budget is None:
-        return _async_without_ticket if asynchronous else _without_ticket
-    return _async_with_ticket if asynchronous else _with_ticket
+        return _async_without_admission if asynchronous else _without_admission
+    return _async_with_admission if asynchronous else _with_admission
 
 
-def _without_ticket(guarding: Guarding, target: Function) -> Function:
+def _without_admission(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -97,34 +97,34 @@ def _without_ticket(guarding: Guarding, target: Function) -> Function:
                 failure = error
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, core.breaker.ticket), None
+        steps, failure = story(core, call, failure, core.breaker.admission), None
         return drive(steps, call, threads=core.threads)
 
     return guarded
 
 
-def _with_ticket(guarding: Guarding, target: Function) -> Function:
+def _with_admission(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, begun_at, failure = GIVE_UPS.latest, breaker.ticket, HOST.monotonic(), None
-        if core.quick and begun_at < ticket.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
+        seen, admission, begun_at, failure = GIVE_UPS.latest, breaker.admission, HOST.monotonic(), None
+        if core.quick and begun_at < admission.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 result = target(*args, **kwargs)
             except Exception as error:
                 failure = error
             else:
-                ticket.ok()
+                admission.ok()
                 return result
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, ticket), None
+        steps, failure = story(core, call, failure, admission), None
         return drive(steps, call, threads=core.threads)
 
     return guarded
 
 
-def _async_without_ticket(guarding: Guarding, target: Function) -> Function:
+def _async_without_admission(guarding: Guarding, target: Function) -> Function:
     core, begin = guarding.core((), {}), guarding.begin
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
@@ -136,28 +136,28 @@ def _async_without_ticket(guarding: Guarding, target: Function) -> Function:
                 failure = error
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, core.breaker.ticket), None
+        steps, failure = story(core, call, failure, core.breaker.admission), None
         return await adrive(steps, call)
 
     return guarded
 
 
-def _async_with_ticket(guarding: Guarding, target: Function) -> Function:
+def _async_with_admission(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, begun_at, failure = GIVE_UPS.latest, breaker.ticket, HOST.monotonic(), None
-        if core.quick and begun_at < ticket.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
+        seen, admission, begun_at, failure = GIVE_UPS.latest, breaker.admission, HOST.monotonic(), None
+        if core.quick and begun_at < admission.ends_at and (not LIMITS.in_use or begun_at < AMBIENT.get()):
             try:
                 result = await target(*args, **kwargs)
             except Exception as error:
                 failure = error
             else:
-                ticket.ok()
+                admission.ok()
                 return result
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, ticket), None
+        steps, failure = story(core, call, failure, admission), None
         return await adrive(steps, call)
 
     return guarded
@@ -167,11 +167,11 @@ def _timed(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, begun_at = GIVE_UPS.latest, breaker.ticket, HOST.monotonic()
+        seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
         before = AMBIENT.get()
         ends_at = min(before, begun_at + core.limit_s)
-        if core.timed and begun_at < ticket.ends_at and begun_at < ends_at:
+        if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
             AMBIENT.set(ends_at)
             try:
                 result = target(*args, **kwargs)
@@ -180,13 +180,13 @@ def _timed(guarding: Guarding, target: Function) -> Function:
             except Exception as error:
                 failure = error
             else:
-                ticket.ok()
+                admission.ok()
                 return result
             finally:
                 AMBIENT.set(before)
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, ticket), None
+        steps, failure = story(core, call, failure, admission), None
         return drive(steps, call, threads=core.threads)
 
     return guarded
@@ -196,11 +196,11 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        seen, ticket, begun_at = GIVE_UPS.latest, breaker.ticket, HOST.monotonic()
+        seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
         before = AMBIENT.get()
         ends_at = min(before, begun_at + core.limit_s)
-        if core.timed and begun_at < ticket.ends_at and begun_at < ends_at:
+        if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
             AMBIENT.set(ends_at)
             alarm = Alarm(ends_at - begun_at)
             try:
@@ -214,14 +214,14 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
             except Exception as error:
                 failure = error
             else:
-                ticket.ok()
+                admission.ok()
                 return result
             finally:
                 alarm.off()
                 AMBIENT.set(before)
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, ticket), None
+        steps, failure = story(core, call, failure, admission), None
         return await adrive(steps, call)
 
     return guarded

@@ -73,7 +73,7 @@ class Settings:
             raise TypeError(f"policy: validate must be a function of the result, got {self.validate!r}")
 
     def ways(self) -> tuple[bool, bool]:
-        """Tell whether a call that succeeds needs nothing but a ticket, or a ticket and a limit in time."""
+        """Tell whether a call that succeeds needs nothing but an admission, or an admission and a limit in time."""
         needs_more = (
             self.limiter is not None
             or self.bulkhead is not None
@@ -136,11 +136,11 @@ class Core:
         )
         self.bulkhead = _kept(self.bulkhead, settings.bulkhead, lambda one: LiveBulkhead(self.name, one))
 
-    def looked_at(self, result: Any, took_s: float, ticket: Admission | None) -> Any:
+    def looked_at(self, result: Any, took_s: float, admission: Admission | None) -> Any:
         """Return a result that is what was promised; raise where it is not."""
         slow_s = self.settings.breaker.slow_s if self.settings.breaker is not None else None
         if slow_s is not None and took_s >= slow_s:
-            self.breaker.slow(ticket)
+            self.breaker.slow(admission)
         if result is UNSET:
             return result
         if self.settings.validate is not None and self.settings.validate(result) is False:

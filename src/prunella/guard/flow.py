@@ -28,15 +28,15 @@ class NoTimeLeft(DeadlineExceeded):
     """Refuse an attempt that could not even begin; it says nothing about the service."""
 
 
-def story(core: Core, call: Call, error: Exception | None = None, ticket: Admission | None = None) -> Story:
+def story(core: Core, call: Call, error: Exception | None = None, admission: Admission | None = None) -> Story:
     """Make the call as the policy says, and return its result or `GAVE_UP`.
 
     Args:
-        error, ticket: how the first attempt failed, where it was made already.
+        error, admission: how the first attempt failed, where it was made already.
     """
     call.deadline_at = min(AMBIENT.get(), call.begun_at + core.deadline_s)
     if error is not None:
-        _count_failure(core, ticket, error)
+        _count_failure(core, admission, error)
         core.failed_first()
     while True:
         if error is None:
@@ -62,17 +62,17 @@ def attempt(core: Core, call: Call) -> Story:
     """Make one attempt: past breaker, limiter and bulkhead, within its time, looked at before it counts as good."""
     if HOST.monotonic() >= call.deadline_at:
         raise NoTimeLeft(f"{core.name}: no time is left for an attempt")
-    ticket = call.ticket = core.breaker.enter()
+    admission = call.admission = core.breaker.enter()
     try:
         yield from _take_turn(core, call)
         result = yield from _in_place(core, call)
     except Exception as error:
-        _count_failure(core, ticket, error)
+        _count_failure(core, admission, error)
         raise
     except BaseException:
-        core.breaker.dropped(ticket)
+        core.breaker.dropped(admission)
         raise
-    ticket.ok()
+    admission.ok()
     if call.attempt > 1:
         core.not_a_first()
     if core.limiter is not None:
@@ -138,21 +138,21 @@ def _invoke(core: Core, call: Call) -> Story:
     finally:
         if not call.block:
             AMBIENT.set(before)  # no token: a block may be left in another context than it was entered in
-    return result if call.opaque else core.looked_at(result, HOST.monotonic() - begun_at, call.ticket)
+    return result if call.opaque else core.looked_at(result, HOST.monotonic() - begun_at, call.admission)
 
 
-def _count_failure(core: Core, ticket: Admission | None, error: Exception) -> None:
+def _count_failure(core: Core, admission: Admission | None, error: Exception) -> None:
     """Tell breaker and limiter what a failure says about the service."""
-    if ticket is None:
+    if admission is None:
         return
     refused = _is_refusal(error)
     throttled = shapes.status_of(error) == 429
     if refused or throttled or isinstance(error, (*core.ignored, *OWN_BUGS)):
-        core.breaker.dropped(ticket)
+        core.breaker.dropped(admission)
     elif blames_the_service(error):
-        core.breaker.failed(ticket)
+        core.breaker.failed(admission)
     else:
-        ticket.ok()  # it answered, and said no
+        admission.ok()  # it answered, and said no
         core.not_a_first()
     if core.limiter is not None and not refused:
         core.limiter.failed(throttled=throttled, asked_s=shapes.asked_wait_s(error, HOST.now()) if throttled else None)
