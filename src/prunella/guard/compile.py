@@ -169,8 +169,8 @@ def _timed(guarding: Guarding, target: Function) -> Function:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
-        before = AMBIENT.get()
-        ends_at = min(before, begun_at + core.limit_s)
+        before, ends_at = AMBIENT.get(), begun_at + core.limit_s
+        ends_at = min(ends_at, before)
         if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
             AMBIENT.set(ends_at)
             try:
@@ -198,8 +198,8 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
-        before = AMBIENT.get()
-        ends_at = min(before, begun_at + core.limit_s)
+        before, ends_at = AMBIENT.get(), begun_at + core.limit_s
+        ends_at = min(ends_at, before)
         if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
             AMBIENT.set(ends_at)
             alarm = Alarm(ends_at - begun_at)

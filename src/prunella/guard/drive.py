@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 import threading
+from asyncio import current_task, get_running_loop
 from collections.abc import Awaitable
 from concurrent.futures import Future, wait
 from functools import partial
@@ -117,12 +118,12 @@ class Alarm:
     __slots__ = ("_cancelling", "_ringing", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
-        task = asyncio.current_task()
+        task = current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
         self._ringing = False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
+        self._timer = get_running_loop().call_later(seconds, self._ring)
 
     def rang(self) -> bool:
         """Tell whether a cancellation is the alarm's alone, and take it back if so."""
@@ -143,7 +144,7 @@ class Alarm:
 
 
 async def _queue(step: Queue) -> None:
-    loop = asyncio.get_running_loop()
+    loop = get_running_loop()
     place: asyncio.Future[None] = loop.create_future()
     step.waiter.wake = partial(loop.call_soon_threadsafe, _settle, place)
     if step.waiter.granted:
