@@ -22,6 +22,8 @@ PUT = [(case, face) for case in CASES for face in case.faces]
 PLANTED = [(twin, BY_KEY[key], face) for twin, keys in NOTICED for key in keys.split() for face in BY_KEY[key].faces]
 REQUIREMENTS = Path(__file__).parent.parent.parent / "requirements"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("case", "face"), PUT, ids=[f"{case.key}-{face}" for case, face in PUT])
 def test_prunella_keeps_each_promise(case: Case, face: Face) -> None:

@@ -17,6 +17,8 @@ import pytest
 import prunella as pr
 from guard.conftest import ManualTime
 
+pytestmark = pytest.mark.slow  # a thousand small ones: every way to use a policy, with every kind of policy
+
 Body = Callable[[], Any]
 Use = Callable[[pr.Policy, Body], Any]
 """Do `body` once under a policy and return what it brought; a coroutine where the way is asynchronous."""

@@ -359,6 +359,7 @@ def checked(raw: bytes, path: Path) -> tuple[str, ...]:
     return messages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", [KEY, [KEY], {"value": KEY}, {KEY: None}, f"bearer:{KEY}"])
 def test_settings_never_show_a_key_wherever_it_was_pasted(planted: Any, tmp_path: Path) -> None:
     """A key in any place of the file and in any shape, as a name too, appears in no message."""
@@ -395,6 +396,7 @@ TREES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(changes=st.lists(st.tuples(st.sampled_from(list(ways(TREE))), TREES), min_size=1, max_size=4))
 def test_settings_answer_any_value_anywhere(changes: list[tuple[Way, Any]], tmp_path: Path) -> None:
