@@ -31,7 +31,7 @@ from loopback import Handler, serving
 from prunella.core.errors import ConfigError, EgressFailed, EgressRefused
 from prunella.egress import Caller, Egress, EgressPolicy, Reply, Resolve, is_public
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # real sockets, and bombs of 100 MiB
 
 LOOPBACK = EgressPolicy(allow_hosts=frozenset({"127.0.0.0/8"}), allow_http=True)
 BOMB_BYTES = 100 * 2**20

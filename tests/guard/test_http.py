@@ -24,6 +24,8 @@ from prunella.guard.http import AsyncProxy, Proxy, http, report_exhausted, repor
 from prunella.guard.response import json_response
 from prunella.testing import FaultyServer, throttled, words
 
+pytestmark = pytest.mark.slow  # real clients over loopback
+
 Talk = Callable[[Any], Awaitable[Any]]
 QUICK = pr.Retry(attempts=3, base_s=0.0)
 KEY = {"Idempotency-Key": "order-7"}

@@ -17,6 +17,8 @@ import pytest
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.ledger import Ledger
 
+pytestmark = pytest.mark.slow  # real databases
+
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 

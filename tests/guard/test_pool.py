@@ -21,6 +21,8 @@ from prunella.core.errors import LoadShed
 from prunella.core.events import Event
 from prunella.guard.pool import Level, PoolMonitor
 
+pytestmark = pytest.mark.slow  # a real server that fills up
+
 # A server that says what it is told -----------------------------------------------------------------------------------
 
 

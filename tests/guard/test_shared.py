@@ -14,6 +14,8 @@ from prunella.guard.breaker import LINK, Breaker, LiveBreaker, State
 from prunella.guard.ledger import Ledger
 from prunella.guard.shared import SharedBreakers
 
+pytestmark = pytest.mark.slow  # real databases
+
 LIMITS = Breaker(failures=2, open_s=0.05, shared=True)
 
 

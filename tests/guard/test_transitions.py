@@ -21,6 +21,8 @@ from prunella.core.errors import IllegalTransition
 from prunella.core.states import StateMachine
 from prunella.guard.transitions import transition
 
+pytestmark = pytest.mark.slow  # real databases
+
 MESSAGES = StateMachine(
     {"READY": ["SPAM_REVIEW", "PROMOTED"], "SPAM_REVIEW": ["READY", "SPAM_ARCHIVED"]}, name="message"
 )
