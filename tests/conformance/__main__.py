@@ -33,10 +33,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="put the other libraries through the cases too")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table as Markdown")
-    parser.add_argument("--library", choices=ADAPTERS, help="one library alone, as JSON")
+    parser.add_argument("--library", dest="alone", choices=ADAPTERS, help="one library alone, as JSON")
     chosen = parser.parse_args()
-    if chosen.library is not None:
-        _print_verdicts(chosen.library)
+    if chosen.alone is not None:
+        _print_verdicts(chosen.alone)
     names = list(ADAPTERS) if chosen.peers else ["prunella"]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         order = sorted(names, key=lambda name: name not in _SLOWEST_FIRST)

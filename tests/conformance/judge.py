@@ -52,7 +52,7 @@ class Verdict:
     """How one case went with one library on one face."""
 
     case: str
-    library: str
+    candidate: str
     face: Face
     mark: Literal["pass", "fail", "-"]
     seen: str = ""

@@ -80,7 +80,7 @@ def score(verdicts: Sequence[Verdict], library: str) -> tuple[int, int]:
 
 
 def _of(case: Case, verdicts: Sequence[Verdict], library: str) -> list[Verdict]:
-    return [one for one in verdicts if (one.case, one.library) == (case.key, library)]
+    return [one for one in verdicts if (one.case, one.candidate) == (case.key, library)]
 
 
 def _seen(case: Case, verdicts: Sequence[Verdict], libraries: Sequence[str]) -> list[str]:
