@@ -34,6 +34,7 @@ ELSEWHERE = {
     "demo/screen.py": "../src/prunella/demo/stories.py",
     "demo/shop.py": "../src/prunella/demo/stories.py",
     "demo/stories.py": "../src/prunella/demo/stories.py",
+    "engine/guards.py": "flows/test_guards.py",  # where an application's guards speak to a real engine
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour
     "settings/addresses.py": "settings/test_problems.py",  # settings are one surface: file in, records or mistakes out
@@ -51,6 +52,7 @@ ELSEWHERE = {
     "testing/places.py": "testing/test_faulty.py",
     "testing/wire.py": "testing/test_faulty.py",
     "web/api/events.py": "web/test_events.py",
+    "web/api/guards.py": "guard/test_remote.py",  # one contract, seen from its other side
     "web/api/health.py": "flows/test_surfaces.py",
     "web/api/resources.py": "flows/test_surfaces.py",
     "web/api/self_heal.py": "flows/test_bad_input.py",

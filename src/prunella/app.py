@@ -21,13 +21,14 @@ from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import patrol
+from prunella.engine import guards, patrol
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Procedure
 from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
+from prunella.guard.place import DatabasePlace
 from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
 from prunella.notify.slack import SlackChannel
@@ -51,6 +52,7 @@ class App:
     """A wired prunella; `running` makes it work.
 
     Args:
+        place: what the guards of applications hand over, share and notice, in the same database.
         alone: this process is the only one on its store, so whoever held a lease before is dead.
     """
 
@@ -61,6 +63,7 @@ class App:
     intake: Intake
     vault: Vault
     procedures: Mapping[str, Procedure]
+    place: DatabasePlace | None
     alone: bool
 
     @asynccontextmanager
@@ -68,6 +71,8 @@ class App:
         """Heal until the block ends; then finish what is under way."""
         load_plugins(self.settings)
         await reconcile(self.parts, self.procedures, alone=self.alone)
+        if self.place is not None:
+            await self.runner.submit(guards.HANDLER)
         work = asyncio.create_task(self.runner.run(), name="runner")
         durable = handover.connect(self.settings.database_url) if handover.known() else None
         try:
@@ -107,11 +112,13 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         redact.known.register(secret)
     store = await open_store(settings)
     caller = Egress(settings.egress)
+    place = await asyncio.to_thread(DatabasePlace, settings.database_url)
     try:
-        app = wire(settings, store, caller, keys)
+        app = wire(settings, store, caller, keys, place=place)
         await _seed(app)
         yield app
     finally:
+        place.close()
         await caller.close()
         await store.close()
 
@@ -132,8 +139,15 @@ async def open_store(settings: Settings) -> Store:
     return store
 
 
-def wire(settings: Settings, store: Store, caller: Caller, keys: Keys, rng: Rng | None = None) -> App:
-    """Put the rooms together; tests and simulations bring their own store, caller and chance."""
+def wire(
+    settings: Settings,
+    store: Store,
+    caller: Caller,
+    keys: Keys,
+    rng: Rng | None = None,
+    place: DatabasePlace | None = None,
+) -> App:
+    """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place."""
     rng = rng or Rng()
     clock = store.clock
     listeners = Listeners()
@@ -161,14 +175,18 @@ def wire(settings: Settings, store: Store, caller: Caller, keys: Keys, rng: Rng 
     runner.handle("heal", partial(heal, parts))
     runner.handle("deliver", delivery.deliver)
     runner.handle("procedure", lambda name: patrol.run_procedure(parts, procedures[name]))
+    intake = Intake(parts)
+    if place is not None:
+        runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place.board))
     return App(
         settings=settings,
         store=store,
         runner=runner,
         parts=parts,
-        intake=Intake(parts),
+        intake=intake,
         vault=vault,
         procedures=procedures,
+        place=place,
         alone=isinstance(store, SqliteStore),
     )
 

@@ -19,7 +19,8 @@ from guard.conftest import ManualTime, manual_time
 from prunella.core.clock import HOST, Rng
 from prunella.core.errors import CircuitOpen
 from prunella.guard.book import Page
-from prunella.guard.breaker import LINK, Admission, Breaker, LiveBreaker, NoBreaker, Probe, State
+from prunella.guard.breaker import Admission, Breaker, LiveBreaker, NoBreaker, Probe, State
+from prunella.guard.link import LINK
 
 EXAMPLES = int(os.environ.get("PRUNELLA_EXAMPLES", "300"))
 

@@ -177,7 +177,7 @@ def test_what_can_not_be_written_leaves_the_error_as_it_was(connection: Connecti
             shop.push(order_id)  # type: ignore[arg-type]
     path.unlink()
     path.mkdir()
-    connection.ledger.close()
+    connection.place.close()
     with faults(shop.crm, [503, 503]), pytest.raises(Fault):
         shop.push(1)
     kinds = [type(event["error"]).__name__ for event in shop.told("handover.failed")]
@@ -281,7 +281,7 @@ def test_call_of_a_dead_worker_is_made_by_the_next(connection: Connection, path:
     shop = Shop()
     hand_over(shop)
     make_due(path)
-    assert connection.ledger.claim(["push"], "dead", 0.0, 1)
+    assert connection.place.ledger.claim(["push"], "dead", 0.0, 1)
     assert connection.resume_due() == 1
     assert rows(path) == [("done", 4)]
 
@@ -314,6 +314,19 @@ def test_background_makes_what_is_due(path: Path) -> None:
         assert connection is handover._connection
     assert rows(path) == [("done", 3)]
     assert not handover.connected()
+
+
+def test_engine_that_is_away_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Connecting does not fail; what is handed over waits here, and the log says so once and not every second."""
+    shop = Shop()
+    with pr.connect("http://127.0.0.1:9", "a-token-0123", resume=False, spool=str(tmp_path / "spool.db")) as connection:
+        assert hand_over(shop).due_at > datetime.now(UTC)
+        for _ in range(3):
+            connection._look_once()
+    (told,) = caplog.messages
+    assert "does not answer (ConnectionRefusedError); what is handed over waits on this side" in told
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file:
+        assert file.execute("SELECT path FROM spooled").fetchall() == [("calls",)]
 
 
 # Death ----------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,15 @@ from typing import Any, Self
 import pytest
 
 from prunella.core.clock import HOST
-from prunella.core.errors import CircuitOpen
-from prunella.guard.breaker import LINK, Breaker, LiveBreaker, State
-from prunella.guard.ledger import Ledger
-from prunella.guard.shared import SharedBreakers
+from prunella.core.errors import CircuitOpen, StoreUnavailable
+from prunella.core.events import Listeners
+from prunella.guard.board import SqlBoard
+from prunella.guard.breaker import Breaker, LiveBreaker, State
+from prunella.guard.core import Core, Settings
+from prunella.guard.database import Database
+from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
+from prunella.guard.link import LINK
+from prunella.guard.shared import SharedState
 
 pytestmark = pytest.mark.slow  # real databases
 
@@ -30,8 +35,8 @@ class Process:
     """One process's side: its breaker and its link to the database."""
 
     def __init__(self, url: str, limits: Breaker = LIMITS, name: str = "crm") -> None:
-        self.ledger = Ledger(url)
-        self.shared = SharedBreakers(self.ledger)
+        self.database = Database(url)
+        self.shared = SharedState(SqlBoard(self.database))
         self.changes: list[tuple[str, str]] = []
         self.breaker = LiveBreaker(name, limits, lambda before, after, _: self.changes.append((before, after)), 1.0)
 
@@ -64,7 +69,7 @@ def pair(url: str) -> Iterator[tuple[Process, Process]]:
     first, second = Process(url), Process(url)
     yield first, second
     for one in (first, second):
-        one.ledger.close()
+        one.database.close()
 
 
 def open_both(first: Process, second: Process) -> None:
@@ -155,7 +160,7 @@ def test_breaker_that_is_not_shared_stays_alone(url: str) -> None:
     first.exchange()
     assert first.breaker.state is State.CLOSED
     for one in (first, second):
-        one.ledger.close()
+        one.database.close()
 
 
 def test_database_that_is_away_keeps_no_probe_back(tmp_path: Path) -> None:
@@ -164,8 +169,111 @@ def test_database_that_is_away_keeps_no_probe_back(tmp_path: Path) -> None:
     one.fail(2)
     one.exchange()
     HOST.sleep(0.08)
-    one.ledger.close()
+    one.database.close()
     for file in tmp_path.iterdir():
         file.unlink()
     (tmp_path / "shared.db").mkdir()
     assert one.enter()
+
+
+def test_learned_rate_outlives_the_process(url: str) -> None:
+    """Limiters that live already and those that are made later go on at it, as far as their limits allow."""
+    database = Database(url)
+    learner = LiveLimiter("crm", AdaptiveLimiter(rate_per_s=50, profile="aimd"), lambda *_: None)
+    learner.failed(throttled=True, asked_s=None)
+    before = SharedState(SqlBoard(database))
+    before.exchange()
+    assert learner.rate_per_s == 35.0
+    del learner
+
+    restarted = SharedState(SqlBoard(database))
+    early = LiveLimiter("crm", AdaptiveLimiter(rate_per_s=50), lambda *_: None)
+    restarted.adopt_rates()
+    assert early.rate_per_s == 35.0
+    LINK.state = restarted
+    try:
+        late = LiveLimiter("crm", AdaptiveLimiter(rate_per_s=50), lambda *_: None)
+        bounded = LiveLimiter("crm", AdaptiveLimiter(rate_per_s=5), lambda *_: None)
+        stranger = LiveLimiter("shop", AdaptiveLimiter(rate_per_s=50), lambda *_: None)
+        assert (late.rate_per_s, bounded.rate_per_s, stranger.rate_per_s) == (35.0, 10.0, 50.0)
+    finally:
+        LINK.state = None
+        database.close()
+
+
+def test_rate_is_written_when_it_has_moved(url: str) -> None:
+    """At most every few seconds, and not for less than one percent: a limiter that grows with every answer is no storm."""
+    database = Database(url)
+    board = SqlBoard(database)
+    shared = SharedState(board)
+    shared.exchange()
+    limiter = LiveLimiter("crm-moves", AdaptiveLimiter(rate_per_s=50), lambda *_: None)
+    limiter.resume(50.4)
+    shared.keep_rates()
+    assert board.learned() == {}
+    limiter.resume(60.0)
+    shared.exchange()
+    assert board.learned() == {}
+    shared.keep_rates()
+    assert board.learned() == {"crm-moves": 60.0}
+    database.close()
+
+
+def noticed(one: Process) -> list[tuple[str, str, bool]]:
+    return [(notice.service, notice.message, notice.recovered) for notice in SqlBoard(one.database).notices(10)]
+
+
+def test_opening_is_noticed_once_whoever_follows(pair: tuple[Process, Process]) -> None:
+    """The process that saw it tells the engine; the one that follows does not, and a proven recovery is told too."""
+    first, second = pair
+    cores = [
+        Core("crm[eu]", Settings(breaker=Breaker(failures=2, open_s=0.05, shared=True)), Listeners(), service="crm")
+        for _ in pair
+    ]
+    for one, core in zip(pair, cores, strict=True):
+        assert isinstance(core.breaker, LiveBreaker)
+        one.breaker = core.breaker
+    open_both(first, second)
+    assert second.breaker.state is State.OPEN
+    HOST.sleep(0.08)
+    with first:
+        first.breaker.enter().ok()
+    first.exchange()
+    second.exchange()
+    first.exchange()
+    assert noticed(first) == [
+        ("crm", "crm[eu]: 2 failures in a row", False),
+        ("crm", "crm[eu]: 1 probes succeeded", True),
+    ]
+
+
+def test_what_a_person_does_is_no_failure(url: str) -> None:
+    """Held open and forced closed by hand: the engine hears of neither."""
+    one = Process(url)
+    core = Core("crm", Settings(breaker=LIMITS), Listeners())
+    assert isinstance(core.breaker, LiveBreaker)
+    one.breaker = core.breaker
+    with one:
+        one.breaker.hold_open("maintenance")
+        one.breaker.force_closed()
+    one.exchange()
+    assert noticed(one) == []
+    one.database.close()
+
+
+def test_word_waits_for_a_board_that_is_away(tmp_path: Path) -> None:
+    """Nothing is lost and nothing is told twice."""
+    one = Process(f"sqlite:///{tmp_path / 'shared.db'}")
+    one.fail(2)
+    away = tmp_path / "away.db"
+    one.database.close()
+    (tmp_path / "shared.db").rename(away)
+    (tmp_path / "shared.db").mkdir()
+    with pytest.raises(StoreUnavailable):
+        one.exchange()
+    (tmp_path / "shared.db").rmdir()
+    away.rename(tmp_path / "shared.db")
+    one.exchange()
+    one.exchange()
+    assert [(standing.state, standing.version) for standing in SqlBoard(one.database).standings()] == [(State.OPEN, 1)]
+    one.database.close()

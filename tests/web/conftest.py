@@ -18,6 +18,7 @@ from prunella.core.clock import ManualClock
 from prunella.core.redact import Secret
 from prunella.core.services import Health, Service
 from prunella.egress import Egress
+from prunella.guard.place import DatabasePlace
 from prunella.settings import Settings
 from prunella.store.secrets import Keys
 from prunella.store.sqlite import SqliteStore
@@ -56,10 +57,12 @@ async def web(anyio_backend: str, sqlite_path: Path) -> AsyncIterator[Web]:
     store = SqliteStore.open_file(sqlite_path, clock)
     egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     settings = Settings(services={"crm": CRM}, ingest_tokens=(Secret(INGEST),))
-    app = wire(settings, store, egress, KEYS)
+    place = DatabasePlace(f"sqlite:///{sqlite_path}")
+    app = wire(settings, store, egress, KEYS, place=place)
     api = create(app)
     transport = httpx2.ASGITransport(app=api, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
         yield Web(app, api, clock, Gatehouse(KEYS, (), clock.now), client)
+    place.close()
     await egress.close()
     await store.close()

@@ -28,11 +28,16 @@ KEY = KEYS.derive("jwt")
 NOBODY = frozenset[Role]()
 ANYBODY = None
 """A route that asks for no token at all."""
-REPORTS = frozenset({Role.INGEST, Role.OPERATIONS, Role.ADMIN})
+REPORTS = frozenset({Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN})
+HANDS_OVER = frozenset({Role.APPLICATION})
 READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
 ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
 RULES = frozenset({Role.ADMIN})
 
+GUARDS = (
+    "calls", "calls/claim", "calls/renew", "calls/end", "breakers", "breakers/report", "breakers/probe", "rates",
+    "rates/learn", "notices",
+)  # fmt: skip
 ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/integration-self-heal"): REPORTS,
     ("GET", "/api/v1/incidents"): READS,
@@ -45,6 +50,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/secrets"): RULES,
     ("PUT", "/api/v1/secrets/{name:path}"): RULES,
     ("DELETE", "/api/v1/secrets/{name:path}"): RULES,
+    **{("POST", f"/api/v1/guard/{path}"): HANDS_OVER for path in GUARDS},
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
     ("GET", "/livez"): ANYBODY,

@@ -43,6 +43,7 @@ class RoleName(StrEnum):
     ADMIN = "ADMIN"
     OPERATIONS = "OPERATIONS"
     VIEWER = "VIEWER"
+    APPLICATION = "APPLICATION"
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ CODES: Final = _by_name(
             "serverunavailable temporarilyunavailable backend overloaded overload serverisbusy serverbusy "
             "maintenance undermaintenance serviceoffline unknownserver soapserver dataloss readonly loading "
             "masterdown clusterdown upstream ekmserviceunavailable servicetemporarilyunavailable "
-            "serviceinternal engineoverloaded"
+            "serviceinternal engineoverloaded circuitbreakeropen"
         ),
         "network.contention": (
             "locktimeout unabletolockrow idempotencykeyinuse aborted tryagain busy transactionconflict "

@@ -38,6 +38,8 @@ from prunella.store.contract import Transaction, again_on_conflict
 _BATCH_MAX = 200
 _REGRESSION = timedelta(hours=24)
 _LOUD = (Category.DATA, Category.UNKNOWN)
+_LOUD_CODES = ("circuit_breaker_open",)
+"""Document C counts an opened breaker among the severe ones."""
 _NO_REPLAY = (Category.DATA,)
 
 Scope = tuple[str, str, str]
@@ -228,13 +230,18 @@ def _incident(parts: Parts, scope: Scope, arrivals: Sequence[Arrival]) -> Incide
         confidence=diagnosis.confidence,
         because=diagnosis.because,
         advice=diagnosis.advice,
-        severity=Severity.HIGH if diagnosis.category in _LOUD else Severity.MEDIUM,
+        severity=_severity(first.signal.failure, diagnosis),
         count=len(arrivals),
         first_seen=first.signal.received_at,
         last_seen=last.signal.received_at,
         next_at=last.signal.received_at,
         forced=all(arrival.signal.forced for arrival in arrivals),
     )
+
+
+def _severity(failure: Failure, diagnosis: Diagnosis) -> Severity:
+    loud = diagnosis.category in _LOUD or failure.code in _LOUD_CODES
+    return Severity.HIGH if loud else Severity.MEDIUM
 
 
 def _title(failure: Failure, diagnosis: Diagnosis) -> str:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from prunella.core.clock import Ids
-from prunella.core.records import Category, Failure, Gate, Incident, Notice, Notification, Severity
-
-_LOUD = (Category.DATA, Category.UNKNOWN)
+from prunella.core.records import Failure, Gate, Incident, Notice, Notification, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,8 @@ def _next_digest(now: datetime, every_s: float) -> datetime:
 
 def detected(incident: Incident, failure: Failure, plan: str, event_id: str, link: str) -> Notice:
     """Say that something failed: once per incident."""
-    severity = Severity.HIGH if incident.category in _LOUD else Severity.MEDIUM
-    return _failure_notice(incident, failure, plan, f"detected:{incident.id}", severity, event_id, link)
+    key = f"detected:{incident.id}"
+    return _failure_notice(incident, failure, plan, key, incident.severity, event_id, link)
 
 
 def needs_person(incident: Incident, failure: Failure, why: str, link: str) -> Notice:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -23,6 +22,7 @@ from prunella.core.errors import CircuitOpen
 from prunella.guard.book import Book, Page
 from prunella.guard.demands import demand, is_count, is_positive, is_share
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.link import LINK
 
 _log = logging.getLogger(__name__)
 _OPEN_MAX_S = 600.0
@@ -118,35 +118,6 @@ class Probe:
         self._breaker.probe_succeeded(self)
 
 
-class Shared(Protocol):
-    """State that several processes share."""
-
-    def may_probe(self, name: str, lease_s: float) -> bool:
-        """Win the right to probe in this period; False for everybody else."""
-        ...
-
-    def changed(self, breaker: LiveBreaker, state: State, reason: str) -> None:
-        """Hear of a change, to tell the others."""
-        ...
-
-
-class Link:
-    """What connects the breakers of this process with those of others; `pr.connect` sets it."""
-
-    def __init__(self) -> None:
-        self.state: Shared | None = None
-        self.breakers: weakref.WeakSet[LiveBreaker] = weakref.WeakSet()
-
-    def known(self) -> list[LiveBreaker]:
-        """Return the breakers of this process, however many are made meanwhile."""
-        while True:
-            with suppress(RuntimeError):  # the set changed while it was read
-                return list(self.breakers)
-
-
-LINK = Link()
-
-
 _SHUT = Page(-math.inf)
 """The admission of a breaker that is not closed: it has always ended, so every call has to ask."""
 
@@ -195,9 +166,21 @@ class LiveBreaker:
             return admission
         with self._locked():
             if self.state is State.CLOSED:
-                self.admission = self._book.turn(now)
-                return self.admission
+                return self._turn(now)
             if self.held is not None or now < self.reopen_at:
+                raise self._refusal(now)
+            if self.state is State.HALF_OPEN or not self.limits.shared or LINK.state is None:
+                return self._probe(now)
+            asking_until = self.reopen_at = now + min(1.0, self.limits.open_s)  # meanwhile nobody else asks
+        return self._asked(self._may_probe(), asking_until)  # not under the lock: a database takes its time
+
+    def _asked(self, granted: bool, asking_until: float) -> Admission:
+        """Return a probe where the others grant it and nothing else happened meanwhile."""
+        with self._locked():
+            now = HOST.monotonic()
+            if self.state is State.CLOSED:
+                return self._turn(now)
+            if not granted or self.reopen_at != asking_until:
                 raise self._refusal(now)
             return self._probe(now)
 
@@ -331,6 +314,10 @@ class LiveBreaker:
 
     # Inside the lock --------------------------------------------------------------------------------------------------
 
+    def _turn(self, now: float) -> Admission:
+        self.admission = self._book.turn(now)
+        return self.admission
+
     def _begin_period(self) -> None:
         self._seen_before += self._book.successes_ever()
         self._book = Book(self.limits.window_s if self.limits.by_rate else math.inf)
@@ -361,9 +348,6 @@ class LiveBreaker:
 
     def _probe(self, now: float) -> Probe:
         if self.state is State.OPEN:
-            if not self._may_probe():
-                self.reopen_at = now + min(1.0, self.limits.open_s)  # another process probes in this period
-                raise self._refusal(now)
             self._move(State.HALF_OPEN, "the open time is over")
             self._proven = 0
         self._probing = {probe for probe in self._probing if now < probe.ends_at}
@@ -376,7 +360,7 @@ class LiveBreaker:
     def _may_probe(self) -> bool:
         """Ask the other processes, where there are any; a store that does not answer keeps no probe back."""
         try:
-            return not self.limits.shared or LINK.state is None or LINK.state.may_probe(self.name, self._lease_s)
+            return LINK.state is None or LINK.state.may_probe(self.name, self._lease_s)
         except Exception:
             _log.exception("%s: the shared state could not be asked for a probe", self.name)
             return True

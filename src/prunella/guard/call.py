@@ -45,7 +45,13 @@ class Queue(NamedTuple):
     wait_s: float
 
 
-Step = float | Invoke | Queue
+class Aside(NamedTuple):
+    """Do something of our own that waits for a disk or a network: an event loop must not wait with it."""
+
+    function: Callable[[], Any]
+
+
+Step = float | Invoke | Queue | Aside
 Story = Generator[Step, Any, Any]
 HandOver = Callable[["Call", Exception, float], HandedOver]
 

@@ -21,10 +21,12 @@ from prunella.guard.demands import demand, is_number, is_positive
 from prunella.guard.fallback import Fallback
 from prunella.guard.forks import renew_after_fork
 from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
+from prunella.guard.link import LINK
 from prunella.guard.retry import Retry
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 50
+_OPENED = "circuit_breaker_open"
 Function = Callable[..., Any]
 NO_RETRY = Retry(attempts=1)
 
@@ -102,8 +104,11 @@ class Core:
         settings: Settings,
         listeners: Listeners,
         stand_in: Callable[[Function], Function] | None = None,
+        *,
+        service: str = "",
     ) -> None:
         self.name = name
+        self.service = service or name
         self.listeners = listeners
         self.recent: deque[Mapping[str, object]] = deque(maxlen=_REMEMBERED)
         self.breaker: LiveBreaker | NoBreaker = NoBreaker()
@@ -242,8 +247,13 @@ class Core:
 
     def _state_changed(self, before: State, after: State, reason: str) -> None:
         self.tell("breaker.changed", before=before.value, after=after.value, reason=reason)
-        if after is State.OPEN and before is not State.OPEN:
-            self.tell("issue.noticed", issue="circuit_breaker_open", severity="HIGH", reason=reason)
+        opened = after is State.OPEN and before is not State.OPEN
+        if opened:
+            self.tell("issue.noticed", issue=_OPENED, severity="HIGH", reason=reason)
+        proven = after is State.CLOSED and before is State.HALF_OPEN
+        held = isinstance(self.breaker, LiveBreaker) and self.breaker.held is not None
+        if (opened or proven) and not held and LINK.state is not None:
+            LINK.state.noticed(self.service, _OPENED, f"{self.name}: {reason}", recovered=proven)
 
     def _rate_changed(self, before: float, after: float, why: str) -> None:
         self.tell("limiter.changed", before=before, after=after, reason=why)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from prunella.core.clock import HOST
-from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
+from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
 from prunella.guard.forks import renew_after_fork
 
 _THREADS_MAX = 64
@@ -78,6 +78,8 @@ def perform(step: Step, *, threads: bool = False) -> Any:
         if not step.waiter.granted:
             woken.wait(max(step.wait_s, 0.0))
         return None
+    if isinstance(step, Aside):
+        return step.function()
     HOST.sleep(step)
     return None
 
@@ -92,6 +94,8 @@ async def aperform(step: Step) -> Any:
     if isinstance(step, Queue):
         await _queue(step)
         return None
+    if isinstance(step, Aside):
+        return await asyncio.to_thread(step.function)
     await HOST.asleep(step)
     return None
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from functools import partial
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
 from prunella.core.errors import AttemptTimeout, BadResponse, CircuitOpen, DeadlineExceeded, GuardError, RetryLater
 from prunella.guard.breaker import Admission
-from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Queue, Story, TimeIsOver
+from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Story, TimeIsOver
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
 from prunella.guard.marks import GIVE_UPS, gave_up_below, leave_note, mark
@@ -209,7 +210,7 @@ def _give_up(core: Core, call: Call) -> Story:
     asked_s = asked_wait_s(error)
     told: BaseException = error
     if call.hand_over is not None and _may_pass(core, error):
-        told = _handed_over(core, call, error, asked_s)
+        told = yield from _handed_over(core, call, error, asked_s)
     elif asked_s is not None and asked_s > core.settings.max_inline_wait_s and _may_pass(core, error):
         due_at = HOST.now() + timedelta(seconds=asked_s)
         told = RetryLater(f"{core.name}: the service asks to wait until {due_at:%Y-%m-%d %H:%M:%S} UTC", due_at=due_at)
@@ -236,14 +237,15 @@ def _give_up(core: Core, call: Call) -> Story:
     return GAVE_UP
 
 
-def _handed_over(core: Core, call: Call, error: Exception, asked_s: float | None) -> BaseException:
+def _handed_over(core: Core, call: Call, error: Exception, asked_s: float | None) -> Story:
     """Write the call down; where that fails the caller gets the error itself, and listeners hear of it."""
     assert call.hand_over is not None
     wait_s = asked_s
     if wait_s is None:
         wait_s = error.retry_after_s if isinstance(error, CircuitOpen) else core.breaker.open_for_s
     try:
-        told = call.hand_over(call, error, wait_s if wait_s is not None and wait_s < math.inf else 0.0)
+        due_in_s = wait_s if wait_s is not None and wait_s < math.inf else 0.0
+        told = yield Aside(partial(call.hand_over, call, error, due_in_s))
     except Exception as broken:
         core.tell("handover.failed", error=broken)
         return error

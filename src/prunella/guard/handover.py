@@ -1,8 +1,8 @@
 """What can't be done now is written down and done later, as the same logical call: same arguments, same key.
 
-`connect` names the database; `policy.durable` says which functions may be handed over. The row is committed before
-the caller sees `HandedOver`, so it survives whatever happens to the process afterwards. A process that is connected
-makes due calls of the functions it knows; a claim with a lease keeps two from making one.
+`connect` names the database or the engine; `policy.durable` says which functions may be handed over. The row is
+committed before the caller sees `HandedOver`, so it survives whatever happens to the process afterwards. A process that
+is connected makes due calls of the functions it knows; a claim with a lease keeps two from making one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from prunella.core.clock import HOST
-from prunella.core.errors import GuardError, HandedOver, InvalidInput
+from prunella.core.errors import GuardError, HandedOver, InvalidInput, StoreUnavailable
 from prunella.guard import backoff
-from prunella.guard.breaker import LINK
 from prunella.guard.call import Call
 from prunella.guard.drive import adrive, drive
 from prunella.guard.flow import VERDICTS, asked_wait_s, attempt
-from prunella.guard.ledger import DurableCall, Ledger
-from prunella.guard.shared import SharedBreakers
+from prunella.guard.ledger import DurableCall, Ending, NewCall
+from prunella.guard.link import LINK
+from prunella.guard.place import Place, open_place
+from prunella.guard.shared import SharedState
 
 if TYPE_CHECKING:
     from prunella.guard.policy import Policy
@@ -59,14 +61,16 @@ class DurableFunction:
         assert _connection is not None  # `policy` hands over only while connected
         if not call.idempotency_key:
             raise InvalidInput(f"durable {self.name}: the call has no idempotency key ({self.key} is empty)")
-        operation_id, due_at = _connection.ledger.write(
-            function=self.name,
-            policy=self.policy.name,
-            key=call.idempotency_key,
-            arguments=self._kept(call),
-            attempts=call.attempt,
-            wait_s=wait_s or _FIRST_WAIT_S,
-            error=f"{type(error).__name__}: {error}",
+        operation_id, due_at = _connection.place.ledger.write(
+            NewCall(
+                function=self.name,
+                policy=self.policy.name,
+                key=call.idempotency_key,
+                arguments=self._kept(call),
+                attempts=call.attempt,
+                wait_s=wait_s or _FIRST_WAIT_S,
+                error=f"{type(error).__name__}: {error}",
+            )
         )
         due = datetime.fromtimestamp(due_at, UTC)
         told = f"{self.policy.name}: the call of {self.name} was written down as {operation_id}, due {due:%H:%M:%S} UTC"
@@ -126,36 +130,45 @@ def connected() -> bool:
     return _connection is not None
 
 
-def connect(url: str, *, resume: bool = True) -> Connection:
-    """Attach the database that durable calls are written to, and make those that are due; ends an earlier connection.
+def connect(url: str, token: str | None = None, *, resume: bool = True, spool: str | None = None) -> Connection:
+    """Attach what durable calls are written to, and make those that are due; ends an earlier connection.
+
+    Learned rates of limiters outlive the process there, breakers with `shared=True` stand together, and an engine
+    hears of breakers that open.
 
     Args:
-        url: `sqlite:///path` (three slashes: relative, four: absolute) or `postgresql://…`.
-        resume: once a second make due calls of this process's durable functions, and exchange the state of breakers
-            with `shared=True`. Asynchronous calls run on the event loop that is running now, or on one of their own.
+        url: `sqlite:///path` (three slashes: relative, four: absolute), `postgresql://…`, or the `https://…` of an
+            engine. One database may serve applications and an engine at once.
+        token: for an engine: a token of the role APPLICATION.
+        resume: once a second make due calls of this process's durable functions, and exchange what is shared.
+            Asynchronous calls run on the event loop that is running now, or on one of their own.
+        spool: for an engine: the SQLite file that keeps what the engine can't take while it does not answer; None
+            takes `prunella-spool.db` in the working folder.
 
     Raises:
-        InvalidInput: the address is of no known kind.
-        StoreUnavailable: the database does not answer.
+        InvalidInput: the address is of no known kind, or an engine refuses the token.
+        StoreUnavailable: the database does not answer. An engine need not answer yet.
     """
     global _connection
-    fresh = Connection(Ledger(url))
+    fresh = Connection(open_place(url, token, spool))
     if _connection is not None:
         _connection.close()
     _connection, LINK.state = fresh, fresh.shared
+    fresh.begin()
     if resume:
         fresh.start()
     return fresh
 
 
 class Connection:
-    """A database of durable calls, and whoever makes those that are due."""
+    """A place for durable calls and shared state, and whoever makes the calls that are due."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.shared = SharedBreakers(ledger)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.shared = SharedState(place.board)
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._stopping = threading.Event()
+        self._why_away = ""
         self._thread: threading.Thread | None = None
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
         self._under_way: dict[str, Future[None]] = {}
@@ -163,6 +176,14 @@ class Connection:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
+
+    def begin(self) -> None:
+        """Take up what an earlier process left: learned rates, and what is still spooled."""
+        try:
+            self.place.deliver()
+            self.shared.adopt_rates()
+        except StoreUnavailable as error:
+            self._away(f"{error}; what is handed over waits on this side")
 
     def start(self) -> None:
         """Look every second for calls that are due, and for what other processes' breakers did."""
@@ -177,7 +198,10 @@ class Connection:
         if self._thread is not None:
             self._thread.join()
         self._threads.shutdown()
-        self.ledger.close()
+        with suppress(StoreUnavailable):
+            self._exchange()
+            self.shared.keep_rates()
+        self.place.close()
         if _connection is self:
             _connection = LINK.state = None
 
@@ -190,25 +214,42 @@ class Connection:
     def resume_due(self) -> int:
         """Make every call that is due, here and now; return how many were tried."""
         tried = 0
-        while calls := self.ledger.claim(list(_functions), self._worker, _LEASE_S, 1):
+        while calls := self.place.ledger.claim(list(_functions), self._worker, _LEASE_S, 1):
             self._make(calls[0])
             tried += 1
         return tried
 
     def _look(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
-            try:
-                self.shared.exchange()
-                self._dispatch()
-            except Exception:
-                _log.exception("connect: looking at the database failed; the next look is in a second")
+            self._look_once()
+
+    def _look_once(self) -> None:
+        try:
+            self._exchange()
+            self._dispatch()
+        except StoreUnavailable as error:
+            self._away(str(error))
+        except Exception:
+            _log.exception("connect: a look at what is due failed; the next is in a second")
+        else:
+            self._away("")
+
+    def _exchange(self) -> None:
+        self.place.deliver()
+        self.shared.exchange()
+
+    def _away(self, why: str) -> None:
+        """Say once that nobody answers, and once that it is over."""
+        if bool(why) != bool(self._why_away):
+            _log.warning("connect: %s", why or "there is an answer again")
+        self._why_away = why
 
     def _dispatch(self) -> None:
         self._under_way = {call_id: work for call_id, work in self._under_way.items() if not work.done()}
         for call_id in self._under_way:
-            self.ledger.renew(call_id, self._worker, _LEASE_S)
+            self.place.ledger.renew(call_id, self._worker, _LEASE_S)
         free = _AT_ONCE - len(self._under_way)
-        for call in self.ledger.claim(list(_functions), self._worker, _LEASE_S, free) if free else ():
+        for call in self.place.ledger.claim(list(_functions), self._worker, _LEASE_S, free) if free else ():
             self._under_way[call.id] = self._threads.submit(self._make, call)
 
     def _make(self, call: DurableCall) -> None:
@@ -224,7 +265,7 @@ class Connection:
         except Exception as error:
             self._failed(core, call, error)
         else:
-            self.ledger.done(call.id, self._worker)
+            self.place.ledger.end(call.id, self._worker, Ending(state="done"))
             core.tell("operation.done", operation_id=call.id, attempts=call.attempts)
 
     def _attempt(self, function: DurableFunction, core: Any, call: DurableCall) -> None:
@@ -246,12 +287,13 @@ class Connection:
         refused = isinstance(error, GuardError) and not isinstance(error, VERDICTS)
         too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
         if too_old or not (refused or core.wants(error)):
-            self.ledger.dead(call.id, self._worker, told)
+            self.place.ledger.end(call.id, self._worker, Ending(state="dead", error=told))
             core.tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
             return
         step_s = backoff.exponential_s(_FIRST_WAIT_S, 2.0, min(call.attempts, 10), _WAIT_MAX_S)
         wait_s = max(asked_wait_s(error) or 0.0, backoff.spread_s(step_s, 0.5, HOST))
         if refused:
             wait_s = getattr(error, "retry_after_s", None) or _LOOK_EVERY_S
-        self.ledger.again(call.id, self._worker, wait_s, told, counted=not refused)
+        again = Ending(state="waiting", wait_s=wait_s, error=told, counted=not refused)
+        self.place.ledger.end(call.id, self._worker, again)
         core.tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)

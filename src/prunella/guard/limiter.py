@@ -1,7 +1,8 @@
 """Call no faster than the service likes, and find out how fast that is.
 
 Calls are spaced: each takes the next free turn and waits for it. A turn whose waiter gives up goes to who comes next;
-when the service throttles, everybody who waits takes a new turn. The learned rate is kept by whoever connects a store.
+when the service throttles, everybody who waits takes a new turn. Where a store is connected, the
+learned rate outlives the process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from prunella.core.clock import HOST
 from prunella.core.errors import RateLimited
 from prunella.guard.demands import demand, is_number, is_positive
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.link import LINK
 
 _WINDOW, _JUDGED_FROM = 100, 20  # a rate that is far too high must not need a hundred failures to be seen
 _TOO_LOW, _GOOD = 95, 99  # successes of 100 (document A)
@@ -81,10 +83,19 @@ class LiveLimiter:
         self._good = 0
         self.renew()
         renew_after_fork(self)
+        LINK.limiters.add(self)
+        learned = LINK.state.rate_of(name) if LINK.state is not None else None
+        if learned is not None:
+            self.resume(learned)
 
     def renew(self) -> None:
         """Take a fresh lock, in a child process."""
         self._lock = threading.Lock()
+
+    def resume(self, rate_per_s: float) -> None:
+        """Go on at a rate that was learned before, as far as the limits allow it."""
+        with self._lock:
+            self._move(rate_per_s, "")
 
     @property
     def limits(self) -> AdaptiveLimiter:

@@ -286,7 +286,9 @@ class Policy:
         with self._lock:
             core = self._cores.get(key)
             if core is None:
-                core = self._cores[key] = Core(f"{self.name}[{key}]", self._settings, self._listeners, self._stand_in)
+                name = f"{self.name}[{key}]"
+                core = Core(name, self._settings, self._listeners, self._stand_in, service=self.name)
+                self._cores[key] = core
                 if len(self._cores) > _KEYS_MAX:
                     self._cores.popitem(last=False)
             else:

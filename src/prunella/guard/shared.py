@@ -1,93 +1,99 @@
-"""Breakers that several processes share: who opened is known to all within a second, and one probes for all.
+"""What this process shares with others.
 
-A call never waits for the database: changes are queued and carried by the connection's own thread. Only the right to
-probe is asked for in the moment, once per open period.
+Who opened is known to all within a second, one probes for all, and a rate that was learned outlives the process. A call
+never waits for the board: changes are queued and carried by the connection's own thread. Only the right to probe is
+asked for in the moment, once per open period.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from functools import partial
 
-from prunella.guard.breaker import LINK, LiveBreaker, State
-from prunella.guard.ledger import Ledger
+from prunella.core.clock import HOST
+from prunella.guard.board import Board, Notice, Standing
+from prunella.guard.breaker import LiveBreaker, State
+from prunella.guard.link import LINK, living
 
-_CREATE = """
-CREATE TABLE IF NOT EXISTS {gates} (
-  name TEXT PRIMARY KEY,
-  state TEXT NOT NULL,
-  reason TEXT NOT NULL,
-  reopen_at DOUBLE PRECISION NOT NULL,
-  probe_until DOUBLE PRECISION,
-  version INTEGER NOT NULL
-)"""
-_REPORT = """
-INSERT INTO {gates} (name, state, reason, reopen_at, probe_until, version)
-VALUES (:name, :state, :reason, {now} + :open_s, NULL, 1)
-ON CONFLICT (name) DO UPDATE SET state = :state, reason = :reason, reopen_at = {now} + :open_s, probe_until = NULL,
-  version = {gates_own}.version + 1"""
-_READ = "SELECT name, state, reason, reopen_at - {now}, version FROM {gates}"
-_VERSION = "SELECT version FROM {gates} WHERE name = :name"
-_PROBE = """
-UPDATE {gates} SET probe_until = {now} + :lease_s
-WHERE name = :name AND state = 'open' AND reopen_at <= {now} AND (probe_until IS NULL OR probe_until <= {now})"""
-_KNOWN = "SELECT 1 FROM {gates} WHERE name = :name AND state = 'open'"
+_WORDS_MAX = 1_000
+"""How many changes wait for a board that is away; of more, the oldest are forgotten."""
+_RATES_EVERY_S = 5.0
+_WORTH_KEEPING = 0.01
+"""A rate that differs less from what is kept is not written again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a shared breaker stands."""
+class SharedState:
+    """What the live parts of this process share through one board."""
 
-    state: State
-    reason: str
-    open_s: float
-    version: int
-
-
-class SharedBreakers:
-    """The breakers of this process that share their state through one database."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._changes: deque[tuple[LiveBreaker, State, str, float]] = deque()
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._words: deque[partial[None]] = deque(maxlen=_WORDS_MAX)
         self._seen: dict[str, int] = {}
         self._following: tuple[int, LiveBreaker] | None = None
-        with ledger.session() as session:
-            session.run(_CREATE, {})
+        self._rates: dict[str, float] = {}
+        self._rates_at = -_RATES_EVERY_S
+
+    def adopt_rates(self) -> None:
+        """Let limiters go on at the rate that was learned before this process began."""
+        self._rates = self._board.learned()
+        for limiter in living(LINK.limiters):
+            rate_per_s = self._rates.get(limiter.name)
+            if rate_per_s is not None:
+                limiter.resume(rate_per_s)
+
+    def rate_of(self, name: str) -> float | None:
+        """Return the rate that was learned before; None where there is none."""
+        return self._rates.get(name)
 
     def changed(self, breaker: LiveBreaker, state: State, reason: str) -> None:
         """Note a change to be told to the others; costs no time."""
         if state is not State.HALF_OPEN and self._following != (threading.get_ident(), breaker):
-            self._changes.append((breaker, state, reason, breaker.open_for_s))
+            self._words.append(partial(self._report, breaker, state, reason, breaker.open_for_s))
+
+    def noticed(self, service: str, code: str, message: str, *, recovered: bool) -> None:
+        """Note what the engine should hear of; costs no time. What was followed is told by whoever saw it."""
+        if self._following is not None and self._following[0] == threading.get_ident():
+            return
+        notice = Notice(service=service, code=code, message=message, recovered=recovered)
+        self._words.append(partial(self._board.notice, notice))
 
     def may_probe(self, name: str, lease_s: float) -> bool:
         """Win the right to probe in this period; False for everybody else."""
-        with self._ledger.session() as session:
-            if not session.run(_KNOWN, {"name": name}):
-                return True  # nobody else has heard of it: nobody else probes
-            return session.count(_PROBE, {"name": name, "lease_s": lease_s}) == 1
+        return self._board.may_probe(name, lease_s)
 
     def exchange(self) -> None:
         """Tell the others what changed here, and follow what changed there."""
-        while self._changes:
-            breaker, state, reason, open_s = self._changes[0]
-            with self._ledger.session() as session:
-                fields = {"name": breaker.name, "state": state.value, "reason": reason, "open_s": min(open_s, 1e9)}
-                session.run(_REPORT, fields)
-                (row,) = session.run(_VERSION, fields)
-            self._seen[breaker.name] = row[0]
-            self._changes.popleft()  # only now: a database that is away must not lose it
-        standings = self._read()
-        for breaker in LINK.known():
-            standing = standings.get(breaker.name) if breaker.limits.shared else None
+        while self._words:
+            word = self._words[0]
+            word()
+            if self._words and self._words[0] is word:
+                self._words.popleft()  # only now: a board that is away must not lose it
+        shared = [breaker for breaker in living(LINK.breakers) if breaker.limits.shared]
+        if shared:
+            self._follow(shared)
+        if HOST.monotonic() - self._rates_at >= _RATES_EVERY_S:
+            self.keep_rates()
+
+    def keep_rates(self) -> None:
+        """Write down the rates that have moved."""
+        self._rates_at = HOST.monotonic()
+        for limiter in living(LINK.limiters):
+            kept, now = self._rates.get(limiter.name, limiter.limits.rate_per_s), limiter.rate_per_s
+            if abs(now - kept) > kept * _WORTH_KEEPING:
+                self._board.learn(limiter.name, now)
+                self._rates[limiter.name] = now
+
+    def _report(self, breaker: LiveBreaker, state: State, reason: str, open_s: float) -> None:
+        standing = Standing(name=breaker.name, state=state, reason=reason, open_s=open_s)
+        self._seen[breaker.name] = self._board.report(standing)
+
+    def _follow(self, breakers: list[LiveBreaker]) -> None:
+        standings = {standing.name: standing for standing in self._board.standings()}
+        for breaker in breakers:
+            standing = standings.get(breaker.name)
             if standing is not None and self._seen.get(breaker.name) != standing.version:
                 self._seen[breaker.name] = standing.version
                 self._following = (threading.get_ident(), breaker)  # what comes from there is not told back
                 breaker.follow(standing.state, standing.open_s, standing.reason)
                 self._following = None
-
-    def _read(self) -> dict[str, Standing]:
-        with self._ledger.session() as session:
-            rows = session.run(_READ, {})
-        return {row[0]: Standing(State(row[1]), row[2], max(row[3], 0.0), row[4]) for row in rows}

@@ -23,15 +23,17 @@ _ALGORITHM = "HS256"
 
 
 class Role(StrEnum):
-    """What somebody may do (document D); INGEST may only report events."""
+    """What somebody may do (document D); INGEST may only report events, APPLICATION also hands calls over."""
 
     INGEST = "INGEST"
+    APPLICATION = "APPLICATION"
     VIEWER = "VIEWER"
     OPERATIONS = "OPERATIONS"
     ADMIN = "ADMIN"
 
 
-_REPORTS = frozenset({Role.INGEST, Role.OPERATIONS, Role.ADMIN})
+_REPORTS = frozenset({Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN})
+_HANDS_OVER = frozenset({Role.APPLICATION})
 _READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
 _ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
 _RULES = frozenset({Role.ADMIN})
@@ -74,6 +76,10 @@ class Gatehouse:
     def reports(self, request: Request) -> Caller:
         """Let through who may report events."""
         return self._admit(request, _REPORTS)
+
+    def hands_over(self, request: Request) -> Caller:
+        """Let through applications, whose guards hand calls over and share what they learned."""
+        return self._admit(request, _HANDS_OVER)
 
     def reads(self, request: Request) -> Caller:
         """Let through who may look."""

@@ -1,0 +1,171 @@
+"""The database that an application names, by the standard library for SQLite and by psycopg for PostgreSQL.
+
+psycopg is loaded by name, and only when such a database is named. What the statements say is the business of those
+who bring them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from prunella.core.clock import HOST
+from prunella.core.errors import InvalidInput, StoreUnavailable
+
+_SQLITE_WORDS = {"schema": "", "now": ":now"}
+_POSTGRES_WORDS = {"schema": "prunella.", "now": "extract(epoch FROM clock_timestamp())::double precision"}
+_IDLE_MAX = 4
+
+
+class Database:
+    """Short transactions on a database, from any thread.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._dialect = _dialect(url)
+        self._pid = os.getpid()
+        self._idle: deque[Any] = deque()
+
+    def create(self, *statements: str) -> None:
+        """Make the tables that are not there yet."""
+        with self.session() as session:
+            for statement in (*self._dialect.before, *statements):
+                session.run(statement, {})
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self._idle:
+            self._throw_away(self._idle.pop())
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a transaction on a connection that nobody uses; a broken one is thrown away."""
+        connection = None
+        try:
+            connection = self._lend()
+            session = Session(connection, self._dialect)
+            session.begin()
+            yield session
+            connection.commit()
+        except self._dialect.errors as error:
+            self._throw_away(connection)
+            kind = type(error).__name__  # the text of connection errors may hold the address
+            raise StoreUnavailable(f"the database does not answer ({kind}); nothing was written") from error
+        except BaseException:
+            self._throw_away(connection)
+            raise
+        self._idle.append(connection)
+        if len(self._idle) > _IDLE_MAX:
+            self._throw_away(self._idle.popleft())
+
+    def _lend(self) -> Any:
+        if self._pid != os.getpid():  # a connection must not be used on both sides of a fork
+            self._pid, self._idle = os.getpid(), deque()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._dialect.connect()
+
+    @staticmethod
+    def _throw_away(connection: Any) -> None:
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+
+class Session:
+    """Statements inside one transaction; `{schema}` and `{now}` are spelled as the database wants them."""
+
+    def __init__(self, connection: Any, dialect: _Dialect) -> None:
+        self._connection = connection
+        self._dialect = dialect
+
+    def begin(self) -> None:
+        """Begin the transaction, where the driver does not."""
+        if self._dialect.begin:
+            self._connection.execute(self._dialect.begin)
+
+    def run(self, statement: str, fields: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Return the rows that came back."""
+        cursor = self._execute(statement, fields)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def count(self, statement: str, fields: Mapping[str, Any]) -> int:
+        """Return how many rows were touched."""
+        return int(self._execute(statement, fields).rowcount)
+
+    def _execute(self, statement: str, fields: Mapping[str, Any]) -> Any:
+        return self._connection.execute(self._dialect.spell(statement), {**fields, "now": HOST.now().timestamp()})
+
+
+class _Dialect(Protocol):
+    before: tuple[str, ...]
+    begin: str
+    errors: tuple[type[Exception], ...]
+
+    def connect(self) -> Any: ...
+
+    def spell(self, statement: str) -> str: ...
+
+
+class _Sqlite:
+    before: tuple[str, ...] = ()
+    begin = "BEGIN IMMEDIATE"
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a call that was handed over survives a power cut
+        return connection
+
+    def spell(self, statement: str) -> str:
+        return statement.format_map(_SQLITE_WORDS)
+
+
+class _Postgres:
+    before: tuple[str, ...] = ("CREATE SCHEMA IF NOT EXISTS prunella",)
+    begin = ""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._psycopg = importlib.import_module("psycopg")
+        except ImportError as error:
+            raise InvalidInput(
+                'connect: PostgreSQL needs psycopg; install it with: pip install "prunella[server]"'
+            ) from error
+        self._url = url
+        self.errors: tuple[type[Exception], ...] = (self._psycopg.Error,)
+
+    def connect(self) -> Any:
+        return self._psycopg.connect(self._url, connect_timeout=5)
+
+    def spell(self, statement: str) -> str:
+        named = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", statement)
+        return named.format_map(_POSTGRES_WORDS)
+
+
+def _dialect(url: str) -> _Dialect:
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        path = unquote(parts.path)[1:]  # sqlite:///relative, sqlite:////absolute
+        if not path:
+            raise InvalidInput("connect: sqlite:// names no file; write sqlite:///prunella.db")
+        return _Sqlite(path)
+    if parts.scheme in ("postgresql", "postgres"):
+        return _Postgres(url)
+    known = "sqlite:///…, postgresql://… or https://… for an engine"
+    raise InvalidInput(f"connect: {parts.scheme or 'nothing'}:// is not known; write {known}")

@@ -1,0 +1,64 @@
+"""Where durable calls, shared state and notices are kept: the application's own database, or an engine elsewhere."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from prunella.core.errors import InvalidInput
+from prunella.guard.board import Board, SqlBoard
+from prunella.guard.database import Database
+from prunella.guard.ledger import Ledger, SqlLedger
+
+SPOOL = "prunella-spool.db"
+"""Beside the program: what an engine could not take yet must outlive the process, and no other folder is sure to."""
+
+
+class Place(Protocol):
+    """A place that is open."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where durable calls are kept."""
+        ...
+
+    @property
+    def board(self) -> Board:
+        """Where processes meet."""
+        ...
+
+    def deliver(self) -> None:
+        """Bring what waited on this side while nobody answered."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class DatabasePlace:
+    """A database: the application's own, or the one that an engine on the same machine works on."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self.ledger = SqlLedger(self._database)
+        self.board = SqlBoard(self._database)
+
+    def deliver(self) -> None:
+        """Do nothing: a database that is away takes nothing on this side."""
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._database.close()
+
+
+def open_place(url: str, token: str | None, spool: str | None) -> Place:
+    """Open what an address names; `InvalidInput` where it is of no known kind."""
+    scheme = url.partition(":")[0]
+    if scheme in ("http", "https"):
+        from prunella.guard.remote import EnginePlace  # an HTTP client that most programs never need
+
+        return EnginePlace(url, token, spool or SPOOL)
+    for name, value in (("token", token), ("spool", spool)):
+        if value is not None:
+            raise InvalidInput(f"connect: {name} belongs to an engine (https://…); {scheme or 'this'}:// has none")
+    return DatabasePlace(url)

@@ -1,0 +1,77 @@
+"""Short transactions on a database that an application names: whole or not at all, from any thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard.database import Database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    kind = request.param
+    url = f"sqlite:///{tmp_path / 'd.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres_url"))
+    opened = Database(url)
+    opened.create("CREATE TABLE {schema}things (name TEXT PRIMARY KEY, at DOUBLE PRECISION)")
+    yield opened
+    opened.close()
+
+
+def put(database: Database, name: str) -> None:
+    with database.session() as session:
+        session.run("INSERT INTO {schema}things (name, at) VALUES (:name, {now})", {"name": name})
+
+
+def names(database: Database) -> list[str]:
+    with database.session() as session:
+        return [row[0] for row in session.run("SELECT name FROM {schema}things ORDER BY name", {})]
+
+
+def test_what_raises_in_a_session_leaves_nothing(database: Database) -> None:
+    """An error of the caller's own, and one of the database's: neither keeps half of it."""
+    with pytest.raises(ZeroDivisionError), database.session() as session:
+        session.run("INSERT INTO {schema}things (name, at) VALUES (:name, {now})", {"name": "half"})
+        raise ZeroDivisionError
+    put(database, "whole")
+    with pytest.raises(StoreUnavailable, match="nothing was written"):
+        put(database, "whole")
+    assert names(database) == ["whole"]
+
+
+def test_threads_share_a_database(database: Database) -> None:
+    """Forty writes by eight threads: all are there."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: put(database, f"n{number:02}"), range(40)))
+    assert names(database) == [f"n{number:02}" for number in range(40)]
+
+
+def test_closed_database_opens_again_when_it_is_asked(database: Database) -> None:
+    """Closing gives connections back; it is no end."""
+    put(database, "before")
+    database.close()
+    put(database, "after")
+    assert names(database) == ["after", "before"]
+
+
+def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
+    """Written ahead, and on the disk before the transaction ends."""
+    database = Database(f"sqlite:///{tmp_path / 'd.db'}")
+    with database.session() as session:
+        assert session.run("PRAGMA synchronous", {}) == [(2,)]
+    database.close()
+    with closing(sqlite3.connect(tmp_path / "d.db")) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "prunella.db", "sqlite://", ""])
+def test_address_of_no_known_kind_is_refused(url: str) -> None:
+    """The message names the forms that are known."""
+    with pytest.raises(InvalidInput, match="sqlite:///"):
+        Database(url)

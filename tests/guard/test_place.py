@@ -1,0 +1,51 @@
+"""An address leads to the right place, or to a clear refusal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard.place import DatabasePlace, open_place
+from prunella.guard.remote import EnginePlace
+
+
+def test_address_names_the_place(tmp_path: Path) -> None:
+    """A database for sqlite:///, an engine with its spool for https://."""
+    here = open_place(f"sqlite:///{tmp_path / 'p.db'}", None, None)
+    there = open_place("https://engine.invalid", "a-token", str(tmp_path / "spool.db"))
+    assert (type(here), type(there)) == (DatabasePlace, EnginePlace)
+    assert {path.name for path in tmp_path.glob("*.db")} == {"p.db", "spool.db"}
+    here.close()
+    there.close()
+
+
+@pytest.mark.parametrize("given", [("a-token", None), (None, "spool.db")])
+def test_what_belongs_to_an_engine_is_refused_for_a_database(
+    given: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    """A token that nobody would look at must not seem to protect anything."""
+    with pytest.raises(InvalidInput, match="belongs to an engine"):
+        open_place(f"sqlite:///{tmp_path / 'p.db'}", *given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_database_that_is_away_is_told(tmp_path: Path) -> None:
+    """Nothing is written and the address stays unsaid."""
+    with pytest.raises(StoreUnavailable, match="nothing was written") as told:
+        open_place(f"sqlite:///{tmp_path}/no/such/folder/hunter2.db", None, None)
+    assert "hunter2" not in str(told.value)
+
+
+def test_http_client_is_loaded_only_for_an_engine(tmp_path: Path) -> None:
+    """A program that names a database pays for no HTTP."""
+    program = (
+        "import sys, prunella as pr\n"
+        f"pr.connect('sqlite:///{tmp_path / 'p.db'}', resume=False)\n"
+        "print('http.client' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

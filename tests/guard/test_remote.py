@@ -1,0 +1,277 @@
+"""An engine elsewhere: what it takes, what waits for it on this side, and what it must never be told."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from prunella.core.clock import HOST, SystemClock
+from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard.board import Notice, Standing
+from prunella.guard.breaker import State
+from prunella.guard.ledger import Ending, NewCall
+from prunella.guard.place import DatabasePlace
+from prunella.guard.remote import EnginePlace
+from prunella.store.secrets import Keys
+from prunella.web import problems
+from prunella.web.api import guards
+from prunella.web.auth import Gatehouse, Role
+
+KEYS = Keys([b"k" * 32])
+GATEHOUSE = Gatehouse(KEYS, (), SystemClock().now)
+
+
+def token(role: Role = Role.APPLICATION) -> str:
+    return GATEHOUSE.mint(role, timedelta(hours=1))
+
+
+@dataclass
+class Elsewhere:
+    """The routes of an engine, on a real socket; they can go away and come back at the same address."""
+
+    path: Path
+    port: int = 0
+    server: uvicorn.Server | None = None
+    thread: threading.Thread | None = None
+    place: DatabasePlace | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def up(self) -> None:
+        self.place = DatabasePlace(f"sqlite:///{self.path}")
+        api = FastAPI()
+        problems.install(api)
+        api.include_router(guards.router(self.place, GATEHOUSE))
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self.port = listening.getsockname()[1]
+        self.server = uvicorn.Server(uvicorn.Config(api, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listening]})
+        self.thread.start()
+
+    def down(self) -> None:
+        if self.server is not None and self.thread is not None and self.place is not None:
+            self.server.should_exit = True
+            self.thread.join()
+            self.place.close()
+            self.server = None
+
+    def rows(self, query: str = "SELECT id, state, attempts FROM durable_calls ORDER BY id") -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.path)) as file:
+            return file.execute(query).fetchall()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
+    engine = Elsewhere(tmp_path / "engine.db")
+    engine.up()
+    yield engine
+    engine.down()
+
+
+@pytest.fixture
+def place(elsewhere: Elsewhere, tmp_path: Path) -> Iterator[EnginePlace]:
+    opened = EnginePlace(elsewhere.url, token(), str(tmp_path / "spool.db"))
+    yield opened
+    opened.close()
+
+
+def call(key: str = "order-1", **arguments: Any) -> NewCall:
+    kept = {"args": [], "kwargs": arguments}
+    return NewCall(function="shop:push", policy="crm", key=key, arguments=kept, attempts=3, wait_s=0.0, error="Down")
+
+
+def spooled(tmp_path: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file:
+        return file.execute("SELECT path, refused FROM spooled ORDER BY number").fetchall()
+
+
+def silence_ends(seconds: float = 6.0) -> Any:
+    """Let the time go by for which an engine that did not answer is left alone."""
+    before = HOST.monotonic
+    return HOST.replaced(monotonic=lambda: before() + seconds)
+
+
+# Calls ----------------------------------------------------------------------------------------------------------------
+
+
+def test_call_goes_to_the_engine_and_comes_back(place: EnginePlace, elsewhere: Elsewhere) -> None:
+    """Written there before `write` returns, claimed by name, and ended with its reason."""
+    written, due_at = place.ledger.write(call(order_id=7, note="grüße"))
+    assert elsewhere.rows() == [(written, "waiting", 3)]
+    assert abs(due_at - HOST.now().timestamp()) < 5
+    assert place.ledger.claim([], "w1", 60.0, 10) == []
+    (claimed,) = place.ledger.claim(["shop:push"], "w1", 60.0, 10)
+    assert (claimed.id, claimed.kwargs, claimed.attempts) == (written, {"order_id": 7, "note": "grüße"}, 4)
+    place.ledger.renew(written, "w1", 60.0)
+    place.ledger.end(written, "w1", Ending(state="waiting", wait_s=60.0, error="HTTP 503", counted=False))
+    assert elsewhere.rows("SELECT state, attempts, last_error FROM durable_calls") == [("waiting", 3, "HTTP 503")]
+
+
+def test_engine_that_is_down_loses_nothing(place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """What is written and what ends meanwhile waits on disk and follows in order; each call is there once."""
+    first = place.ledger.write(call("1"))[0]
+    place.ledger.claim(["shop:push"], "w1", 60.0, 1)
+    elsewhere.down()
+    second = place.ledger.write(call("2"))[0]
+    place.ledger.end(first, "w1", Ending(state="done"))
+    with pytest.raises(StoreUnavailable):
+        place.ledger.claim(["shop:push"], "w1", 60.0, 1)
+    assert spooled(tmp_path) == [("calls", None), ("calls/end", None)]
+    elsewhere.up()
+    with silence_ends():
+        place.deliver()
+    assert sorted(elsewhere.rows()) == sorted([(first, "done", 4), (second, "waiting", 3)])
+    assert spooled(tmp_path) == []
+
+
+def test_message_whose_answer_was_lost_is_taken_once(place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """The same call from the spool of a process that died after it was delivered: still one call, made once."""
+    one = call("1")
+    written = place.ledger.write(one)[0]
+    place._spool.add("calls", _fields(one))
+    place._spool.add("calls", _fields(one))
+    place.deliver()
+    assert elsewhere.rows() == [(written, "waiting", 3)]
+    assert spooled(tmp_path) == []
+
+
+def _fields(one: NewCall) -> dict[str, Any]:
+    names = ("id", "function", "policy", "key", "arguments", "attempts", "wait_s", "error")
+    return {name: getattr(one, name) for name in names}
+
+
+def test_message_that_the_engine_refuses_holds_up_no_other(
+    place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside with the reason, for a person; what comes after it is delivered."""
+    place._spool.add("calls", {"id": "x"})
+    place._spool.add("calls", _fields(call("2")))
+    place.deliver()
+    assert len(elsewhere.rows()) == 1
+    ((path, why),) = spooled(tmp_path)
+    assert path == "calls"
+    assert "HTTP 422" in why
+    assert "was set aside" in caplog.text
+    place.deliver()
+
+
+def test_silent_engine_is_left_alone_for_a_while(place: EnginePlace, elsewhere: Elsewhere) -> None:
+    """Calls must not queue up behind its silence: for five seconds nobody asks again."""
+    elsewhere.down()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        place.board.learned()
+    elsewhere.up()
+    with pytest.raises(StoreUnavailable, match="left alone"):
+        place.board.learned()
+    with silence_ends():
+        assert place.board.learned() == {}
+
+
+def test_connection_that_the_engine_closed_is_replaced(place: EnginePlace, elsewhere: Elsewhere) -> None:
+    """A restart between two questions is not noticed."""
+    place.board.learn("crm", 5.0)
+    elsewhere.down()
+    elsewhere.up()
+    assert place.board.learned() == {"crm": 5.0}
+
+
+# What is shared -------------------------------------------------------------------------------------------------------
+
+
+def test_board_of_an_engine_is_one_board(place: EnginePlace, elsewhere: Elsewhere) -> None:
+    """Standings, the right to probe, rates and notices are the same as beside the engine."""
+    assert elsewhere.place is not None
+    beside = elsewhere.place.board
+    assert place.board.report(Standing(name="crm", state=State.OPEN, reason="down", open_s=0.0)) == 1
+    assert [(one.name, one.state) for one in place.board.standings()] == [("crm", State.OPEN)]
+    assert [place.board.may_probe("crm", 60.0), beside.may_probe("crm", 60.0)] == [True, False]
+    place.board.learn("crm", 12.5)
+    assert beside.learned() == place.board.learned() == {"crm": 12.5}
+    notice = Notice(service="crm", code="circuit_breaker_open", message="5 failures in a row", recovered=False)
+    place.board.notice(notice)
+    assert beside.notices(10) == [notice]
+
+
+# Who may ask, and what is never sent ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATIONS, None])
+def test_token_of_another_role_is_told_and_nothing_is_lost(
+    role: Role | None, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    """The call waits in the spool for a better token; the message says which one, and shows none."""
+    bad = token(role) if role is not None else "forged-token-0123456789"
+    place = EnginePlace(elsewhere.url, bad, str(tmp_path / "spool.db"))
+    with pytest.raises(StoreUnavailable, match=r"HTTP 40[13]") as told:
+        place.board.learned()
+    assert bad not in str(told.value)
+    place.ledger.write(call())
+    assert spooled(tmp_path) == [("calls", None)]
+    place.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://engine.example", "unencrypted"),
+        ("https://", "must look like"),
+        ("https://user:pw-hunter2@engine.example", "must look like"),
+        ("https://engine.example/?token=hunter2", "must look like"),
+    ],
+)
+def test_address_that_would_give_something_away_is_refused(url: str, why: str, tmp_path: Path) -> None:
+    """Plain HTTP beyond this machine, and secrets in an address; the message repeats none."""
+    with pytest.raises(InvalidInput, match=why) as told:
+        EnginePlace(url, "a-token-0123", str(tmp_path / "spool.db"))
+    assert "hunter2" not in str(told.value)
+    with pytest.raises(InvalidInput, match="--role APPLICATION"):
+        EnginePlace("https://engine.example", None, str(tmp_path / "spool.db"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\nno json!",
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999999\r\n\r\n" + b" " * 9_999_999,
+        b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>",
+        b"gibberish\r\n\r\n",
+        b"",
+    ],
+    ids=["no JSON", "too long", "redirect", "page", "gibberish", "hangs up"],
+)
+def test_strange_answer_counts_as_none(answer: bytes, tmp_path: Path) -> None:
+    """Whatever stands at that address: the call is kept on this side, and a redirect is not followed."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):  # it may hang up before it has read all
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        place = EnginePlace(f"http://127.0.0.1:{listening.getsockname()[1]}", token(), str(tmp_path / "spool.db"))
+        kept = call("1", order_id=7)
+        assert place.ledger.write(kept)[0] == kept.id
+        server.join()
+    assert spooled(tmp_path) == [("calls", None)]
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file:
+        ((body,),) = file.execute("SELECT body FROM spooled").fetchall()
+    assert json.loads(body)["arguments"] == {"args": [], "kwargs": {"order_id": 7}}
+    place.close()
