@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from prunella.core import shapes
 from prunella.core.clock import HOST
 from prunella.core.errors import HandedOver
 from prunella.guard.breaker import Admission
@@ -117,3 +118,18 @@ class Call:
         self.waited_s = 0.0
         self.error: BaseException | None = None
         self.why = ""
+
+    def final(self, error: Exception) -> str:
+        """Return why no other attempt may follow a failure; "" where one may."""
+        if self.once and self.idempotency_key is None and not shapes.nothing_was_sent(error):
+            return "it may have had its effect, and there is no idempotency key"
+        return ""
+
+    def passes(self, error: Exception) -> bool:
+        """Tell whether an exception is no failure: it reaches the caller as it is, and counts for nobody."""
+        return False
+
+    @property
+    def replaceable(self) -> bool:
+        """Tell whether anything else can stand in for the result."""
+        return not (self.block or self.opaque)

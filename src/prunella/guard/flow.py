@@ -37,7 +37,7 @@ def story(core: Core, call: Call, error: Exception | None = None, admission: Adm
     """
     call.deadline_at = min(AMBIENT.get(), call.begun_at + core.deadline_s)
     if error is not None:
-        _count_failure(core, admission, error)
+        _count_failure(core, call, admission, error)
         core.failed_first()
     while True:
         if error is None:
@@ -45,8 +45,11 @@ def story(core: Core, call: Call, error: Exception | None = None, admission: Adm
             try:
                 return (yield from attempt(core, call))
             except Exception as failed:
+                if call.passes(failed):
+                    call.error = failed
+                    return GAVE_UP
                 error = failed
-            if call.attempt == 1 and not _is_refusal(error):
+            if call.attempt == 1 and not is_refusal(error):
                 core.failed_first()
         wait_s = _next_wait(core, call, error)
         if wait_s is None:
@@ -68,7 +71,7 @@ def attempt(core: Core, call: Call) -> Story:
         yield from _take_turn(core, call)
         result = yield from _in_place(core, call)
     except Exception as error:
-        _count_failure(core, admission, error)
+        _count_failure(core, call, admission, error)
         raise
     except BaseException:
         core.breaker.dropped(admission)
@@ -103,7 +106,7 @@ def _take_turn(core: Core, call: Call) -> Story:
 def _in_place(core: Core, call: Call) -> Story:
     bulkhead = core.bulkhead
     if bulkhead is None:
-        return (yield from _invoke(core, call))
+        return (yield from invoke(core, call))
     waiter = bulkhead.enter()
     if waiter is not None:
         try:
@@ -113,12 +116,13 @@ def _in_place(core: Core, call: Call) -> Story:
             raise
         bulkhead.seat(waiter)
     try:
-        return (yield from _invoke(core, call))
+        return (yield from invoke(core, call))
     finally:
         bulkhead.leave()
 
 
-def _invoke(core: Core, call: Call) -> Story:
+def invoke(core: Core, call: Call) -> Story:
+    """Call the function within the time of an attempt, and look at its result."""
     begun_at = HOST.monotonic()
     ends_at = min(call.deadline_at, begun_at + core.attempt_timeout_s)
     if begun_at >= ends_at:
@@ -142,11 +146,11 @@ def _invoke(core: Core, call: Call) -> Story:
     return result if call.opaque else core.looked_at(result, HOST.monotonic() - begun_at, call.admission)
 
 
-def _count_failure(core: Core, admission: Admission | None, error: Exception) -> None:
+def _count_failure(core: Core, call: Call, admission: Admission | None, error: Exception) -> None:
     """Tell breaker and limiter what a failure says about the service."""
     if admission is None:
         return
-    refused = _is_refusal(error)
+    refused = call.passes(error) or is_refusal(error)
     throttled = shapes.status_of(error) == 429
     if refused or throttled or isinstance(error, (*core.ignored, *OWN_BUGS)):
         core.breaker.dropped(admission)
@@ -159,14 +163,15 @@ def _count_failure(core: Core, admission: Admission | None, error: Exception) ->
         core.limiter.failed(throttled=throttled, asked_s=shapes.asked_wait_s(error, HOST.now()) if throttled else None)
 
 
-def _is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether an error is a guard's own and no judgement on the service."""
     return isinstance(error, NoTimeLeft) or (isinstance(error, GuardError) and not isinstance(error, VERDICTS))
 
 
 def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
     """Return the seconds until the next attempt; None to give up, with the reason in `call.why`."""
     retry = core.retry
-    if _is_refusal(error):
+    if is_refusal(error):
         call.why = "the guard refused"
     elif gave_up_below(error, call.seen):
         call.why = "a guard below has tried already"
@@ -174,8 +179,8 @@ def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
         call.why = "this error is not worth another attempt"
     elif call.attempt >= retry.attempts:
         call.why = "all attempts are used" if retry.attempts > 1 else "no retry is configured"
-    elif call.once and call.idempotency_key is None and not shapes.nothing_was_sent(error):
-        call.why = "it may have had its effect, and there is no idempotency key"
+    elif why := call.final(error):
+        call.why = why
     else:
         return _affordable_wait(core, call, error)
     return None
@@ -217,14 +222,14 @@ def _give_up(core: Core, call: Call) -> Story:
     took_s = HOST.monotonic() - call.begun_at
     if isinstance(error, Carried):
         told = error.error
-    if call.before is not None and error.__cause__ is None and _is_refusal(error):
+    if call.before is not None and error.__cause__ is None and is_refusal(error):
         error.__cause__ = call.before  # what was refused is the repetition; this is why there was one
     _leave_word(core, call, told if isinstance(error, Carried) else error, took_s)
     core.tell("call.gave_up", attempts=call.attempt, reason=call.why, error=error, took_s=took_s)
     core.remember(
         attempts=call.attempt, took_s=took_s, error=type(error).__name__, reason=call.why, told=type(told).__name__
     )
-    fallback = core.settings.fallback if not (call.block or call.opaque) else None
+    fallback = core.settings.fallback if call.replaceable else None
     stand_in = fallback.stand_in(call.function, call.args, call.kwargs) if fallback is not None else None
     if fallback is not None and stand_in is not None:
         core.tell("call.degraded", feature=fallback.feature or core.name, reason=call.why, error=error)
