@@ -6,21 +6,17 @@ import asyncio
 import contextlib
 import importlib
 import io
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
 import httpx2
 import pytest
-import stamina
-import tenacity
 
 import prunella as pr
 from guard.conftest import ManualTime
 from prunella.core.errors import CircuitOpen, DeadlineExceeded, RetryLater
-from prunella.core.events import Event
-from prunella.guard.http import AsyncProxy, Proxy, http, report_exhausted, reports_exhausted, retry_error_callback
+from prunella.guard.http import AsyncProxy, Proxy, http
 from prunella.guard.response import json_response
 from prunella.testing import FaultyServer, throttled, words
 
@@ -176,13 +172,6 @@ def test_every_client_repeats_a_post_with_a_key(server: FaultyServer, quick: pr.
     assert [request.key for request in server.ledger.requests] == ["order-7"] * 2
 
 
-def test_empty_key_is_no_key(server: FaultyServer, quick: pr.Policy) -> None:
-    """A header without a value makes nothing repeatable."""
-    server.script("/", [503, "ok"])
-    CLIENTS[0].talk(quick, lambda proxy: proxy.post(server.url + "/", headers={"Idempotency-Key": ""}))
-    assert sent(server) == 1
-
-
 def test_unsafe_method_is_repeated_where_nothing_was_sent(client: Client) -> None:
     """A refused connection is proof: no byte left."""
     server = FaultyServer().start()
@@ -204,20 +193,11 @@ def test_request_with_a_method_follows_the_same_rule(server: FaultyServer, quick
     assert status_of(client.talk(quick, lambda proxy: proxy.request("POST", server.url + "/post"))) == 503
 
 
-class Upload:
-    """A body that is not known to be readable twice."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield b"rows"
-
-
-@pytest.mark.parametrize(
-    "body", [iter([b"a", b"b"]), io.BytesIO(b"rows"), Upload()], ids=["generator", "file", "object"]
-)
-def test_body_that_is_used_up_is_not_sent_again(server: FaultyServer, quick: pr.Policy, body: Any) -> None:
+def test_body_that_is_used_up_is_not_sent_again(server: FaultyServer, quick: pr.Policy) -> None:
     """A second sending would be an empty one; not even a key makes that right."""
     server.script("/", [503, "ok"])
-    response = CLIENTS[0].talk(quick, lambda proxy: proxy.put(server.url + "/", content=body, headers=KEY))
+    rows = io.BytesIO(b"rows")
+    response = CLIENTS[0].talk(quick, lambda proxy: proxy.put(server.url + "/", content=rows, headers=KEY))
     assert (response.status_code, sent(server)) == (503, 1)
 
 
@@ -274,44 +254,20 @@ class Recorder:
         return self.request("GET", url, **kwargs)
 
 
-class Total:
-    """A timeout as aiohttp's ClientTimeout is shaped."""
-
-    def __init__(self, total: float | None = None, connect: float | None = None) -> None:
-        self.total = total
-        self.connect = connect
-
-
-def asked(own: Any, **kwargs: Any) -> Any:
-    """Return the timeout that a client is given when 3 s are left."""
-    client = Recorder(own)
-    policy = pr.policy("crm", attempt_timeout_s=3.0)
-    http(client, policy).get("http://crm.example/", **kwargs)
-    return client.asked[0]
-
-
-def test_shorter_of_two_times_is_taken() -> None:
-    """Whatever form the client's timeouts have, no part of them is longer than what is left; shorter ones stay."""
-    assert asked(None) == pytest.approx(3.0, abs=0.1)
-    assert asked(None, timeout=1) == 1
-    assert asked(None, timeout=None) == pytest.approx(3.0, abs=0.1)
-    assert asked(9, timeout=None) == pytest.approx(3.0, abs=0.1)
-    assert asked(None, timeout=(1, 30)) == (1, pytest.approx(3.0, abs=0.1))
-    parts = asked(httpx2.Timeout(30, connect=1))
-    assert isinstance(parts, httpx2.Timeout)
-    assert parts.connect == 1
-    assert parts.read == pytest.approx(3.0, abs=0.1)
-    assert asked(httpx2.Timeout(2), timeout=httpx2.USE_CLIENT_DEFAULT).read == 2
-    assert asked(Total(300.0, 1.0)).total == pytest.approx(3.0, abs=0.1)
-    assert asked(Total(None, 1.0)).connect == 1.0
-    assert asked(object(), timeout=object()) == pytest.approx(3.0, abs=0.1)
-
-
 def test_client_keeps_its_time_where_there_is_no_limit(quick: pr.Policy) -> None:
     """Without a deadline nothing is handed down."""
     client = Recorder(7)
     http(client, quick).get("http://crm.example/")
     assert client.asked == ["its own"]
+
+
+def test_clients_own_time_stays_where_it_is_the_shorter() -> None:
+    """Whether it was given with the request or with the client."""
+    client = Recorder(7)
+    proxy = http(client, pr.policy("crm", attempt_timeout_s=30.0))
+    proxy.get("http://crm.example/")
+    proxy.get("http://crm.example/", timeout=2)
+    assert client.asked == [7, 2]
 
 
 def test_time_of_a_policy_above_reaches_the_client(clock: ManualTime) -> None:
@@ -515,129 +471,3 @@ def test_cancelled_request_is_cancelled(server: FaultyServer, quick: pr.Policy) 
 
     asyncio.run(talk())
     assert sent(server) == 1
-
-
-# Retries of others ----------------------------------------------------------------------------------------------------
-
-
-class Outcome:
-    """The outcome of tenacity's last attempt."""
-
-    def __init__(self, error: Exception | None) -> None:
-        self.failed = error is not None
-        self._error = error
-
-    def exception(self) -> Exception | None:
-        return self._error
-
-    def result(self) -> str:
-        if self._error is not None:
-            raise self._error
-        return "not what was wanted"
-
-
-class RetryState:
-    """What tenacity hands to a callback."""
-
-    attempt_number = 4
-
-    def __init__(self, error: Exception | None) -> None:
-        self.outcome = Outcome(error)
-
-
-@pytest.fixture
-def heard() -> list[Event]:
-    """Events of a policy named shop."""
-    events: list[Event] = []
-    pr.policy("shop", listeners=[events.append])
-    return events
-
-
-def test_callback_of_tenacity_reports_and_raises_the_error_itself(heard: list[Event]) -> None:
-    """tenacity returns what its callback returns: the caller must still get the error."""
-    error = OSError("down")
-    with pytest.raises(OSError, match="down") as caught:
-        retry_error_callback("shop")(RetryState(error))
-    assert caught.value is error
-    (event,) = heard
-    assert (event.name, event.fields["attempts"], event.fields["error"]) == ("call.gave_up", 4, error)
-    assert retry_error_callback("shop")(RetryState(None)) == "not what was wanted"
-    assert len(heard) == 1
-
-
-def test_tenacity_itself_is_accepted(heard: list[Event]) -> None:
-    """The real one."""
-
-    @tenacity.retry(stop=tenacity.stop_after_attempt(3), retry_error_callback=retry_error_callback("shop"))
-    def push() -> None:
-        raise OSError("down")
-
-    with pytest.raises(OSError, match="down"):
-        push()
-    assert [event.fields["attempts"] for event in heard] == [3]
-
-
-def test_stamina_itself_is_accepted(heard: list[Event]) -> None:
-    """The real one: a decorator above its own catches at the end."""
-
-    @reports_exhausted("shop")
-    @stamina.retry(on=OSError, attempts=2, wait_initial=0.0, wait_max=0.0)
-    def push() -> None:
-        raise OSError("down")
-
-    with pytest.raises(OSError, match="down"):
-        push()
-    assert [event.name for event in heard] == ["call.gave_up"]
-
-
-def test_decorator_reports_what_a_function_raises(heard: list[Event]) -> None:
-    """Synchronous and asynchronous, results untouched, names kept."""
-
-    @reports_exhausted("shop")
-    def push(result: str) -> str:
-        if result == "down":
-            raise OSError(result)
-        return result
-
-    @reports_exhausted("shop")
-    async def apush(result: str) -> str:
-        return push(result)
-
-    assert (push("ok"), asyncio.run(apush("ok")), push.__name__) == ("ok", "ok", "push")
-    assert heard == []
-    with pytest.raises(OSError, match="down"):
-        asyncio.run(apush("down"))
-    assert len(heard) == 2
-
-
-def test_report_reads_attempts_where_an_error_tells(heard: list[Event]) -> None:
-    """tenacity's RetryError holds its last attempt; urllib3's MaxRetryError tells none."""
-
-    class RetryError(Exception):
-        last_attempt = RetryState(None)
-
-    report_exhausted("shop", RetryError())
-    report_exhausted("shop", OSError("too many retries"))
-    assert [event.fields["attempts"] for event in heard] == [4, None]
-
-
-def test_exhausted_retries_are_not_multiplied(heard: list[Event]) -> None:
-    """A policy further out does not try again what another library has tried already."""
-    calls: list[int] = []
-
-    @pr.policy("outer", retry=QUICK)
-    @reports_exhausted("shop")
-    def push() -> None:
-        calls.append(1)
-        raise OSError("down")
-
-    with pytest.raises(OSError, match="down"):
-        push()
-    assert len(calls) == 1
-
-
-def test_report_to_nobody_is_logged_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """It is called where another error is on its way: that one must arrive."""
-    with caplog.at_level(logging.WARNING):
-        report_exhausted("no such policy", OSError("down"))
-    assert "no policy named no such policy" in caplog.text

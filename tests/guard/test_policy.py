@@ -95,6 +95,13 @@ def _all_events(policy: pr.Policy) -> list[str]:
     return names
 
 
+def test_listeners_hear_what_a_policy_is_given_to_tell() -> None:
+    """Other libraries' news come in the policy's name, like its own."""
+    heard: list[Event] = []
+    pr.policy("crm", listeners=[heard.append]).tell("call.gave_up", attempts=3)
+    assert [(event.name, dict(event.fields)) for event in heard] == [("call.gave_up", {"policy": "crm", "attempts": 3})]
+
+
 def test_listeners_hear_of_every_decision(clock: ManualTime) -> None:
     """Those given at the start and those that came later, until they leave."""
     first: list[Event] = []

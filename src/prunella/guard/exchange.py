@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from prunella.guard.healing import Unavailable, request_id
-from prunella.guard.http import REPEATABLE
+from prunella.guard.request import REPEATABLE
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 """A longer request is served once: it is not kept to be served again."""

@@ -7,42 +7,34 @@ reaches the client itself, unguarded. Must never send a request twice that may h
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
-import logging
 import math
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from prunella.core import shapes
 from prunella.core.errors import BadResponse
 from prunella.guard.call import Call
-from prunella.guard.core import Unwanted
+from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import remaining_s
 from prunella.guard.drive import adrive, drive
+from prunella.guard.exhausted import report_exhausted, reports_exhausted, retry_error_callback
 from prunella.guard.flow import story
-from prunella.guard.marks import mark
-from prunella.guard.policy import Policy, policies
+from prunella.guard.policy import Policy
+from prunella.guard.request import REPEATABLE, key_of, reads_twice, shorter
 from prunella.guard.response import attribute
+
+__all__ = ("http", "report_exhausted", "reports_exhausted", "retry_error_callback")  # the front door asks here
 
 FAILURES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one next time; every other answer is the caller's to read."""
-REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-"""Methods that may be sent again without harm (RFC 9110 section 9.2.2)."""
 
-_log = logging.getLogger(__name__)
 _VERBS = ("request", "get", "post", "put", "patch", "delete", "head", "options")
-_HTTPX_PARTS = ("connect", "read", "write", "pool")
-_AIOHTTP_PARTS = ("connect", "sock_read", "sock_connect", "ceil_threshold")
-_TIMEOUT_MIN_S = 0.001
-"""requests refuses a timeout of 0."""
 _BODIES = ("content", "data", "files")
 _refused: ContextVar[list[Any] | None] = ContextVar("prunella_refused", default=None)
 """The answer that the attempt before brought: its connection is given back when the next one begins."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class ErrorAnswer(Unwanted, BadResponse):
@@ -129,21 +121,17 @@ class Proxy:
 
     def _send(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call, core = self._begin(verb, method, url, args, kwargs)
-        before = _refused.get()
-        _refused.set([])
-        try:
+        with _refusals_of_its_own():
             return drive(story(core, call), call, threads=core.threads)
-        finally:
-            _refused.set(before)
 
     def _begin(
         self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Call, Any]:
+    ) -> tuple[Call, Core]:
         if verb not in self._senders:
             raise AttributeError(f"{type(self._client).__name__} has no {verb}()")
-        readable_again = all(map(_reads_twice, (*args, *map(kwargs.get, _BODIES))))
+        readable_again = all(map(reads_twice, (*args, *map(kwargs.get, _BODIES))))
         once = method not in REPEATABLE or not readable_again
-        key = _idempotency_key(kwargs.get("headers")) if readable_again else None
+        key = key_of(kwargs.get("headers")) if readable_again else None
         args = (method, url, *args)
         call = Call(self._senders[verb], args, kwargs, once=once, idempotency_key=key)
         return call, self._policy.core(args, kwargs)
@@ -157,10 +145,10 @@ class Proxy:
 
     def _call(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the client's own function, with no more time than is left."""
-        left_s = max(remaining_s(), _TIMEOUT_MIN_S)
+        left_s = remaining_s()
         if left_s < math.inf:
             own = attribute(self._client, "timeout")
-            kwargs = {**kwargs, "timeout": _shorter(kwargs.get("timeout", own), own, left_s)}
+            kwargs = {**kwargs, "timeout": shorter(kwargs.get("timeout", own), own, left_s)}
         function = getattr(self._client, verb)
         return function(method, url, *args, **kwargs) if verb == "request" else function(url, *args, **kwargs)
 
@@ -180,12 +168,8 @@ class AsyncProxy(Proxy):
 
     async def _asend(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call, core = self._begin(verb, method, url, args, kwargs)
-        before = _refused.get()
-        _refused.set([])
-        try:
+        with _refusals_of_its_own():
             return await adrive(story(core, call), call)
-        finally:
-            _refused.set(before)
 
     def _sender(self, verb: str) -> Callable[..., Any]:
         async def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
@@ -234,6 +218,17 @@ def _is_asynchronous(client: Any) -> bool:
     return hasattr(type(client), "__aenter__") or inspect.iscoroutinefunction(client.request)
 
 
+@contextlib.contextmanager
+def _refusals_of_its_own() -> Iterator[None]:
+    """Keep the answers that one call replaces apart from those of a call around it."""
+    before = _refused.get()
+    _refused.set([])
+    try:
+        yield
+    finally:
+        _refused.set(before)
+
+
 def _answer(response: Any) -> Any:
     """Return an answer; raise one that is a failure, for the policy to see."""
     status = shapes.status_of(response)
@@ -253,107 +248,3 @@ def _let_go() -> None:
         end = attribute(response, "release") or attribute(response, "close")
         with contextlib.suppress(Exception):
             end()
-
-
-def _idempotency_key(headers: Any) -> str | None:
-    pairs = headers.items() if hasattr(headers, "items") else headers if isinstance(headers, list | tuple) else ()
-    for name, value in pairs:
-        if _plain(name).lower() == "idempotency-key":
-            return _plain(value) or None
-    return None
-
-
-def _plain(text: Any) -> str:
-    return text.decode("latin-1") if isinstance(text, bytes) else str(text)
-
-
-def _reads_twice(body: Any) -> bool:
-    """Tell whether a body is the same when it is sent again: files, generators and forms are used up by sending."""
-    if isinstance(body, Mapping):
-        return all(map(_reads_twice, body.values()))
-    if isinstance(body, list | tuple):
-        return all(map(_reads_twice, body))
-    return body is None or isinstance(body, str | bytes | bytearray | memoryview | int | float)
-
-
-def _shorter(timeout: Any, clients_own: Any, left_s: float) -> Any:
-    """Return a timeout in its own form, with nothing in it longer than what is left."""
-    if timeout is None or isinstance(timeout, int | float):
-        return _least(timeout, left_s)
-    if isinstance(timeout, tuple):
-        return tuple(_least(part, left_s) for part in timeout)
-    if hasattr(timeout, "total"):
-        kept = {name: getattr(timeout, name) for name in _AIOHTTP_PARTS if hasattr(timeout, name)}
-        return type(timeout)(total=_least(timeout.total, left_s), **kept)
-    if all(hasattr(timeout, name) for name in _HTTPX_PARTS):
-        return type(timeout)(**{name: _least(getattr(timeout, name), left_s) for name in _HTTPX_PARTS})
-    return _shorter(clients_own if clients_own is not timeout else None, None, left_s)  # a sign for "the client's own"
-
-
-def _least(part: Any, left_s: float) -> float:
-    return min(part, left_s) if isinstance(part, int | float) else left_s
-
-
-# Retries of others ----------------------------------------------------------------------------------------------------
-
-
-def report_exhausted(guarded_by: Policy | str, error: BaseException, attempts: int | None = None) -> None:
-    """Tell the listeners of a policy that another library's retries are used up; never raises.
-
-    Guards further out will not try again what was tried here.
-
-    For urllib3 and requests: call it where `MaxRetryError` or `RetryError` is caught.
-
-    Args:
-        guarded_by: a policy or its name.
-        attempts: how often it was tried; None where nobody says.
-    """
-    mark(error)
-    one = policies().get(guarded_by) if isinstance(guarded_by, str) else guarded_by
-    if one is None:
-        _log.warning("exhausted retries could not be reported: there is no policy named %s", guarded_by)
-        return
-    if attempts is None:
-        attempts = attribute(attribute(error, "last_attempt"), "attempt_number")  # tenacity's RetryError
-    why = "another library's retries are used up"
-    listeners = one._listeners  # noqa: SLF001 - a policy's door is in the next room
-    listeners.emit("call.gave_up", policy=one.name, attempts=attempts, reason=why, error=error)
-
-
-def retry_error_callback(guarded_by: Policy | str) -> Callable[[Any], Any]:
-    """Return what tenacity takes as `retry_error_callback`: it reports, and raises the last error itself."""
-
-    def gave_up(retry_state: Any) -> Any:
-        if retry_state.outcome.failed:
-            report_exhausted(guarded_by, retry_state.outcome.exception(), retry_state.attempt_number)
-        return retry_state.outcome.result()
-
-    return gave_up
-
-
-def reports_exhausted(guarded_by: Policy | str) -> Callable[[Function], Function]:
-    """Decorate a function above its retry decorator (stamina, backoff …): what it raises is reported and goes on."""
-
-    def decorate(function: Function) -> Function:
-        @functools.wraps(function)
-        async def aguarded(*args: Any, **kwargs: Any) -> Any:
-            with _reporting(guarded_by):
-                return await function(*args, **kwargs)
-
-        @functools.wraps(function)
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            with _reporting(guarded_by):
-                return function(*args, **kwargs)
-
-        return aguarded if inspect.iscoroutinefunction(function) else guarded  # type: ignore[return-value]
-
-    return decorate
-
-
-@contextlib.contextmanager
-def _reporting(guarded_by: Policy | str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        report_exhausted(guarded_by, error)
-        raise

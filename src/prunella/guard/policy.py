@@ -234,6 +234,10 @@ class Policy:
         """Tell `listener` of every decision; call what is returned to stop."""
         return self._listeners.subscribe(listener)
 
+    def tell(self, name: str, **fields: object) -> None:
+        """Tell listeners what happened, with the policy's name: "call.gave_up", attempts=3."""
+        self._listeners.emit(name, policy=self.name, **fields)
+
     def update(self, **changes: Any) -> None:
         """Work by changed settings from the next call on; counts and states stay.
 
