@@ -368,6 +368,36 @@ def test_three_layers_of_three_attempts_make_three_calls(
     assert service.calls == 3
 
 
+def test_result_that_was_refused_below_is_not_multiplied(clock: ManualTime) -> None:
+    """The inner policy returned the last answer; the error that the outer function makes of it has been tried."""
+    retry = pr.Retry(attempts=3, base_s=0.0, on_result=lambda answer: answer.status_code == 503)
+    script = [Answer(503) for _ in range(9)]
+
+    class StatusError(Exception):
+        def __init__(self, response: Answer) -> None:
+            self.response = response
+
+    @pr.policy("outer", retry=retry)
+    def fetch() -> None:
+        raise StatusError(pr.policy("inner", retry=retry).call(script.pop))
+
+    with pytest.raises(StatusError):
+        fetch()
+    assert len(script) == 6
+
+
+def test_refused_result_that_is_no_answer_is_not_written_on(clock: ManualTime) -> None:
+    """Nobody makes an error of it, and its fields are the caller's."""
+
+    class Export:
+        pass
+
+    export = Export()
+    policy = pr.policy("crm", retry=pr.Retry(attempts=3, base_s=0.0, on_result=lambda _: True))
+    assert policy.call(lambda: export) is export
+    assert vars(export) == {}
+
+
 def test_three_layers_do_not_multiply_in_tasks(clock: ManualTime) -> None:
     """The same for asynchronous functions."""
     service = Script(OSError("down"))

@@ -358,6 +358,38 @@ def test_fallback_stands_in(server: FaultyServer) -> None:
     assert CLIENTS[0].talk(policy, lambda proxy: proxy.get(server.url + "/")) == "GET later"
 
 
+def test_policy_around_does_not_multiply(server: FaultyServer, quick: pr.Policy, client: Client) -> None:
+    """The last answer was tried three times: the error that its `raise_for_status` makes is not worth six more."""
+    server.script("/", [503])
+    shop = pr.policy("shop", retry=QUICK)
+
+    def say(proxy: Any) -> Any:
+        def fetch() -> None:
+            proxy.get(server.url + "/").raise_for_status()
+
+        async def afetch() -> None:
+            (await proxy.get(server.url + "/")).raise_for_status()
+
+        return shop.acall(afetch) if client.asynchronous else shop.call(fetch)
+
+    with pytest.raises(Exception, match="503"):
+        client.talk(quick, say)
+    assert sent(server) == 3
+    assert shop.explain()["calls"][-1]["reason"] == "a guard below has tried already"
+
+
+def test_policy_around_repeats_what_was_not_tried_below(server: FaultyServer, quick: pr.Policy) -> None:
+    """An answer that the proxy took for good, and the caller does not, may be asked for again."""
+    server.script("/", [404, 404, "ok"])
+    shop = pr.policy("shop", retry=pr.Retry(attempts=3, base_s=0.0, on=httpx2.HTTPStatusError))
+
+    def say(proxy: Any) -> Any:
+        return shop.call(lambda: proxy.get(server.url + "/").raise_for_status().status_code)
+
+    assert CLIENTS[0].talk(quick, say) == 200
+    assert sent(server) == 3
+
+
 # The proxy itself -----------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,63 @@ def test_mark_is_seen_through_causes_contexts_and_groups() -> None:
     assert not gave_up_below(circle, seen)
 
 
+class Answer:
+    """A response, as clients keep it in the errors that they make of it."""
+
+    request_info: object = None
+
+
+class StatusError(Exception):
+    """What `raise_for_status` raises: a new one each time."""
+
+    def __init__(self, response: object = None, request_info: object = None) -> None:
+        self.response, self.request_info = response, request_info
+
+
+def test_mark_on_an_answer_counts_for_the_errors_made_of_it() -> None:
+    """They keep the answer (httpx, requests), or what it answers (aiohttp); another answer's are not meant."""
+    seen, answer = GIVE_UPS.latest, Answer()
+    answer.request_info = Answer()
+    mark(answer)
+    wrapped = ValueError()
+    wrapped.__cause__ = StatusError(answer)
+    for error in (StatusError(answer), StatusError(request_info=answer.request_info), wrapped):
+        assert gave_up_below(error, seen)
+        assert not gave_up_below(error, GIVE_UPS.latest)
+    for other in (StatusError(Answer()), StatusError(request_info=Answer()), StatusError()):
+        assert not gave_up_below(other, seen)
+
+
+def test_mark_on_an_error_counts_for_its_answer() -> None:
+    """One error was marked; what is made of the same answer afterwards is no news."""
+    seen, answer = GIVE_UPS.latest, Answer()
+    mark(StatusError(answer))
+    assert gave_up_below(StatusError(answer), seen)
+
+
+class Stranger:
+    """An object that answers every question with itself, as stand-ins of tests do, or with an error."""
+
+    def __init__(self, *, raises: bool) -> None:
+        object.__setattr__(self, "raises", raises)
+
+    def __getattr__(self, name: str) -> object:
+        if self.raises:
+            raise RuntimeError(name)
+        return self
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise RuntimeError(name)
+
+
+def test_strange_answer_does_no_harm() -> None:
+    """What can't be read bears no mark."""
+    strangers: list[object] = [Stranger(raises=True), Stranger(raises=False), {}, 7]
+    for strange in strangers:
+        assert not gave_up_below(StatusError(strange, strange), GIVE_UPS.latest)
+        mark(strange)
+
+
 def test_note_stays_one_per_beginning() -> None:
     """Raised again and again, an error keeps the latest note of each policy, and the notes of others."""
     error = Frozen()

@@ -275,4 +275,5 @@ def _leave_word(core: Core, call: Call, error: BaseException, took_s: float) -> 
     tries = "1 attempt" if call.attempt == 1 else f"{call.attempt} attempts"
     leave_note(error, f"prunella {core.name}: ", f"{tries} within {took_s:.3g} s; {call.why}")
     if core.retry.attempts > 1 and isinstance(error, Exception) and _may_pass(core, error):
-        mark(error)
+        answer = error.result if isinstance(error, Unwanted) else None
+        mark(error if shapes.status_of(answer) is None else answer)

@@ -52,7 +52,8 @@ def http(client: Any, guarded_by: Policy) -> Any:
     the client answers. GET, HEAD, OPTIONS, PUT and DELETE may be sent again; POST and PATCH only with an
     Idempotency-Key header, or where it is proven that nothing was sent; and none whose body can be read but once.
     The statuses in `FAILURES` count as failures, a Retry-After is honoured, and when all attempts are used the last
-    answer is returned as the client returned it. A `key` of the policy is asked with (method, url, …).
+    answer is returned as the client returned it; what its `raise_for_status` raises is not tried again further out.
+    A `key` of the policy is asked with (method, url, …).
 
     Args:
         client: a Client, AsyncClient, Session or ClientSession.
@@ -234,8 +235,7 @@ def _answer(response: Any) -> Any:
     status = shapes.status_of(response)
     if status not in FAILURES:
         return response
-    answers = _refused.get()
-    if answers is not None:
+    if (answers := _refused.get()) is not None:
         answers.append(response)
     raise ErrorAnswer(response, status)
 

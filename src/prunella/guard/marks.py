@@ -1,4 +1,7 @@
-"""Marks on errors that guards gave up on, so that guards further out do not try again what was tried below."""
+"""Marks on what guards gave up on, so that guards further out do not try again what was tried below.
+
+An error is marked itself; so is an answer that is a failure, as its `raise_for_status` makes a new error each time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from itertools import count
 
 _MARK = "_prunella_gave_up"
 _CHAIN_MAX = 32
+_SHARED = ("response", "request_info")
+"""What an error has in common with the answer it was made of: httpx and requests keep that, aiohttp what was asked."""
 
 
 class GiveUps:
@@ -34,7 +39,7 @@ GIVE_UPS = GiveUps()
 
 def gave_up_below(error: BaseException, seen: int) -> bool:
     """Tell whether a guard nearer to the failure has tried already: then trying again would multiply."""
-    return any(getattr(one, _MARK, 0) > seen for one in _chain(error))
+    return any(_number_on(bearer) > seen for one in _chain(error) for bearer in _bearers(one))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -48,10 +53,33 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             queue += one.exceptions
 
 
-def mark(error: BaseException) -> None:
-    """Note on an error that a guard has tried all it may."""
-    with suppress(Exception):  # an error that can't be written on is told without a mark
-        object.__setattr__(error, _MARK, GIVE_UPS.next())
+def _bearers(thing: object) -> Iterator[object]:
+    """Yield what may bear the mark of an error or an answer: itself, and what the two have in common."""
+    yield thing
+    for name in _SHARED:
+        shared = _read(thing, name)
+        if shared is not None:
+            yield shared
+
+
+def _number_on(bearer: object) -> int:
+    number = _read(bearer, _MARK)
+    return number if type(number) is int else 0
+
+
+def _read(thing: object, name: str) -> object:
+    try:
+        return getattr(thing, name, None)
+    except Exception:
+        return None
+
+
+def mark(thing: object) -> None:
+    """Note on an error, or on an answer that is one, that a guard has tried all it may."""
+    number = GIVE_UPS.next()
+    for bearer in _bearers(thing):
+        with suppress(Exception):  # what can't be written on is told without a mark
+            object.__setattr__(bearer, _MARK, number)
 
 
 def leave_note(error: BaseException, beginning: str, words: str) -> None:
