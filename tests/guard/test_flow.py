@@ -201,6 +201,20 @@ def test_longer_wait_than_a_call_can_sit_out_is_retry_later(
     assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize(("asked", "silent_s"), [("1800", 1800.0), ("9999999999", 3600.0)])
+def test_one_answer_silences_all_calls_for_an_hour_at_most(asked: str, silent_s: float, clock: ManualTime) -> None:
+    """A mistaken Retry-After ends by itself; the call that got it is told the whole wait."""
+    policy = pr.policy("crm", limiter=pr.AdaptiveLimiter(rate_per_s=10.0))
+    with pytest.raises(pr.RetryLater) as later:
+        policy.call(Script(throttled(Retry_After=asked)))
+    assert later.value.due_at - START == timedelta(seconds=float(asked))
+    with pytest.raises(pr.RateLimited) as limited:
+        policy.call(Script("ok"))
+    assert limited.value.retry_after_s == silent_s
+    clock.passes(silent_s)
+    assert policy.call(Script("ok")) == "ok"
+
+
 def test_asked_wait_at_the_limit_is_waited(clock: ManualTime) -> None:
     """Exactly `max_inline_wait_s` is still waited here."""
     assert pr.policy("crm", retry=FAST, max_inline_wait_s=10).call(Script(throttled(retry_after="10"), "ok")) == "ok"

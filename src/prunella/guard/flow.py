@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
@@ -23,6 +24,10 @@ from prunella.guard.retry import OWN_BUGS, blames_the_service
 
 VERDICTS = (AttemptTimeout, BadResponse, DeadlineExceeded, Unwanted)
 """Errors of ours that are judgements on the service; every other one is a refusal, and says nothing about it."""
+
+SILENCE_MAX_S: Final = 3600.0
+"""Longest silence of all calls for one answer: a mistaken one (9999999999) ends by itself, and a service that means it
+says so again, once an hour. The call that got the answer is told the whole wait."""
 
 
 class NoTimeLeft(DeadlineExceeded):
@@ -160,7 +165,13 @@ def _count_failure(core: Core, call: Call, admission: Admission | None, error: E
         admission.ok()  # it answered, and said no
         core.not_a_first()
     if core.limiter is not None and not refused:
-        core.limiter.failed(throttled=throttled, asked_s=shapes.asked_wait_s(error, HOST.now()) if throttled else None)
+        core.limiter.failed(throttled=throttled, asked_s=_silence_s(error) if throttled else None)
+
+
+def _silence_s(error: Exception) -> float | None:
+    """Return how long a service that throttles wants to hear nothing."""
+    asked_s = shapes.asked_wait_s(error, HOST.now())
+    return None if asked_s is None else min(asked_s, SILENCE_MAX_S)
 
 
 def is_refusal(error: BaseException) -> bool:
