@@ -28,6 +28,15 @@ async def _opened(lab: Lab, service: Service, guarded: Function) -> None:
     check(lab.refused(await lab.call(guarded)), f"not open after {_FAILURES} failures")
 
 
+async def _due(lab: Lab) -> tuple[Service, Function]:
+    """Return a service, and a function behind a breaker whose open time is over."""
+    service = lab.service()
+    guarded = lab.guard(failures=_FAILURES)(service.target)
+    await _opened(lab, service, guarded)
+    await lab.pass_s(_PERIOD_S)
+    return service, guarded
+
+
 def _all_inside(lab: Lab, service: Service) -> None:
     if service.inside < lab.crowd:
         raise NotOffered  # a breaker that lets one call in at a time has no late ones
@@ -35,10 +44,8 @@ def _all_inside(lab: Lab, service: Service) -> None:
 
 @case("A", "a herd when the open time ends: one call reaches the service", "breaker")
 async def herd(lab: Lab) -> None:
-    service, gate = lab.service(), lab.gate()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
+    gate = lab.gate()
     service.answers(Step(gate=gate))
     callers = lab.start(guarded, lab.crowd)
     await lab.settled(callers, service)
@@ -64,10 +71,7 @@ async def side_by_side(lab: Lab) -> None:
 
 @case("C", "wall clock set back by an hour while open: the probe comes on time", "breaker")
 async def wall_clock(lab: Lab) -> None:
-    service = lab.service()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
     service.answers(OK)
     with lab.wall_clock_set_back(1):
         outcomes = await lab.at_once(guarded, lab.crowd)
@@ -76,10 +80,8 @@ async def wall_clock(lab: Lab) -> None:
 
 @case("D", "a probe that is cancelled frees its place and is no failure", "breaker")
 async def cancelled_probe(lab: Lab) -> None:
-    service, gate = lab.service(), lab.gate()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
+    gate = lab.gate()
     if lab.face == "asyncio":
         service.answers(Step(gate=gate))
         (probe,) = lab.start(guarded)
@@ -135,10 +137,8 @@ async def late_success_while_probing(lab: Lab) -> None:
 
 @case("G", "a probe that never returns: another after a period, and one only", "breaker")
 async def hung_probe(lab: Lab) -> None:
-    service, gate = lab.service(), lab.gate()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
+    gate = lab.gate()
     service.answers(Step(gate=gate))
     callers = lab.start(guarded)
     await lab.settled(callers, service)
@@ -158,10 +158,8 @@ async def hung_probe(lab: Lab) -> None:
 
 @case("G2", "what the hung probe brings back in the end moves nothing", "breaker")
 async def hung_probe_returns(lab: Lab) -> None:
-    service, first_gate, second_gate = lab.service(), lab.gate(), lab.gate()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
+    first_gate, second_gate = lab.gate(), lab.gate()
     service.answers(Step(gate=first_gate), Step(gate=second_gate, error=Down()), OK)
     first = lab.start(guarded)
     await lab.settled(first, service)
@@ -249,10 +247,7 @@ async def stale(lab: Lab) -> None:
 
 @case("11", "each failed probe makes the next open time longer", "growing", faces=("sync", "asyncio"))
 async def growing(lab: Lab) -> None:
-    service = lab.service()
-    guarded = lab.guard(failures=_FAILURES)(service.target)
-    await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    service, guarded = await _due(lab)
     await lab.call(guarded)
     await lab.pass_s(_PERIOD_S)
     service.answers(OK)

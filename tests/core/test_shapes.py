@@ -293,22 +293,15 @@ def test_code_is_the_services_own_word(error: Exception, code: str | None) -> No
 # Proof that nothing was sent ------------------------------------------------------------------------------------------
 
 UNSENT = [
-    named("ConnectError"),
-    named("ConnectTimeout"),
-    named("PoolTimeout"),
-    named("NewConnectionError"),
-    named("NameResolutionError"),
-    named("ConnectTimeoutError"),
+    *map(named, ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "EndpointConnectionError")),
     named("ClientConnectorError", OSError),
     named("ConnectionTimeoutError", OSError),
-    named("EndpointConnectionError"),
     type("Ours", (httpx2.ConnectError,), {})("below one of them"),
-    httpx2.ConnectError("refused"),
-    httpx2.ConnectTimeout("late"),
-    httpx2.PoolTimeout("full"),
-    httpcore2.ConnectError("refused"),
-    httpcore2.ConnectTimeout("late"),
-    httpcore2.PoolTimeout("full"),
+    *(
+        kind("x")
+        for client in (httpx, httpx2, httpcore2)
+        for kind in (client.ConnectError, client.ConnectTimeout, client.PoolTimeout)
+    ),
     psycopg_pool.PoolTimeout("full"),
     ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
     OSError(errno.ENETUNREACH, "unreachable"),

@@ -68,6 +68,15 @@ class Client:
 
         return asyncio.run(talk())
 
+    def read(self, policy: pr.Policy, url: str) -> Any:
+        """Return the JSON that a GET under the policy brings."""
+
+        async def aread(proxy: Any) -> Any:
+            body = (await proxy.get(url)).json()
+            return await body if asyncio.iscoroutine(body) else body
+
+        return self.talk(policy, aread if self.asynchronous else lambda proxy: proxy.get(url).json())
+
 
 CLIENTS = [
     Client("httpx2", "Client", False),
@@ -124,17 +133,7 @@ def test_last_answer_is_returned_unchanged(server: FaultyServer, quick: pr.Polic
     """When all attempts are used the caller gets what the client returned, not an exception of ours."""
     server.script("/", [503, 503, words.json(503, {"why": "maintenance"})])
 
-    def say(proxy: Any) -> Any:
-        if not client.asynchronous:
-            return proxy.get(server.url + "/").json()
-
-        async def read() -> Any:
-            body = (await proxy.get(server.url + "/")).json()
-            return await body if asyncio.iscoroutine(body) else body
-
-        return read()
-
-    assert client.talk(quick, say) == {"why": "maintenance"}
+    assert client.read(quick, server.url + "/") == {"why": "maintenance"}
     assert sent(server) == 3
 
 
@@ -323,17 +322,7 @@ def test_body_is_validated_in_every_client(server: FaultyServer, client: Client)
     server.script("/", ["bad_json", words.json(200, {"id": 7})])
     policy = pr.policy("crm", retry=QUICK, validate=json_response)
 
-    def say(proxy: Any) -> Any:
-        if not client.asynchronous:
-            return proxy.get(server.url + "/").json()
-
-        async def read() -> Any:
-            body = (await proxy.get(server.url + "/")).json()
-            return await body if asyncio.iscoroutine(body) else body
-
-        return read()
-
-    assert client.talk(policy, say) == {"id": 7}
+    assert client.read(policy, server.url + "/") == {"id": 7}
     assert sent(server) == 2
 
 

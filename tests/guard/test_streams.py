@@ -34,8 +34,8 @@ def _policy(**parts: Any) -> pr.Policy:
 
 
 @with_parts
-def test_generator_that_fails_after_its_first_item_is_not_begun_again(parts: dict[str, Any]) -> None:
-    """What the caller has seen can't be taken back: the error reaches them as it is."""
+def test_generator_is_begun_once_when_its_first_item_is_asked_for(parts: dict[str, Any]) -> None:
+    """Calling it does nothing yet; what the caller has seen can't be taken back: a later error reaches them as it is."""
     begun = []
 
     @_policy(**parts)
@@ -44,28 +44,14 @@ def test_generator_that_fails_after_its_first_item_is_not_begun_again(parts: dic
         yield 1
         raise Down
 
+    lines().close()  # type: ignore[attr-defined]
     stream = lines()
+    assert begun == []
     assert next(stream) == 1
     with pytest.raises(Down) as caught:
         next(stream)
     assert begun == [1]
     assert not getattr(caught.value, "__notes__", [])
-
-
-@with_parts
-def test_generator_is_not_called_before_its_first_item_is_asked_for(parts: dict[str, Any]) -> None:
-    """As without the guard, calling it does nothing yet."""
-    begun = []
-
-    @_policy(**parts)
-    def lines() -> Iterator[int]:
-        begun.append(1)
-        yield 1
-
-    stream = lines()
-    assert begun == []
-    stream.close()  # type: ignore[attr-defined]
-    assert begun == []
 
 
 @with_parts
