@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from prunella.guard.bulkhead import Bulkhead as Bulkhead
     from prunella.guard.deadline import no_deadline as no_deadline
     from prunella.guard.deadline import remaining_s as remaining_s
+    from prunella.guard.exhausted import report_exhausted as report_exhausted
+    from prunella.guard.exhausted import reports_exhausted as reports_exhausted
+    from prunella.guard.exhausted import retry_error_callback as retry_error_callback
     from prunella.guard.fallback import Fallback as Fallback
     from prunella.guard.handover import connect as connect
     from prunella.guard.http import http as http
-    from prunella.guard.http import report_exhausted as report_exhausted
-    from prunella.guard.http import reports_exhausted as reports_exhausted
-    from prunella.guard.http import retry_error_callback as retry_error_callback
     from prunella.guard.limiter import AdaptiveLimiter as AdaptiveLimiter
     from prunella.guard.policy import Policy as Policy
     from prunella.guard.policy import policies as policies
@@ -69,7 +69,8 @@ _HOMES = {
     "guard.deadline": ("no_deadline", "remaining_s"),
     "guard.fallback": ("Fallback",),
     "guard.handover": ("connect",),
-    "guard.http": ("http", "report_exhausted", "reports_exhausted", "retry_error_callback"),
+    "guard.exhausted": ("report_exhausted", "reports_exhausted", "retry_error_callback"),
+    "guard.http": ("http",),
     "guard.limiter": ("AdaptiveLimiter",),
     "guard.policy": ("Policy", "policies", "policy"),
     "guard.pool": ("PoolMonitor",),

@@ -10,28 +10,17 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from functools import partial
-from typing import Final
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
-from prunella.core.errors import AttemptTimeout, BadResponse, CircuitOpen, DeadlineExceeded, GuardError, RetryLater
+from prunella.core.errors import CircuitOpen, DeadlineExceeded, GuardError, RetryLater
 from prunella.guard.breaker import Admission
 from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Story, TimeIsOver
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
 from prunella.guard.marks import GIVE_UPS, gave_up_below, leave_note, mark
 from prunella.guard.retry import OWN_BUGS, blames_the_service
-
-VERDICTS = (AttemptTimeout, BadResponse, DeadlineExceeded, Unwanted)
-"""Errors of ours that are judgements on the service; every other one is a refusal, and says nothing about it."""
-
-SILENCE_MAX_S: Final = 3600.0
-"""Longest silence of all calls for one answer: a mistaken one (9999999999) ends by itself, and a service that means it
-says so again, once an hour. The call that got the answer is told the whole wait."""
-
-
-class NoTimeLeft(DeadlineExceeded):
-    """Refuse an attempt that could not even begin; it says nothing about the service."""
+from prunella.guard.verdicts import NoTimeLeft, asked_wait_s, is_refusal, silence_s
 
 
 def story(core: Core, call: Call, error: Exception | None = None, admission: Admission | None = None) -> Story:
@@ -165,18 +154,7 @@ def _count_failure(core: Core, call: Call, admission: Admission | None, error: E
         admission.ok()  # it answered, and said no
         core.not_a_first()
     if core.limiter is not None and not refused:
-        core.limiter.failed(throttled=throttled, asked_s=_silence_s(error) if throttled else None)
-
-
-def _silence_s(error: Exception) -> float | None:
-    """Return how long a service that throttles wants to hear nothing."""
-    asked_s = shapes.asked_wait_s(error, HOST.now())
-    return None if asked_s is None else min(asked_s, SILENCE_MAX_S)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Tell whether an error is a guard's own and no judgement on the service."""
-    return isinstance(error, NoTimeLeft) or (isinstance(error, GuardError) and not isinstance(error, VERDICTS))
+        core.limiter.failed(throttled=throttled, asked_s=silence_s(error) if throttled else None)
 
 
 def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
@@ -272,13 +250,6 @@ def _handed_over(core: Core, call: Call, error: Exception, asked_s: float | None
 def _may_pass(core: Core, error: Exception) -> bool:
     """Tell whether a failure may be over later: a refusal of the guard, or what is worth another attempt."""
     return isinstance(error, GuardError) or core.wants(error)
-
-
-def asked_wait_s(error: Exception) -> float | None:
-    """Return what the service asked to wait; a refusal of our own asks nothing of the service's."""
-    if isinstance(error, GuardError) and not isinstance(error, BadResponse):
-        return None
-    return shapes.asked_wait_s(error, HOST.now())
 
 
 def _leave_word(core: Core, call: Call, error: BaseException, took_s: float) -> None:

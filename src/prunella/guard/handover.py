@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from prunella.core.clock import HOST
-from prunella.core.errors import GuardError, HandedOver, InvalidInput, StoreUnavailable
+from prunella.core.errors import HandedOver, InvalidInput, StoreUnavailable
 from prunella.guard import backoff
 from prunella.guard.call import Call
 from prunella.guard.drive import adrive, drive
-from prunella.guard.flow import VERDICTS, asked_wait_s, attempt
+from prunella.guard.flow import attempt
 from prunella.guard.ledger import DurableCall, Ending, NewCall
 from prunella.guard.link import LINK
 from prunella.guard.place import Place, open_place
 from prunella.guard.shared import SharedState
+from prunella.guard.verdicts import asked_wait_s, is_refusal
 
 if TYPE_CHECKING:
     from prunella.guard.policy import Policy
@@ -284,7 +285,7 @@ class Connection:
 
     def _failed(self, core: Any, call: DurableCall, error: Exception) -> None:
         told = f"{type(error).__name__}: {error}"
-        refused = isinstance(error, GuardError) and not isinstance(error, VERDICTS)
+        refused = is_refusal(error)
         too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
         if too_old or not (refused or core.wants(error)):
             self.place.ledger.end(call.id, self._worker, Ending(state="dead", error=told))

@@ -20,11 +20,12 @@ from prunella.core.redact import scrub
 from prunella.guard.breaker import Breaker
 from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Story
 from prunella.guard.core import Core
-from prunella.guard.flow import asked_wait_s, invoke, is_refusal, story
+from prunella.guard.flow import invoke, story
 from prunella.guard.policy import Policy
 from prunella.guard.policy import policy as make_policy
 from prunella.guard.response import FAILURE_WAIT_S
 from prunella.guard.retry import DISPATCH
+from prunella.guard.verdicts import asked_wait_s, is_refusal
 
 _WAIT_MAX_S: Final = 3600.0
 _REQUEST_ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)

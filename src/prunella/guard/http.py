@@ -20,13 +20,10 @@ from prunella.guard.call import Call
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import remaining_s
 from prunella.guard.drive import adrive, drive
-from prunella.guard.exhausted import report_exhausted, reports_exhausted, retry_error_callback
 from prunella.guard.flow import story
 from prunella.guard.policy import Policy
 from prunella.guard.request import REPEATABLE, key_of, reads_twice, shorter
 from prunella.guard.response import attribute
-
-__all__ = ("http", "report_exhausted", "reports_exhausted", "retry_error_callback")  # the front door asks here
 
 FAILURES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one next time; every other answer is the caller's to read."""
