@@ -36,6 +36,8 @@ ELSEWHERE = {
     "demo/stories.py": "../src/prunella/demo/stories.py",
     "engine/guards.py": "flows/test_guards.py",  # where an application's guards speak to a real engine
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
+    "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
+    "guard/spool.py": "guard/test_remote.py",
     "guard/verdicts.py": "guard/test_flow.py",  # questions that only the story asks
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour
     "settings/addresses.py": "settings/test_problems.py",  # settings are one surface: file in, records or mistakes out

@@ -14,7 +14,7 @@ import prunella as pr
 from conformance.clocks import host_clock
 from conformance.contract import FACES, FEATURES, Clock, Desk, Face, Function, Wish
 from prunella.core.events import Event, Listener
-from prunella.guard.handover import Connection
+from prunella.guard.connection import Connection
 
 _numbers = itertools.count(1)
 

@@ -23,7 +23,7 @@ import prunella as pr
 from prunella.core.clock import HOST
 from prunella.core.events import Event
 from prunella.guard import handover
-from prunella.guard.handover import Connection
+from prunella.guard.connection import Connection
 from prunella.testing import Fault, faults, throttled
 
 pytestmark = pytest.mark.anyio

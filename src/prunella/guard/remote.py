@@ -21,8 +21,8 @@ from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
-from prunella.guard.database import Database
 from prunella.guard.ledger import DurableCall, Ending, NewCall
+from prunella.guard.spool import Spool
 
 _TIMEOUT_S = 3.0
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024
@@ -137,58 +137,6 @@ class Engine:
     def _open(self) -> HTTPConnection:
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
         return kind(self._address.hostname or "", self._address.port, timeout=_TIMEOUT_S)
-
-
-class Spool:
-    """What waits for an engine that does not answer, in order and on disk.
-
-    Args:
-        path: a SQLite file; several processes may share it.
-    """
-
-    _CREATE = """
-    CREATE TABLE IF NOT EXISTS spooled (
-      number INTEGER PRIMARY KEY,
-      path TEXT NOT NULL,
-      body TEXT NOT NULL,
-      refused TEXT
-    )"""
-    _NEXT = "SELECT number, path, body FROM spooled WHERE refused IS NULL ORDER BY number LIMIT :most"
-
-    def __init__(self, path: str) -> None:
-        self._database = Database(f"sqlite:///{path}")
-        self._database.create(self._CREATE)
-
-    def add(self, path: str, body: Mapping[str, Any]) -> None:
-        """Keep a message, and return once it is on disk."""
-        with self._database.session() as session:
-            session.run(
-                "INSERT INTO spooled (path, body) VALUES (:path, :body)", {"path": path, "body": json.dumps(body)}
-            )
-
-    def carry(self, engine: Engine) -> None:
-        """Deliver what waits; a message that the engine refuses is set aside for a person, with the reason."""
-        while rows := self._next():
-            for number, path, body in rows:
-                try:
-                    engine.ask(path, json.loads(body))
-                except InvalidInput as error:
-                    _log.error("spool: message %s (%s) was set aside: %s", number, path, error)
-                    self._settle("UPDATE spooled SET refused = :why WHERE number = :number", number, str(error))
-                else:
-                    self._settle("DELETE FROM spooled WHERE number = :number", number)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-    def _next(self) -> list[tuple[Any, ...]]:
-        with self._database.session() as session:
-            return session.run(self._NEXT, {"most": _AT_ONCE})
-
-    def _settle(self, statement: str, number: int, why: str = "") -> None:
-        with self._database.session() as session:
-            session.run(statement, {"number": number, "why": why})
 
 
 class RemoteLedger:

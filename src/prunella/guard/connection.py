@@ -1,0 +1,184 @@
+"""Make the calls that are due, and carry what is shared: what `connect` returns.
+
+One thread looks once a second; it keeps the leases of what is under way and never makes a call itself. A place that is
+away is told once in the log, and everything goes on when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from prunella.core.clock import HOST
+from prunella.core.errors import StoreUnavailable
+from prunella.guard import backoff
+from prunella.guard.call import Call
+from prunella.guard.drive import adrive, drive
+from prunella.guard.flow import attempt
+from prunella.guard.ledger import DurableCall, Ending
+from prunella.guard.place import Place
+from prunella.guard.shared import SharedState
+from prunella.guard.verdicts import asked_wait_s, is_refusal
+
+if TYPE_CHECKING:
+    from prunella.guard.handover import DurableFunction
+
+FIRST_WAIT_S = 30.0
+_WAIT_MAX_S = 900.0
+_GIVE_UP_AFTER_S = 24 * 3600.0
+_LEASE_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 1.0, 4
+_log = logging.getLogger(__name__)
+
+
+class Connection:
+    """A place for durable calls and shared state, and whoever makes the calls that are due.
+
+    Args:
+        functions: those whose calls this process can make, by name; it may grow.
+        closed: told when the connection has ended.
+    """
+
+    def __init__(
+        self, place: Place, functions: Mapping[str, DurableFunction], closed: Callable[[Connection], None]
+    ) -> None:
+        self.place = place
+        self._functions = functions
+        self._closed = closed
+        self.shared = SharedState(place.board)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
+        self._stopping = threading.Event()
+        self._why_away = ""
+        self._thread: threading.Thread | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
+        self._under_way: dict[str, Future[None]] = {}
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
+
+    def begin(self) -> None:
+        """Take up what an earlier process left: learned rates, and what is still spooled."""
+        try:
+            self.place.deliver()
+            self.shared.adopt_rates()
+        except StoreUnavailable as error:
+            self._away(f"{error}; what is handed over waits on this side")
+
+    def start(self) -> None:
+        """Look every second for calls that are due, and for what other processes' breakers did."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="prunella-durable", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is under way and stop."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._threads.shutdown()
+        with suppress(StoreUnavailable):
+            self._exchange()
+            self.shared.keep_rates()
+        self.place.close()
+        self._closed(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def resume_due(self) -> int:
+        """Make every call that is due, here and now; return how many were tried."""
+        tried = 0
+        while calls := self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, 1):
+            self._make(calls[0])
+            tried += 1
+        return tried
+
+    def _look(self) -> None:
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            self._look_once()
+
+    def _look_once(self) -> None:
+        try:
+            self._exchange()
+            self._dispatch()
+        except StoreUnavailable as error:
+            self._away(str(error))
+        except Exception:
+            _log.exception("connect: a look at what is due failed; the next is in a second")
+        else:
+            self._away("")
+
+    def _exchange(self) -> None:
+        self.place.deliver()
+        self.shared.exchange()
+
+    def _away(self, why: str) -> None:
+        """Say once that nobody answers, and once that it is over."""
+        if bool(why) != bool(self._why_away):
+            _log.warning("connect: %s", why or "there is an answer again")
+        self._why_away = why
+
+    def _dispatch(self) -> None:
+        self._under_way = {call_id: work for call_id, work in self._under_way.items() if not work.done()}
+        for call_id in self._under_way:
+            self.place.ledger.renew(call_id, self._worker, _LEASE_S)
+        free = _AT_ONCE - len(self._under_way)
+        for call in self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, free) if free else ():
+            self._under_way[call.id] = self._threads.submit(self._make, call)
+
+    def _make(self, call: DurableCall) -> None:
+        """Make one attempt and write how it ended."""
+        function = self._functions[call.function]
+        core = (
+            function.policy.core((), {})
+            if function.policy.key is None
+            else function.policy.core(tuple(call.args), call.kwargs)
+        )
+        try:
+            self._attempt(function, core, call)
+        except Exception as error:
+            self._failed(core, call, error)
+        else:
+            self.place.ledger.end(call.id, self._worker, Ending(state="done"))
+            core.tell("operation.done", operation_id=call.id, attempts=call.attempts)
+
+    def _attempt(self, function: DurableFunction, core: Any, call: DurableCall) -> None:
+        kwargs = call.kwargs | {name: bring() for name, bring in function.secrets.items()}
+        story = Call(function.target, tuple(call.args), kwargs, idempotency_key=call.idempotency_key)
+        story.attempt = call.attempts
+        story.deadline_at = story.begun_at + core.deadline_s
+        if not inspect.iscoroutinefunction(function.target):
+            drive(attempt(core, story), story)
+        elif self._loop is not None and self._loop.is_running():
+            if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the public one raises where none runs
+                raise RuntimeError("resume_due: it waits for this event loop; call it with asyncio.to_thread")
+            asyncio.run_coroutine_threadsafe(adrive(attempt(core, story), story), self._loop).result()
+        else:
+            asyncio.run(adrive(attempt(core, story), story))
+
+    def _failed(self, core: Any, call: DurableCall, error: Exception) -> None:
+        told = f"{type(error).__name__}: {error}"
+        refused = is_refusal(error)
+        too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
+        if too_old or not (refused or core.wants(error)):
+            self.place.ledger.end(call.id, self._worker, Ending(state="dead", error=told))
+            core.tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
+            return
+        step_s = backoff.exponential_s(FIRST_WAIT_S, 2.0, min(call.attempts, 10), _WAIT_MAX_S)
+        wait_s = max(asked_wait_s(error) or 0.0, backoff.spread_s(step_s, 0.5, HOST))
+        if refused:
+            wait_s = getattr(error, "retry_after_s", None) or _LOOK_EVERY_S
+        again = Ending(state="waiting", wait_s=wait_s, error=told, counted=not refused)
+        self.place.ledger.end(call.id, self._worker, again)
+        core.tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)

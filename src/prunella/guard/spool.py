@@ -1,0 +1,77 @@
+"""What waits on this side for an engine that does not answer: in order and on disk, until it has been delivered.
+
+A message may be delivered twice, by two processes or because an answer was lost: each carries an id that counts once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from prunella.core.errors import InvalidInput
+from prunella.guard.database import Database
+
+_AT_ONCE = 100
+_log = logging.getLogger(__name__)
+
+
+class Receiver(Protocol):
+    """Who takes messages."""
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Take one; `InvalidInput` where it never will, `StoreUnavailable` where it can't now."""
+        ...
+
+
+class Spool:
+    """What waits for an engine that does not answer, in order and on disk.
+
+    Args:
+        path: a SQLite file; several processes may share it.
+    """
+
+    _CREATE = """
+    CREATE TABLE IF NOT EXISTS spooled (
+      number INTEGER PRIMARY KEY,
+      path TEXT NOT NULL,
+      body TEXT NOT NULL,
+      refused TEXT
+    )"""
+    _NEXT = "SELECT number, path, body FROM spooled WHERE refused IS NULL ORDER BY number LIMIT :most"
+
+    def __init__(self, path: str) -> None:
+        self._database = Database(f"sqlite:///{path}")
+        self._database.create(self._CREATE)
+
+    def add(self, path: str, body: Mapping[str, Any]) -> None:
+        """Keep a message, and return once it is on disk."""
+        with self._database.session() as session:
+            session.run(
+                "INSERT INTO spooled (path, body) VALUES (:path, :body)", {"path": path, "body": json.dumps(body)}
+            )
+
+    def carry(self, receiver: Receiver) -> None:
+        """Deliver what waits; a message that is refused is set aside for a person, with the reason."""
+        while rows := self._next():
+            for number, path, body in rows:
+                try:
+                    receiver.ask(path, json.loads(body))
+                except InvalidInput as error:
+                    _log.error("spool: message %s (%s) was set aside: %s", number, path, error)
+                    self._settle("UPDATE spooled SET refused = :why WHERE number = :number", number, str(error))
+                else:
+                    self._settle("DELETE FROM spooled WHERE number = :number", number)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _next(self) -> list[tuple[Any, ...]]:
+        with self._database.session() as session:
+            return session.run(self._NEXT, {"most": _AT_ONCE})
+
+    def _settle(self, statement: str, number: int, why: str = "") -> None:
+        with self._database.session() as session:
+            session.run(statement, {"number": number, "why": why})
