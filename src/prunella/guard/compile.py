@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from prunella.core.clock import HOST
 from prunella.core.errors import DeadlineExceeded
+from prunella.guard.alarm import Alarm
 from prunella.guard.breaker import NoBreaker
 from prunella.guard.call import Call
 from prunella.guard.core import Core, Settings
 from prunella.guard.deadline import AMBIENT, LIMITS
-from prunella.guard.drive import Alarm, adrive, drive
+from prunella.guard.drive import adrive, drive
 from prunella.guard.flow import story
 from prunella.guard.marks import GIVE_UPS
 from prunella.guard.streams import guard_async_generator, guard_generator

@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import math
 import threading
-from asyncio import current_task, get_running_loop
+from asyncio import get_running_loop
 from collections.abc import Awaitable
 from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
 from prunella.core.clock import HOST
+from prunella.guard.alarm import Alarm
 from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Step, Story, TimeIsOver
 from prunella.guard.forks import renew_after_fork
 
@@ -114,37 +115,6 @@ async def within(ends_at: float, work: Awaitable[Any]) -> Any:
         raise
     finally:
         alarm.off()
-
-
-class Alarm:
-    """Cancel the task at work after so many seconds."""
-
-    __slots__ = ("_cancelling", "_ringing", "_task", "_timer")
-
-    def __init__(self, seconds: float) -> None:
-        task = current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._ringing = False
-        self._timer = get_running_loop().call_later(seconds, self._ring)
-
-    def rang(self) -> bool:
-        """Tell whether a cancellation is the alarm's alone, and take it back if so."""
-        if not self._ringing:
-            return False
-        self._ringing = False
-        return self._task.uncancel() <= self._cancelling
-
-    def off(self) -> None:
-        """Put the alarm away; one that rang when the work had ended already leaves no trace."""
-        self._timer.cancel()
-        if self._ringing:
-            self._task.uncancel()
-
-    def _ring(self) -> None:
-        self._ringing = True
-        self._task.cancel()
 
 
 async def _queue(step: Queue) -> None:
