@@ -24,7 +24,8 @@ _VARIABLE: contextvars.ContextVar[object] = contextvars.ContextVar("request")
 async def _ends_after(limit_s: float, takes_s: float) -> tuple[str, float]:
     """Sleep under an alarm; tell which came first, and when."""
     loop = asyncio.get_running_loop()
-    alarm = Alarm(limit_s)
+    alarm = Alarm()
+    alarm.set(limit_s)
     try:
         await asyncio.sleep(takes_s)
     except asyncio.CancelledError:
@@ -33,6 +34,12 @@ async def _ends_after(limit_s: float, takes_s: float) -> tuple[str, float]:
     finally:
         alarm.off()
     return "ended", loop.time()
+
+
+def _set_and_put_away(limit_s: float) -> None:
+    alarm = Alarm()
+    alarm.set(limit_s)
+    alarm.off()
 
 
 def _timers() -> list[asyncio.TimerHandle]:
@@ -90,7 +97,8 @@ def test_nested_alarms_do_not_take_each_others_cancellation(limits_s: list[float
         if depth == len(limits_s):
             await asyncio.sleep(takes_s)
             return "ended"
-        alarm = Alarm(limits_s[depth])
+        alarm = Alarm()
+        alarm.set(limits_s[depth])
         try:
             return await nested(depth + 1)
         except asyncio.CancelledError:
@@ -116,7 +124,8 @@ def test_alarm_that_fails_to_ring_holds_up_no_other(clock: ManualTime) -> None:
     told: list[str] = []
 
     async def stuck() -> None:
-        alarm = Alarm(1)
+        alarm = Alarm()
+        alarm.set(1)
         try:
             await Stubborn()
         finally:
@@ -192,7 +201,7 @@ def test_alarms_put_away_do_not_pile_up(clock: ManualTime) -> None:
         beside = asyncio.create_task(_ends_after(60, 1))
         await asyncio.sleep(0)
         for _ in range(100_000):
-            Alarm(60).off()
+            _set_and_put_away(60)
         watch = alarm._here.watch()
         assert watch is not None
         assert await beside == ("ended", 1.0)
@@ -258,7 +267,7 @@ def test_loops_of_two_threads_do_not_meet() -> None:
     async def work() -> None:
         for _ in range(5):
             together.wait()
-            Alarm(60).off()
+            _set_and_put_away(60)
         timers = len(_timers())
         endings.append(((await _ends_after(0.01, 60))[0], timers))
 

@@ -22,17 +22,21 @@ _numbers = count()
 
 
 class Alarm:
-    """Cancel the task at work after so many seconds."""
+    """Cancel the task at work when its time is up."""
 
     __slots__ = ("_cancelling", "_ringing", "_task")
 
-    def __init__(self, seconds: float) -> None:
-        loop = get_running_loop()
-        task = current_task(loop)
-        assert task is not None
-        self._task: asyncio.Task[object] | None = task
-        self._cancelling = task.cancelling()
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
         self._ringing = False
+
+    def set(self, seconds: float) -> None:
+        """Ring after so many seconds; infinitely many are never over."""
+        loop = get_running_loop()
+        self._task = task = current_task(loop)
+        assert task is not None
+        self._cancelling = task.cancelling()
         watch = _here.watch()
         if watch is None or watch.loop is not loop:
             watch = Watch(loop)

@@ -203,8 +203,9 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
         ends_at = min(ends_at, before)
         if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
             AMBIENT.set(ends_at)
-            alarm = Alarm(ends_at - begun_at)
+            alarm = Alarm()
             try:
+                alarm.set(ends_at - begun_at)
                 result = await target(*args, **kwargs)
             except CancelledError:
                 if not alarm.rang():

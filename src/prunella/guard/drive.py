@@ -106,8 +106,9 @@ async def within(ends_at: float, work: Awaitable[Any]) -> Any:
 
     A cancellation from outside stays one, also in the same moment, as with `asyncio.timeout`, which costs twice.
     """
-    alarm = Alarm(ends_at - HOST.monotonic())
+    alarm = Alarm()
     try:
+        alarm.set(ends_at - HOST.monotonic())
         return await work
     except asyncio.CancelledError:
         if alarm.rang():
