@@ -96,11 +96,17 @@ def afused() -> Contenders:
 
 
 def everything() -> Contenders:
-    """Retry, breaker, bulkhead, deadline: a call that is told as a story."""
+    """Retry, breaker, bulkhead and deadline."""
     ours = pr.policy(
         "e", retry=pr.Retry(), breaker=pr.Breaker(failure_rate=0.5), bulkhead=pr.Bulkhead(100), deadline_s=20.0
     )(plain)
     return {"prunella": ours, **_peers(_everything, plain)}
+
+
+def stories() -> Contenders:
+    """Retry, breaker and validation: a call that is told as a story."""
+    ours = pr.policy("s", retry=pr.Retry(), breaker=pr.Breaker(failure_rate=0.5), validate=lambda _: True)(plain)
+    return {"prunella": ours}
 
 
 def run(options: Options) -> Report:
@@ -111,7 +117,8 @@ def run(options: Options) -> Report:
         (retries, "sync", {"floor": 1.3, "nopanic": 1.1}),
         (breakers, "sync", {"nopanic": 0.3}),
         (fused, "sync", {"nopanic": 0.3, "tenacity": 1 / 30}),
-        (everything, "sync", {}),
+        (everything, "sync", {"nopanic": 0.5}),
+        (stories, "sync", {}),
         (aretries, "async", {"floor": 1.3, "nopanic": 1.1}),
         (afused, "async", {"nopanic": 0.5}),
     ):

@@ -156,6 +156,19 @@ def test_alarms_ring_in_real_time() -> None:
 # What is left behind --------------------------------------------------------------------------------------------------
 
 
+def test_call_without_a_limit_sets_no_timer(clock: ManualTime) -> None:
+    """A policy may limit places and no time."""
+    policy = pr.policy("crm", bulkhead=pr.Bulkhead(1))
+    at_work: list[list[asyncio.TimerHandle]] = []
+
+    async def work() -> None:
+        at_work.append(_timers())
+
+    clock.run(policy.acall(work))
+    clock.run(policy(work)())
+    assert at_work == [[], []]
+
+
 def test_many_calls_share_one_timer(clock: ManualTime) -> None:
     """While a thousand calls are under way one timer waits for all of them, the earliest limit's."""
     policies = [pr.policy(f"limit {limit_s}", attempt_timeout_s=limit_s) for limit_s in (9, 3, 6)]

@@ -43,6 +43,43 @@ def test_call_beyond_the_limit_is_refused() -> None:
     assert bulkhead.enter() is None
 
 
+def test_place_is_taken_at_once_or_not_at_all() -> None:
+    """Who can't wait takes a free place and joins no queue."""
+    bulkhead = live(1, wait_s=10.0)
+    assert [bulkhead.enter_at_once(), bulkhead.enter_at_once()] == [True, False]
+    waiter = queued(bulkhead)
+    bulkhead.leave()
+    assert (waiter.granted, bulkhead.enter_at_once()) == (True, False)
+    bulkhead.leave()
+    assert bulkhead.enter_at_once()
+
+
+@pytest.mark.parametrize("parts", [{}, {"attempt_timeout_s": 5}, {"limiter": pr.AdaptiveLimiter(rate_per_s=1e6)}])
+def test_call_within_a_call_needs_a_place_of_its_own(parts: dict[str, Any], clock: ManualTime) -> None:
+    """Whichever way calls take, the second of one is refused, and both places are free afterwards."""
+    policy = pr.policy("crm", bulkhead=Bulkhead(1), **parts)
+
+    @policy
+    def work(depth: int) -> None:
+        assert policy.explain()["under_way"] == 1
+        if depth:
+            work(depth - 1)
+
+    @policy
+    async def awork(depth: int) -> None:
+        assert policy.explain()["under_way"] == 1
+        if depth:
+            await awork(depth - 1)
+
+    work(0)
+    with pytest.raises(LoadShed):
+        work(1)
+    clock.run(awork(0))
+    with pytest.raises(LoadShed):
+        clock.run(awork(1))
+    assert policy.explain()["under_way"] == 0
+
+
 def test_places_go_out_first_come_first_served() -> None:
     """Each place that comes free goes to who has waited longest, and nobody new gets in before."""
     bulkhead = live(1, wait_s=10.0)

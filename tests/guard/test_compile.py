@@ -31,6 +31,7 @@ LAYERS: dict[str, dict[str, Any]] = {
     "limits in time": {"deadline_s": 100.0, "attempt_timeout_s": 50.0},
     "breaker and limits in time": {"breaker": pr.Breaker(failures=10), "deadline_s": 100.0},
     "bulkhead": {"bulkhead": pr.Bulkhead(3)},
+    "bulkhead and limiter": {"bulkhead": pr.Bulkhead(3), "limiter": pr.AdaptiveLimiter(rate_per_s=1e6)},
     "limiter": {"limiter": pr.AdaptiveLimiter(rate_per_s=1e6)},
     "worker threads": {"attempt_timeout_s": 50.0, "sync_timeout": "thread"},
     "keys": {"key": lambda *_, **__: "one", "breaker": pr.Breaker(failures=10)},

@@ -23,6 +23,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "alone": {},
     "breaker": {"breaker": pr.Breaker(failures=99)},
     "bulkhead": {"bulkhead": pr.Bulkhead(9)},
+    "bulkhead and limiter": {"bulkhead": pr.Bulkhead(9), "limiter": pr.AdaptiveLimiter(rate_per_s=1e6)},
     "keys": {"key": lambda *_: "one"},
 }
 """Parts that make a call take another way through the guard."""

@@ -33,6 +33,8 @@ class Alarm:
 
     def set(self, seconds: float) -> None:
         """Ring after so many seconds; infinitely many are never over."""
+        if seconds == math.inf:
+            return
         loop = get_running_loop()
         self._task = task = current_task(loop)
         assert task is not None

@@ -72,11 +72,15 @@ class LiveBulkhead:
         """Return how many places are taken."""
         return self._under_way
 
+    def enter_at_once(self) -> bool:
+        """Take a place; False where none is free."""
+        with self._lock:
+            return self._take()
+
     def enter(self) -> Waiter | None:
         """Take a place, or a number in the queue; `LoadShed` where nobody may wait."""
         with self._lock:
-            if self._under_way < self._limits.limit:  # then nobody waits: each free place is granted at once
-                self._under_way += 1
+            if self._take():
                 return None
             if self._limits.wait_s <= 0:
                 raise self._full()
@@ -106,6 +110,11 @@ class LiveBulkhead:
             self._under_way = max(self._under_way - 1, 0)  # a child process began with none, even in mid-call
             granted = self._grant()
         _wake(granted)
+
+    def _take(self) -> bool:
+        free = self._under_way < self._limits.limit  # then nobody waits: each free place is granted at once
+        self._under_way += free
+        return free
 
     def _grant(self) -> list[Waiter]:
         granted = []

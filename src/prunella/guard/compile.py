@@ -1,8 +1,8 @@
 """Make one function per guarded target: what succeeds at once goes a quick way, everything else becomes a story.
 
-The quick way takes no lock, allocates nothing and tells nobody: it is what a call costs on a good day. It stands here
-six times, without an admission, with one, and with one and a limit in time, for both kinds of functions, because each
-step more would be paid by every call (measured in bench/guard.py).
+The quick way takes no lock but a bulkhead's, tells nobody and builds nothing: it is what a call costs on a good day. It
+stands here six times, without an admission, with one, and with one and limits in time or places, for both kinds of
+functions, because each step more would be paid by every call (measured in bench/guard.py).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _quick(guarding: Guarding, asynchronous: bool) -> Callable[[Guarding, Functi
     if guarding.key is not None:
         return None
     core = guarding.core((), {})
-    if core.timed:
-        return _async_timed if asynchronous else _timed
+    if core.limited:
+        return _async_limited if asynchronous else _limited
     if isinstance(core.breaker, NoBreaker) and core.settings.budget is None:
         return _async_without_admission if asynchronous else _without_admission
     return _async_with_admission if asynchronous else _with_admission
@@ -164,17 +164,18 @@ def _async_with_admission(guarding: Guarding, target: Function) -> Function:
     return guarded
 
 
-def _timed(guarding: Guarding, target: Function) -> Function:
+def _limited(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
-        before, ends_at = AMBIENT.get(), begun_at + core.limit_s
+        before, ends_at, bulkhead = AMBIENT.get(), begun_at + core.limit_s, core.bulkhead
         ends_at = min(ends_at, before)
-        if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
-            AMBIENT.set(ends_at)
+        timely = core.limited and begun_at < admission.ends_at and begun_at < ends_at
+        if timely and (bulkhead is None or bulkhead.enter_at_once()):
             try:
+                AMBIENT.set(ends_at)
                 result = target(*args, **kwargs)
             except DeadlineExceeded as error:
                 failure = core.whose_time(error, ends_at, begun_at + core.deadline_s)
@@ -185,6 +186,8 @@ def _timed(guarding: Guarding, target: Function) -> Function:
                 return result
             finally:
                 AMBIENT.set(before)
+                if bulkhead is not None:
+                    bulkhead.leave()
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, admission), None
@@ -193,18 +196,19 @@ def _timed(guarding: Guarding, target: Function) -> Function:
     return guarded
 
 
-def _async_timed(guarding: Guarding, target: Function) -> Function:
+def _async_limited(guarding: Guarding, target: Function) -> Function:
     core, begin, breaker = guarding.core((), {}), guarding.begin, guarding.core((), {}).breaker
 
     async def guarded(*args: Any, **kwargs: Any) -> Any:
         seen, admission, begun_at = GIVE_UPS.latest, breaker.admission, HOST.monotonic()
         failure: Exception | None = None
-        before, ends_at = AMBIENT.get(), begun_at + core.limit_s
+        before, ends_at, bulkhead = AMBIENT.get(), begun_at + core.limit_s, core.bulkhead
         ends_at = min(ends_at, before)
-        if core.timed and begun_at < admission.ends_at and begun_at < ends_at:
-            AMBIENT.set(ends_at)
+        timely = core.limited and begun_at < admission.ends_at and begun_at < ends_at
+        if timely and (bulkhead is None or bulkhead.enter_at_once()):
             alarm = Alarm()
             try:
+                AMBIENT.set(ends_at)
                 alarm.set(ends_at - begun_at)
                 result = await target(*args, **kwargs)
             except CancelledError:
@@ -221,6 +225,8 @@ def _async_timed(guarding: Guarding, target: Function) -> Function:
             finally:
                 alarm.off()
                 AMBIENT.set(before)
+                if bulkhead is not None:
+                    bulkhead.leave()
         call = begin(target, args, kwargs)
         call.begun_at, call.seen = begun_at, seen
         steps, failure = story(core, call, failure, admission), None

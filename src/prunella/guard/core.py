@@ -75,16 +75,15 @@ class Settings:
             raise TypeError(f"policy: validate must be a function of the result, got {self.validate!r}")
 
     def ways(self) -> tuple[bool, bool]:
-        """Tell whether a call that succeeds needs nothing but an admission, or an admission and a limit in time."""
+        """Tell whether a call that succeeds needs nothing but an admission, or also a limit in time or a place."""
         needs_more = (
             self.limiter is not None
-            or self.bulkhead is not None
             or self.validate is not None
             or (self.fallback is not None and self.fallback.last_good)
             or (self.retry is not None and self.retry.on_result is not None)
             or (self.breaker is not None and self.breaker.slow_s is not None)
         )
-        limited = self.deadline_s is not None or self.attempt_timeout_s is not None
+        limited = self.deadline_s is not None or self.attempt_timeout_s is not None or self.bulkhead is not None
         cooperative = self.sync_timeout == "cooperative"
         return cooperative and not needs_more and not limited, cooperative and not needs_more and limited
 
@@ -127,7 +126,7 @@ class Core:
     def adopt(self, settings: Settings) -> None:
         """Work by new settings from now on; what was learned and counted stays."""
         self.settings = settings
-        self.quick, self.timed = settings.ways() if self.stand_in is None else (False, False)
+        self.quick, self.limited = settings.ways() if self.stand_in is None else (False, False)
         self.threads = settings.sync_timeout == "thread"
         self.retry = settings.retry or NO_RETRY
         self.deadline_s = settings.deadline_s if settings.deadline_s is not None else math.inf
