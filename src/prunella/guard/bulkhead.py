@@ -108,6 +108,8 @@ class LiveBulkhead:
         """Give a place back; the next in the queue takes it."""
         with self._lock:
             self._under_way = max(self._under_way - 1, 0)  # a child process began with none, even in mid-call
+            if not self._queue:
+                return
             granted = self._grant()
         _wake(granted)
 
