@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from prunella.core.clock import HOST
 from prunella.core.errors import DeadlineExceeded
 from prunella.guard.alarm import Alarm
-from prunella.guard.breaker import NoBreaker
-from prunella.guard.call import Call
+from prunella.guard.breaker import Admission, NoBreaker
+from prunella.guard.call import Call, Story
 from prunella.guard.core import Core, Settings
 from prunella.guard.deadline import AMBIENT, LIMITS
 from prunella.guard.drive import adrive, drive
@@ -96,10 +96,8 @@ def _without_admission(guarding: Guarding, target: Function) -> Function:
                 return target(*args, **kwargs)
             except Exception as error:
                 failure = error
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, core.breaker.admission), None
-        return drive(steps, call, threads=core.threads)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, core.breaker.admission), None
+        return drive(*told, threads=core.threads)
 
     return guarded
 
@@ -117,10 +115,8 @@ def _with_admission(guarding: Guarding, target: Function) -> Function:
             else:
                 admission.ok()
                 return result
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, admission), None
-        return drive(steps, call, threads=core.threads)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, admission), None
+        return drive(*told, threads=core.threads)
 
     return guarded
 
@@ -135,10 +131,8 @@ def _async_without_admission(guarding: Guarding, target: Function) -> Function:
                 return await target(*args, **kwargs)
             except Exception as error:
                 failure = error
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, core.breaker.admission), None
-        return await adrive(steps, call)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, core.breaker.admission), None
+        return await adrive(*told)
 
     return guarded
 
@@ -156,10 +150,8 @@ def _async_with_admission(guarding: Guarding, target: Function) -> Function:
             else:
                 admission.ok()
                 return result
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, admission), None
-        return await adrive(steps, call)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, admission), None
+        return await adrive(*told)
 
     return guarded
 
@@ -188,10 +180,8 @@ def _limited(guarding: Guarding, target: Function) -> Function:
                 AMBIENT.set(before)
                 if bulkhead is not None:
                     bulkhead.leave()
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, admission), None
-        return drive(steps, call, threads=core.threads)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, admission), None
+        return drive(*told, threads=core.threads)
 
     return guarded
 
@@ -227,12 +217,21 @@ def _async_limited(guarding: Guarding, target: Function) -> Function:
                 AMBIENT.set(before)
                 if bulkhead is not None:
                     bulkhead.leave()
-        call = begin(target, args, kwargs)
-        call.begun_at, call.seen = begun_at, seen
-        steps, failure = story(core, call, failure, admission), None
-        return await adrive(steps, call)
+        told, failure = _told(core, begin(target, args, kwargs), begun_at, seen, failure, admission), None
+        return await adrive(*told)
 
     return guarded
+
+
+def _told(
+    core: Core, call: Call, begun_at: float, seen: int, failure: Exception | None, admission: Admission
+) -> tuple[Story, Call]:
+    """Return a call that did not end the quick way, and its story from where it stands.
+
+    Whoever tells it has to let go of the failure first: an error that is raised must not hang on its own frame.
+    """
+    call.begun_at, call.seen = begun_at, seen
+    return story(core, call, failure, admission), call
 
 
 def _story_of(guarding: Guarding, target: Function, *, opaque: bool = False) -> Function:
