@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -475,3 +476,23 @@ assert places > 20, places
 sys.stdout.write("all went on")
 """
     assert _in_child(program) == "all went on"
+
+
+def test_thread_that_is_left_behind_keeps_its_place() -> None:
+    """The service still works for it: a bulkhead of one lets nobody in until it has ended."""
+    release, entered = threading.Event(), threading.Event()
+    crm = _threaded(bulkhead=pr.Bulkhead(1))
+
+    def hang() -> None:
+        entered.set()
+        release.wait()
+
+    with pytest.raises(pr.AttemptTimeout):
+        crm.call(hang)
+    assert entered.is_set()
+    with pytest.raises(pr.LoadShed):
+        crm.call(lambda: "refused")
+    release.set()
+    while crm.explain()["under_way"]:
+        time.sleep(0.001)
+    assert crm.call(lambda: "done") == "done"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prunella.core import shapes
 from prunella.core.clock import HOST
@@ -14,12 +14,23 @@ from prunella.guard.breaker import Admission
 from prunella.guard.bulkhead import Waiter
 from prunella.guard.marks import GIVE_UPS
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 GAVE_UP = object()
 """What a story returns when `call.error` has to be raised: a generator can't raise every error itself."""
 
 
 class TimeIsOver(Exception):
-    """What a driver throws when the instant of an `Invoke` has come; the story turns it into an error for people."""
+    """What a driver throws when the instant of an `Invoke` has come; the story turns it into an error for people.
+
+    Args:
+        work: what still goes on in a thread that was left behind.
+    """
+
+    def __init__(self, work: Future[Any] | None = None) -> None:
+        self.work = work
+        super().__init__()
 
 
 class Carried(Exception):
@@ -82,6 +93,7 @@ class Call:
         "hand_over",
         "idempotency_key",
         "kwargs",
+        "left_behind",
         "once",
         "opaque",
         "seen",
@@ -116,6 +128,7 @@ class Call:
         self.begun_at = HOST.monotonic()
         self.deadline_at = math.inf
         self.waited_s = 0.0
+        self.left_behind: Future[Any] | None = None
         self.error: BaseException | None = None
         self.why = ""
 

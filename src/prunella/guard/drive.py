@@ -159,7 +159,7 @@ def _in_thread(step: Invoke) -> Any:
         places.release()
         raise
     if not wait({work}, max(until - HOST.monotonic(), 0.0)).done:
-        raise TimeIsOver
+        raise TimeIsOver(work)
     return work.result()
 
 

@@ -15,6 +15,7 @@ from prunella.core import shapes
 from prunella.core.clock import HOST
 from prunella.core.errors import CircuitOpen, DeadlineExceeded, GuardError, RetryLater
 from prunella.guard.breaker import Admission
+from prunella.guard.bulkhead import LiveBulkhead
 from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Story, TimeIsOver
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
@@ -112,7 +113,16 @@ def _in_place(core: Core, call: Call) -> Story:
     try:
         return (yield from invoke(core, call))
     finally:
+        _give_back(bulkhead, call)
+
+
+def _give_back(bulkhead: LiveBulkhead, call: Call) -> None:
+    """Give the place back, but not before a thread that was left behind has ended: the service still works for it."""
+    work, call.left_behind = call.left_behind, None
+    if work is None:
         bulkhead.leave()
+    else:
+        work.add_done_callback(lambda _: bulkhead.leave())
 
 
 def invoke(core: Core, call: Call) -> Story:
@@ -128,6 +138,7 @@ def invoke(core: Core, call: Call) -> Story:
     try:
         result = yield Invoke(function, call.args, call.kwargs, ends_at)
     except TimeIsOver as error:
+        call.left_behind = error.work
         raise core.out_of_time(ends_at, call.deadline_at) from error
     except DeadlineExceeded as error:
         verdict = core.whose_time(error, ends_at, call.deadline_at)
