@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -185,3 +187,40 @@ def test_fork_has_a_connection_of_its_own(ledger: SqlLedger, query: Query, forke
     assert os.waitpid(forked, 0)[1] == 0
     write(ledger, "parent again")
     assert query("SELECT count(*) FROM durable_calls") == [(3,)]
+
+
+_CHILD_AND_PARENT = """
+import os, sys
+from prunella.guard.database import Database
+from prunella.guard.ledger import NewCall, SqlLedger
+
+database = Database(sys.argv[1])
+ledger = SqlLedger(database)
+
+def write(key):
+    ledger.write(NewCall(function="f", policy="p", key=key, arguments={}, attempts=1, wait_s=0.0, error=""))
+
+(to_child, tell_child), (to_parent, tell_parent) = os.pipe(), os.pipe()
+if os.fork() == 0:
+    write("child, parent connected")
+    os.write(tell_parent, b".")
+    os.read(to_child, 1)
+    write("child, parent gone")
+    os.write(tell_parent, b".")
+    os.read(to_child, 1)
+    os._exit(0)
+os.read(to_parent, 1)
+database.close()
+Database(sys.argv[1]).create()
+os.write(tell_child, b".")
+os.read(to_parent, 1)
+write("parent")
+os.write(tell_child, b".")
+"""
+
+
+def test_call_of_a_child_survives_its_parents_leaving(url: str, query: Query) -> None:
+    """Connected, forked, and the parent closes: SQLite must not throw away the log that the child still writes."""
+    subprocess.run([sys.executable, "-c", _CHILD_AND_PARENT, url], check=True)
+    keys = {key for (key,) in query("SELECT idempotency_key FROM durable_calls")}
+    assert keys == {"child, parent connected", "child, parent gone", "parent"}

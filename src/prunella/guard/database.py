@@ -70,7 +70,9 @@ class Database:
 
     def _lend(self) -> Any:
         if self._pid != os.getpid():  # a connection must not be used on both sides of a fork
-            self._pid, self._idle = os.getpid(), deque()
+            inherited, self._pid, self._idle = self._idle, os.getpid(), deque()
+            for connection in inherited:
+                self._dialect.leave(connection)
         try:
             return self._idle.pop()
         except IndexError:
@@ -115,6 +117,10 @@ class _Dialect(Protocol):
 
     def connect(self) -> Any: ...
 
+    def leave(self, connection: Any) -> None:
+        """Let go of a parent's connection, in a child process."""
+        ...
+
     def spell(self, statement: str) -> str: ...
 
 
@@ -131,6 +137,9 @@ class _Sqlite:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a call that was handed over survives a power cut
         return connection
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        connection.close()  # while it is open, new ones rely on its locks, which no child has: others drop their log
 
     def spell(self, statement: str) -> str:
         return statement.format_map(_SQLITE_WORDS)
@@ -152,6 +161,9 @@ class _Postgres:
 
     def connect(self) -> Any:
         return self._psycopg.connect(self._url, connect_timeout=5)
+
+    def leave(self, connection: Any) -> None:
+        """Do nothing: to close it would end the parent's session."""
 
     def spell(self, statement: str) -> str:
         named = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", statement)
