@@ -316,6 +316,40 @@ def test_background_makes_what_is_due(path: Path) -> None:
     assert not handover.connected()
 
 
+_FORKED = """
+import os, sys, time
+import prunella as pr
+from prunella.testing import faults
+
+crm = pr.policy("crm", retry=pr.Retry(attempts=1))
+
+@crm.durable("order_id", name="push")
+def push(order_id):
+    os._exit(0)
+
+pr.connect(sys.argv[1])
+child = os.fork()
+if child:
+    pr.connect(sys.argv[1], resume=False)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with faults(crm, [503]):
+    try:
+        push(1)
+    except pr.HandedOver:
+        pass
+from prunella.guard import handover
+with handover._connection.place.ledger._database.session() as session:
+    session.run("UPDATE durable_calls SET due_at = 0", {})
+time.sleep(15)
+os._exit(1)
+"""
+
+
+def test_child_of_a_connected_process_makes_what_is_due(path: Path) -> None:
+    """A server that connects first and forks its workers then: the parent's thread is not in them."""
+    subprocess.run([sys.executable, "-c", _FORKED, f"sqlite:///{path}"], check=True, timeout=30)
+
+
 def test_engine_that_is_away_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Connecting does not fail; what is handed over waits here, and the log says so once and not every second."""
     shop = Shop()

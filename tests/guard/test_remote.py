@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sqlite3
 import threading
@@ -187,6 +188,16 @@ def test_connection_that_the_engine_closed_is_replaced(place: EnginePlace, elsew
     elsewhere.down()
     elsewhere.up()
     assert place.board.learned() == {"crm": 5.0}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_child_never_asks_on_its_parents_connection(place: EnginePlace) -> None:
+    """Both would read from one socket, and each might get the other's answer."""
+    place.board.learn("crm", 5.0)
+    assert len(place._engine._idle) == 1
+    if (child := os.fork()) == 0:
+        os._exit(len(place._engine._idle))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # What is shared -------------------------------------------------------------------------------------------------------

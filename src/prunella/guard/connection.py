@@ -23,6 +23,7 @@ from prunella.guard import backoff
 from prunella.guard.call import Call
 from prunella.guard.drive import adrive, drive
 from prunella.guard.flow import attempt
+from prunella.guard.forks import renew_after_fork
 from prunella.guard.ledger import DurableCall, Ending
 from prunella.guard.place import Place
 from prunella.guard.shared import SharedState
@@ -53,16 +54,28 @@ class Connection:
         self._functions = functions
         self._closed = closed
         self.shared = SharedState(place.board)
-        self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
-        self._stopping = threading.Event()
         self._why_away = ""
-        self._thread: threading.Thread | None = None
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
-        self._under_way: dict[str, Future[None]] = {}
+        self._open()
+        renew_after_fork(self)
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None
+
+    def _open(self) -> None:
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
+        self._under_way: dict[str, Future[None]] = {}
+
+    def renew(self) -> None:
+        """Go on in a child process: under a name and with threads of its own, and without the parent's loop."""
+        looked = self._thread is not None and not self._stopping.is_set()
+        self._open()
+        self._loop = None
+        if looked:
+            self.start()
 
     def begin(self) -> None:
         """Take up what an earlier process left: learned rates, and what is still spooled."""

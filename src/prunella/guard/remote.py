@@ -21,6 +21,7 @@ from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
+from prunella.guard.forks import renew_after_fork
 from prunella.guard.ledger import DurableCall, Ending, NewCall
 from prunella.guard.spool import Spool
 
@@ -76,8 +77,13 @@ class Engine:
             raise InvalidInput("connect: an engine wants a token; make one there: prunella token --role APPLICATION")
         self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         redact.known.register(redact.Secret(token))
-        self._idle: deque[HTTPConnection] = deque()
         self._silent_until = 0.0
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin with connections of its own: on a parent's a child would get the parent's answers."""
+        self._idle: deque[HTTPConnection] = deque()
 
     def ask(self, path: str, body: Mapping[str, Any]) -> Any:
         """Return what the engine answers.
