@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,6 +23,7 @@ import pytest
 import prunella as pr
 from prunella.core.clock import HOST
 from prunella.core.events import Event
+from prunella.guard import connection as connection_room
 from prunella.guard import handover
 from prunella.guard.connection import Connection
 from prunella.testing import Fault, faults, throttled
@@ -300,6 +302,110 @@ async def test_asynchronous_call_is_made_on_the_loop_that_connected(path: Path) 
         make_due(path)
         assert await asyncio.to_thread(connection.resume_due) == 1
     assert loops == [asyncio.get_running_loop()]
+
+
+def test_what_an_event_loop_must_not_do_costs_no_call(connection: Connection, path: Path) -> None:
+    """`resume_due` on a loop is refused before anything is claimed."""
+    shop = Shop(retry=pr.Retry(attempts=1, on=ConnectionError))
+
+    async def misuse() -> None:
+        with faults(shop.crm, [ConnectionError()]), pytest.raises(pr.HandedOver):
+            await shop.apush(1)
+        make_due(path)
+        with pytest.raises(RuntimeError, match="to_thread"):
+            connection.resume_due()
+
+    asyncio.run(misuse())
+    assert rows(path) == [("waiting", 1)]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_loop_that_ends_while_a_call_is_under_way_loses_nothing(path: Path, *, closed: bool) -> None:
+    """Closing on the loop does not wait for what needs the loop, and a cancelled call waits for its next attempt."""
+    shop = Shop(retry=pr.Retry(attempts=1, on=ConnectionError))
+
+    async def program() -> None:
+        connection = pr.connect(f"sqlite:///{path}")
+        begun = asyncio.Event()
+
+        async def push(order_id: int) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        durable = shop.crm.durable("order_id", name="endless")(push)
+        with faults(shop.crm, [ConnectionError()]), pytest.raises(pr.HandedOver):
+            await durable(1)
+        make_due(path)
+        await begun.wait()
+        if closed:
+            connection.close()
+
+    asyncio.run(program())
+    if handover._connection is not None:
+        handover._connection.close()
+    until = time.monotonic() + 10
+    while rows(path) != [("waiting", 1)] and time.monotonic() < until:
+        time.sleep(0.02)
+    assert rows(path) == [("waiting", 1)]
+
+
+def test_lease_is_kept_as_long_as_a_call_takes(
+    connection: Connection, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes it, also while closing: nobody else may take a call that is only slow."""
+    monkeypatch.setattr(connection_room, "_RENEW_EVERY_S", 0.02)
+    shop = Shop()
+    seen: list[bool] = []
+
+    def push(order_id: int) -> None:
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE durable_calls SET lease_until = 0")
+        until = time.monotonic() + 10
+        while rows(path, "lease_until")[0][0] == 0 and time.monotonic() < until:
+            time.sleep(0.01)
+        seen.append(rows(path, "lease_until")[0][0] > 0)
+
+    durable = shop.crm.durable("order_id", name="slow")(push)
+    with faults(shop.crm, [503, 503]), pytest.raises(pr.HandedOver):
+        durable(1)
+    make_due(path)
+    connection.resume_due()
+    assert seen == [True]
+
+
+def test_call_is_not_made_twice_because_its_end_could_not_be_written(connection: Connection, path: Path) -> None:
+    """The database is away when the call is done: the end is written when it is back."""
+    shop = Shop()
+    away = path.with_name("away.db")
+
+    def push(order_id: int) -> None:
+        shop.made.append(order_id)
+        connection.place.close()
+        path.rename(away)
+        path.mkdir()
+        threading.Timer(0.5, lambda: (path.rmdir(), away.rename(path))).start()
+
+    durable = shop.crm.durable("order_id", name="unlucky")(push)
+    with faults(shop.crm, [503, 503]), pytest.raises(pr.HandedOver):
+        durable(1)
+    make_due(path)
+    connection.resume_due()
+    assert (shop.made, rows(path)) == ([1], [("done", 3)])
+
+
+def test_secret_that_can_not_be_brought_is_brought_later(connection: Connection, path: Path) -> None:
+    """Nothing was attempted, so nothing is given up; the policy's key is told from all arguments."""
+    shop = Shop(key=lambda order_id, token: token[:3])
+    with faults(shop.crm, [503, 503]), pytest.raises(pr.HandedOver):
+        shop.secretly(1, "tok-1")
+    make_due(path)
+    del shop.token
+    connection.resume_due()
+    assert rows(path) == [("waiting", 3)]
+    make_due(path)
+    shop.token = "tok-2"
+    connection.resume_due()
+    assert shop.made == [(1, "tok-2")]
 
 
 def test_background_makes_what_is_due(path: Path) -> None:

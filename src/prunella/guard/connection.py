@@ -1,7 +1,7 @@
 """Make the calls that are due, and carry what is shared: what `connect` returns.
 
-One thread looks once a second; it keeps the leases of what is under way and never makes a call itself. A place that is
-away is told once in the log, and everything goes on when it is back.
+One thread looks once a second and never makes a call itself; each call under way has its lease kept by a thread of its
+own, however long a look takes. A place that is away is told once in the log, and everything goes on when it is back.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from prunella.core.clock import HOST
 from prunella.core.errors import StoreUnavailable
 from prunella.guard import backoff
 from prunella.guard.call import Call
+from prunella.guard.core import Core
 from prunella.guard.drive import adrive, drive
 from prunella.guard.flow import attempt
 from prunella.guard.forks import renew_after_fork
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 FIRST_WAIT_S = 30.0
 _WAIT_MAX_S = 900.0
 _GIVE_UP_AFTER_S = 24 * 3600.0
-_LEASE_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 1.0, 4
+_LEASE_S, _RENEW_EVERY_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 10.0, 1.0, 4
+_END_TRIES = 45
+"""How often, once a second, an ending is written again while nobody answers: then the lease is nearly over."""
 _log = logging.getLogger(__name__)
 
 
@@ -92,11 +95,12 @@ class Connection:
             self._thread.start()
 
     def close(self) -> None:
-        """Finish what is under way and stop."""
+        """Finish what is under way and stop; closed on its event loop, what is under way goes on and ends later."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        self._threads.shutdown()
+        here = self._loop is not None and asyncio._get_running_loop() is self._loop  # noqa: SLF001
+        self._threads.shutdown(wait=not here)  # what needs this loop could not end while the loop waits for it
         with suppress(StoreUnavailable):
             self._exchange()
             self.shared.keep_rates()
@@ -110,7 +114,13 @@ class Connection:
         self.close()
 
     def resume_due(self) -> int:
-        """Make every call that is due, here and now; return how many were tried."""
+        """Make every call that is due, here and now; return how many were tried.
+
+        Raises:
+            RuntimeError: it was called on an event loop, which would have to wait.
+        """
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where none runs
+            raise RuntimeError("resume_due: it would hold up this event loop; write await asyncio.to_thread(…)")
         tried = 0
         while calls := self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, 1):
             self._make(calls[0])
@@ -143,9 +153,11 @@ class Connection:
         self._why_away = why
 
     def _dispatch(self) -> None:
-        self._under_way = {call_id: work for call_id, work in self._under_way.items() if not work.done()}
-        for call_id in self._under_way:
-            self.place.ledger.renew(call_id, self._worker, _LEASE_S)
+        for call_id, work in list(self._under_way.items()):
+            if work.done():
+                del self._under_way[call_id]
+                if (error := work.exception()) is not None:
+                    _log.error("connect: the call %s is made again when its lease is over", call_id, exc_info=error)
         free = _AT_ONCE - len(self._under_way)
         for call in self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, free) if free else ():
             self._under_way[call.id] = self._threads.submit(self._make, call)
@@ -153,45 +165,75 @@ class Connection:
     def _make(self, call: DurableCall) -> None:
         """Make one attempt and write how it ended."""
         function = self._functions[call.function]
-        core = (
-            function.policy.core((), {})
-            if function.policy.key is None
-            else function.policy.core(tuple(call.args), call.kwargs)
-        )
+        tell, wants = function.policy.tell, _whatever
         try:
-            self._attempt(function, core, call)
+            with self._lease_kept(call):
+                kwargs = call.kwargs | {name: bring() for name, bring in function.secrets.items()}
+                core = function.policy.core(tuple(call.args), kwargs)
+                tell, wants = core.tell, core.wants
+                self._attempt(function, core, call, kwargs)
         except Exception as error:
-            self._failed(core, call, error)
+            self._failed(tell, wants, call, error)
         else:
-            self.place.ledger.end(call.id, self._worker, Ending(state="done"))
-            core.tell("operation.done", operation_id=call.id, attempts=call.attempts)
+            self._end(call, Ending(state="done"))
+            tell("operation.done", operation_id=call.id, attempts=call.attempts)
 
-    def _attempt(self, function: DurableFunction, core: Any, call: DurableCall) -> None:
-        kwargs = call.kwargs | {name: bring() for name, bring in function.secrets.items()}
+    @contextmanager
+    def _lease_kept(self, call: DurableCall) -> Iterator[None]:
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(_RENEW_EVERY_S):
+                with suppress(StoreUnavailable):
+                    self.place.ledger.renew(call.id, self._worker, _LEASE_S)
+
+        keeper = threading.Thread(target=keep, name="prunella-lease", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+    def _attempt(self, function: DurableFunction, core: Core, call: DurableCall, kwargs: dict[str, Any]) -> None:
         story = Call(function.target, tuple(call.args), kwargs, idempotency_key=call.idempotency_key)
         story.attempt = call.attempts
         story.deadline_at = story.begun_at + core.deadline_s
         if not inspect.iscoroutinefunction(function.target):
             drive(attempt(core, story), story)
         elif self._loop is not None and self._loop.is_running():
-            if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the public one raises where none runs
-                raise RuntimeError("resume_due: it waits for this event loop; call it with asyncio.to_thread")
             asyncio.run_coroutine_threadsafe(adrive(attempt(core, story), story), self._loop).result()
         else:
             asyncio.run(adrive(attempt(core, story), story))
 
-    def _failed(self, core: Any, call: DurableCall, error: Exception) -> None:
+    def _end(self, call: DurableCall, ending: Ending) -> None:
+        """Write how an attempt ended, while the lease lasts: what is not written is made a second time."""
+        for _ in range(_END_TRIES):
+            with suppress(StoreUnavailable):
+                return self.place.ledger.end(call.id, self._worker, ending)
+            if self._stopping.wait(_LOOK_EVERY_S):
+                break
+        return self.place.ledger.end(call.id, self._worker, ending)
+
+    def _failed(
+        self, tell: Callable[..., None], wants: Callable[[Exception], bool], call: DurableCall, error: Exception
+    ) -> None:
         told = f"{type(error).__name__}: {error}"
-        refused = is_refusal(error)
+        refused = is_refusal(error) or isinstance(error, CancelledError)  # its event loop ended: nobody said no
         too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
-        if too_old or not (refused or core.wants(error)):
-            self.place.ledger.end(call.id, self._worker, Ending(state="dead", error=told))
-            core.tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
+        if too_old or not (refused or wants(error)):
+            self._end(call, Ending(state="dead", error=told))
+            tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
             return
         step_s = backoff.exponential_s(FIRST_WAIT_S, 2.0, min(call.attempts, 10), _WAIT_MAX_S)
         wait_s = max(asked_wait_s(error) or 0.0, backoff.spread_s(step_s, 0.5, HOST))
         if refused:
             wait_s = getattr(error, "retry_after_s", None) or _LOOK_EVERY_S
         again = Ending(state="waiting", wait_s=wait_s, error=told, counted=not refused)
-        self.place.ledger.end(call.id, self._worker, again)
-        core.tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)
+        self._end(call, again)
+        tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)
+
+
+def _whatever(error: Exception) -> bool:
+    """Try again after any error: one from before the attempt says nothing about the call."""
+    return True
