@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
 from prunella.guard.database import Database
 from prunella.guard.ledger import Ending, NewCall, SqlLedger
@@ -149,6 +150,10 @@ def test_ends_are_written_with_their_reason(ledger: SqlLedger, query: Query) -> 
     [
         ({"thing": object()}, "are no JSON"),
         ({"number": float("nan")}, "are no JSON"),
+        ({"text": "\ud800"}, "are no JSON"),
+        ({"\ud800": 1}, "are no JSON"),
+        ({"deep": json.loads("[" * 200 + "]" * 200)}, "deeper than 100 levels"),
+        ({"long": "a b " * 5_000}, "20.* characters of JSON"),
         ({"token": "sk_live_51HunterHunterHunter2xyzXYZ"}, "looks like a secret"),
     ],
 )
@@ -166,6 +171,33 @@ def test_error_text_is_scrubbed(ledger: SqlLedger, query: Query) -> None:
     """What an exception says is kept without its secrets."""
     ledger.write(new_call("1", error="401 for Bearer sk_live_51HunterHunterHunter2"))
     assert "Hunter" not in json.dumps(query("SELECT last_error FROM durable_calls"))
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\ud800", "ü" * 300, "sk_live_51HunterHunterHunter2xyzXYZ"])
+def test_key_that_can_not_be_kept_is_refused(ledger: SqlLedger, query: Query, key: str) -> None:
+    """No text for every database, too long for an index, or a secret: refused before anybody is told of it."""
+    with pytest.raises(InvalidInput) as refused:
+        write(ledger, key)
+    assert "Hunter" not in str(refused.value)
+    assert query("SELECT count(*) FROM durable_calls") == [(0,)]
+
+
+@pytest.mark.parametrize("error", ["no \0 text", "no \ud800 text"])
+def test_error_of_strange_text_holds_up_no_call(ledger: SqlLedger, query: Query, error: str) -> None:
+    """A server's bytes and file names get into messages: the call is written down and ended all the same."""
+    call_id = ledger.write(new_call("1", error=error))[0]
+    assert query("SELECT last_error FROM durable_calls") == [("no ? text",)]
+    assert claim(ledger) == [call_id]
+    ledger.end(call_id, "w1", Ending(state="dead", error=error))
+    assert query("SELECT state, last_error FROM durable_calls") == [("dead", "no ? text")]
+
+
+def test_wait_for_ever_is_a_year(ledger: SqlLedger) -> None:
+    """`Retry-After: 9999999999` is a mistake; its due time must be one that every side can hold."""
+    year_s = 366 * 86_400
+    due_at = ledger.write(new_call("1", wait_s=1e11))[1]
+    assert abs(due_at - HOST.now().timestamp() - year_s) < 60
+    assert Ending(state="waiting", wait_s=1e11).wait_s == year_s
 
 
 @pytest.fixture

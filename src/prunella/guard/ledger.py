@@ -63,6 +63,12 @@ UPDATE {schema}durable_calls SET state = :state, due_at = {now} + :wait_s, lease
 WHERE id = :id AND worker = :worker AND state = 'running'"""
 
 _TEXT_MAX = 500
+_NAME_BYTES_MAX = 500
+"""For a name and a key each: an index of PostgreSQL takes rows of 2,704 bytes."""
+_ARGUMENTS_CHARS_MAX = redact.CHARS_MAX  # beyond it nothing is looked at for secrets
+_DEPTH_MAX = 100
+WAIT_S_MAX = 366 * 86_400.0
+"""What a service may ask for; a date beyond it is a mistake, and would be none in some databases."""
 _ids = Ids(SystemClock(), Rng())
 
 
@@ -93,21 +99,60 @@ class NewCall:
     id: str = field(default_factory=_ids.new)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "error", redact.scrub(self.error)[:_TEXT_MAX])
-        if redact.scrub(text := self.arguments_json()) != text:
+        object.__setattr__(self, "error", told(self.error))
+        object.__setattr__(self, "wait_s", min(self.wait_s, WAIT_S_MAX))
+        for name, value in (("name", self.function), ("key", self.key)):
+            if len(storable(value).encode()) > _NAME_BYTES_MAX or storable(value) != value:
+                raise InvalidInput(
+                    f"durable: the {name} {storable(value)[:50]!r}… can't be kept; take at most {_NAME_BYTES_MAX} "
+                    "bytes of text without NUL and lone surrogates"
+                )
+        text = self.arguments_json()
+        if len(text) > _ARGUMENTS_CHARS_MAX:
             raise InvalidInput(
-                f"durable {self.function}: its arguments hold what looks like a secret, which is never stored; name "
-                "the argument in secrets={…} with a function that brings it when the call is made"
+                f"durable {self.function}: its arguments are {len(text)} characters of JSON, and at most "
+                f"{_ARGUMENTS_CHARS_MAX} are kept; pass ids and plain values"
+            )
+        if redact.scrub(text) != text or redact.scrub(self.key) != self.key:
+            raise InvalidInput(
+                f"durable {self.function}: its arguments or its key hold what looks like a secret, which is never "
+                "stored; name the argument in secrets={…} with a function that brings it when the call is made"
             )
 
     def arguments_json(self) -> str:
         """Return the arguments as they are stored."""
         try:
+            _demand_text(self.arguments, 0)
             return json.dumps(self.arguments, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise InvalidInput(
                 f"durable {self.function}: its arguments are no JSON ({error}); pass ids and plain values"
             ) from error
+
+
+def told(error: str) -> str:
+    """Return what an error says as it may be stored: without secrets, short, and text for every database."""
+    return storable(redact.scrub(error))[:_TEXT_MAX]
+
+
+def storable(text: str) -> str:
+    """Return `text` with question marks for NUL and lone surrogates, which PostgreSQL or UTF-8 can't hold."""
+    return text.replace("\0", "?").encode(errors="replace").decode()
+
+
+def _demand_text(value: Any, depth: int) -> None:
+    """Raise `ValueError` for what JSON can be told but nobody can send back: it would hold up every other call."""
+    if depth > _DEPTH_MAX:
+        raise ValueError(f"nested deeper than {_DEPTH_MAX} levels")
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _demand_text(name, depth + 1)
+            _demand_text(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _demand_text(item, depth + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +191,9 @@ class Ending:
     counted: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "wait_s", min(self.wait_s, WAIT_S_MAX))
         if self.error is not None:
-            object.__setattr__(self, "error", redact.scrub(self.error)[:_TEXT_MAX])
+            object.__setattr__(self, "error", told(self.error))
 
 
 class Ledger(Protocol):
