@@ -217,6 +217,35 @@ def test_board_of_an_engine_is_one_board(place: EnginePlace, elsewhere: Elsewher
     assert beside.notices(10) == [notice]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("rates/learn", {"name": "a\0b", "rate_per_s": 1.0}),
+        ("breakers/report", {"name": "\0", "state": "open", "reason": "", "open_s": 1.0}),
+        ("notices", {"id": "n", "service": "crm", "code": "\0", "message": "", "recovered": False}),
+        ("calls/claim", {"functions": ["\0"], "worker": "w", "lease_s": 1.0, "most": 1}),
+    ],
+)
+def test_name_that_no_database_of_ours_may_meet_is_refused(place: EnginePlace, path: str, body: dict[str, Any]) -> None:
+    """PostgreSQL can't hold NUL: told as an engine that is away, it would be sent again for ever."""
+    with pytest.raises(InvalidInput, match="HTTP 422"):
+        place._engine.ask(path, body)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"text": "\ud800"}, {"\ud800": 1}, {"deep": json.loads("[" * 600 + "]" * 600)}]
+)
+def test_call_that_could_not_be_sent_back_is_refused_and_holds_up_no_other(
+    place: EnginePlace, arguments: dict[str, Any]
+) -> None:
+    """An application of another make may send it: a claim that fails for it would fail for all."""
+    kept = _fields(call("1")) | {"arguments": {"args": [], "kwargs": arguments}}
+    with pytest.raises(InvalidInput, match="HTTP 422"):
+        place._engine.ask("calls", kept)
+    written = place.ledger.write(call("2"))[0]
+    assert [one.id for one in place.ledger.claim(["shop:push"], "w1", 60.0, 10)] == [written]
+
+
 # Who may ask, and what is never sent ----------------------------------------------------------------------------------
 
 

@@ -13,23 +13,22 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
-from prunella.guard.ledger import Ending, NewCall
+from prunella.guard.ledger import WAIT_S_MAX, Ending, NewCall, storable
 from prunella.guard.place import Place
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
 from prunella.web.problems import unprocessable
 
-_WAIT_S_MAX = 366 * 86_400.0
 _LEASE_S_MAX = 3600.0
 
 Id = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")]
-Name = Annotated[str, Field(min_length=1, max_length=500)]
-Text = Annotated[str, Field(max_length=2_000)]
-Wait = Annotated[float, Field(ge=0, le=_WAIT_S_MAX, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+Text = Annotated[str, Field(max_length=2_000), AfterValidator(storable)]
+Wait = Annotated[float, Field(ge=0, le=WAIT_S_MAX, allow_inf_nan=False)]
 Lease = Annotated[float, Field(gt=0, le=_LEASE_S_MAX, allow_inf_nan=False)]
 B = TypeVar("B", bound="Body")
 
@@ -116,7 +115,7 @@ class NoticeIn(Body):
 
     id: Id
     service: Name
-    code: Annotated[str, Field(min_length=1, max_length=200)]
+    code: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
     message: Text
     recovered: bool
 
