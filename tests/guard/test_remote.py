@@ -7,8 +7,8 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from prunella.core.clock import HOST, SystemClock
 from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard import remote
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
 from prunella.guard.ledger import Ending, NewCall
@@ -232,9 +233,7 @@ def test_name_that_no_database_of_ours_may_meet_is_refused(place: EnginePlace, p
         place._engine.ask(path, body)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"text": "\ud800"}, {"\ud800": 1}, {"deep": json.loads("[" * 600 + "]" * 600)}]
-)
+@pytest.mark.parametrize("arguments", [{"text": "\ud800"}, {"\ud800": 1}, {"deep": json.loads("[" * 600 + "]" * 600)}])
 def test_call_that_could_not_be_sent_back_is_refused_and_holds_up_no_other(
     place: EnginePlace, arguments: dict[str, Any]
 ) -> None:
@@ -271,6 +270,9 @@ def test_token_of_another_role_is_told_and_nothing_is_lost(
         ("https://", "must look like"),
         ("https://user:pw-hunter2@engine.example", "must look like"),
         ("https://engine.example/?token=hunter2", "must look like"),
+        ("https://:hunter2@engine.example", "must look like"),
+        ("https://engine.example:hunter2", "must look like"),
+        ("https://[engine.example", "must look like"),
     ],
 )
 def test_address_that_would_give_something_away_is_refused(url: str, why: str, tmp_path: Path) -> None:
@@ -315,3 +317,82 @@ def test_strange_answer_counts_as_none(answer: bytes, tmp_path: Path) -> None:
         ((body,),) = file.execute("SELECT body FROM spooled").fetchall()
     assert json.loads(body)["arguments"] == {"args": [], "kwargs": {"order_id": 7}}
     place.close()
+
+
+@contextmanager
+def answering(tmp_path: Path, answer: bytes, drops: bool = False) -> Iterator[EnginePlace]:
+    """Open a place at an address where somebody gives this answer to everything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        over = threading.Event()
+
+        def serve() -> None:
+            while not over.is_set():
+                with suppress(OSError), listening.accept()[0] as connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+                    while drops and not over.wait(0.02):
+                        connection.sendall(b" ")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        place = EnginePlace(f"http://127.0.0.1:{listening.getsockname()[1]}", token(), str(tmp_path / "spool.db"))
+        yield place
+        over.set()
+        place.close()
+        with suppress(OSError):
+            socket.create_connection(listening.getsockname()).close()
+        server.join()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"null",
+        b"[]",
+        b"[" * 100_000,
+        b'{"id": 1, "items": [{}], "rates": {"crm": "fast"}, "version": [], "granted": null}',
+        b'{"items": 7, "rates": {"crm": NaN}, "version": NaN}',
+        b'{"items": {"crm": 1}, "rates": ["crm"], "version": 1e999}',
+    ],
+)
+def test_answer_of_somebody_else_is_none(body: bytes, tmp_path: Path) -> None:
+    """JSON, and HTTP 200, and yet no engine: nothing is taken for delivered, and the caller hears it is away."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    with answering(tmp_path, head.encode() + body) as place:
+        board, ledger = place.board, place.ledger
+        asked: list[Callable[[], object]] = [
+            board.learned,
+            board.standings,
+            lambda: board.report(Standing(name="crm", state=State.OPEN, reason="", open_s=1.0)),
+            lambda: ledger.claim(["shop:push"], "w1", 60.0, 1),
+        ]
+        for ask in asked:
+            place._engine._silent_until = 0.0
+            with pytest.raises(StoreUnavailable):
+                ask()
+        place._engine._silent_until = 0.0
+        one = call("1")
+        assert ledger.write(one)[0] == one.id
+        place._engine._silent_until = 0.0
+        ledger.end("1", "w1", Ending(state="done"))
+        place._engine._silent_until = 0.0
+        with suppress(StoreUnavailable):
+            place.deliver()
+    assert spooled(tmp_path)[0] == ("calls", None)
+
+
+def test_answer_that_comes_drop_by_drop_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the timeout of every read, and the caller for ever."""
+    monkeypatch.setattr(remote, "_WHOLE_S", 0.3)
+    with answering(tmp_path, b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n", drops=True) as place:
+        with pytest.raises(StoreUnavailable):
+            place.board.learned()
+
+
+@pytest.mark.parametrize("bad", ["a-token-0123\n", "a token 0123", "tökén-0123"])
+def test_token_that_no_header_can_carry_is_refused_at_once(bad: str, tmp_path: Path) -> None:
+    """Read from a file with its line end: the HTTP client would show it in the error of every question."""
+    with pytest.raises(InvalidInput, match="strip") as told:
+        EnginePlace("https://engine.example", bad, str(tmp_path / "spool.db"))
+    assert bad.strip() not in str(told.value)

@@ -155,7 +155,7 @@ def router(place: Place, gatehouse: Gatehouse) -> APIRouter:
 
     def end(sent: EndIn) -> dict[str, Any]:
         ledger.end(sent.id, sent.worker, Ending(**sent.model_dump(exclude={"id", "worker"})))
-        return {}
+        return {"id": sent.id}
 
     def learn(sent: RateIn) -> dict[str, Any]:
         board.learn(sent.name, sent.rate_per_s)
