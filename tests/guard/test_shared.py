@@ -9,9 +9,9 @@ from typing import Any, Self
 import pytest
 
 from prunella.core.clock import HOST
-from prunella.core.errors import CircuitOpen, StoreUnavailable
+from prunella.core.errors import CircuitOpen, InvalidInput, StoreUnavailable
 from prunella.core.events import Listeners
-from prunella.guard.board import SqlBoard
+from prunella.guard.board import Notice, SqlBoard
 from prunella.guard.breaker import Breaker, LiveBreaker, State
 from prunella.guard.core import Core, Settings
 from prunella.guard.database import Database
@@ -259,6 +259,37 @@ def test_what_a_person_does_is_no_failure(url: str) -> None:
     one.exchange()
     assert noticed(one) == []
     one.database.close()
+
+
+class Choosy(SqlBoard):
+    """A board that refuses some names for good, as an engine does."""
+
+    def notice(self, notice: Notice) -> None:
+        if len(notice.message) > 500:
+            raise InvalidInput("too long")
+        super().notice(notice)
+
+    def learn(self, name: str, rate_per_s: float) -> None:
+        if len(name) > 500:
+            raise InvalidInput("too long")
+        super().learn(name, rate_per_s)
+
+
+def test_word_that_is_refused_holds_up_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A key becomes a name that is too long: it is said in the log, and what comes after it is told."""
+    database = Database(f"sqlite:///{tmp_path / 'shared.db'}")
+    board = Choosy(database)
+    shared = SharedState(board)
+    limiters = [LiveLimiter(name, AdaptiveLimiter(rate_per_s=50), lambda *_: None) for name in ("x" * 600, "short")]
+    for limiter in limiters:
+        limiter.resume(20.0)
+    shared.noticed("crm", "circuit_breaker_open", "x" * 600, recovered=False)
+    shared.noticed("crm", "circuit_breaker_open", "short", recovered=False)
+    shared.exchange()
+    assert [notice.message for notice in board.notices(10)] == ["short"]
+    assert "short" in board.learned()
+    assert "too long" in caplog.text
+    database.close()
 
 
 def test_word_waits_for_a_board_that_is_away(tmp_path: Path) -> None:

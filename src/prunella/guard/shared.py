@@ -7,11 +7,13 @@ asked for in the moment, once per open period.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from functools import partial
 
 from prunella.core.clock import HOST
+from prunella.core.errors import InvalidInput
 from prunella.guard.board import Board, Notice, Standing
 from prunella.guard.breaker import LiveBreaker, State
 from prunella.guard.link import LINK, living
@@ -19,8 +21,11 @@ from prunella.guard.link import LINK, living
 _WORDS_MAX = 1_000
 """How many changes wait for a board that is away; of more, the oldest are forgotten."""
 _RATES_EVERY_S = 5.0
+_AT_ONCE_S = 5.0
+"""How long words are told in one go: who exchanges has calls to look for, too."""
 _WORTH_KEEPING = 0.01
 """A rate that differs less from what is kept is not written again."""
+_log = logging.getLogger(__name__)
 
 
 class SharedState:
@@ -64,9 +69,10 @@ class SharedState:
 
     def exchange(self) -> None:
         """Tell the others what changed here, and follow what changed there."""
-        while self._words:
+        until = HOST.monotonic() + _AT_ONCE_S
+        while self._words and HOST.monotonic() < until:
             word = self._words[0]
-            word()
+            _told(word)
             if self._words and self._words[0] is word:
                 self._words.popleft()  # only now: a board that is away must not lose it
         shared = [breaker for breaker in living(LINK.breakers) if breaker.limits.shared]
@@ -81,7 +87,7 @@ class SharedState:
         for limiter in living(LINK.limiters):
             kept, now = self._rates.get(limiter.name, limiter.limits.rate_per_s), limiter.rate_per_s
             if abs(now - kept) > kept * _WORTH_KEEPING:
-                self._board.learn(limiter.name, now)
+                _told(partial(self._board.learn, limiter.name, now))
                 self._rates[limiter.name] = now
 
     def _report(self, breaker: LiveBreaker, state: State, reason: str, open_s: float) -> None:
@@ -97,3 +103,11 @@ class SharedState:
                 self._following = (threading.get_ident(), breaker)  # what comes from there is not told back
                 breaker.follow(standing.state, standing.open_s, standing.reason)
                 self._following = None
+
+
+def _told(word: partial[None]) -> None:
+    """Tell one thing; what is refused for good, such as a name that is too long, must not hold up the rest."""
+    try:
+        word()
+    except InvalidInput as error:
+        _log.error("shared state: a word was refused and is forgotten: %s", error)
