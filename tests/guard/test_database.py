@@ -52,6 +52,14 @@ def test_threads_share_a_database(database: Database) -> None:
     assert names(database) == [f"n{number:02}" for number in range(40)]
 
 
+def test_tables_are_made_once_by_all_who_begin_together(database: Database) -> None:
+    """Eight processes of an application that was just installed start at the same moment."""
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(5):
+            statement = f"CREATE TABLE IF NOT EXISTS {{schema}}t{number} (name TEXT PRIMARY KEY)"
+            list(threads.map(database.create, [statement] * 8))
+
+
 def test_closed_database_opens_again_when_it_is_asked(database: Database) -> None:
     """Closing gives connections back; it is no end."""
     put(database, "before")

@@ -146,7 +146,10 @@ class _Sqlite:
 
 
 class _Postgres:
-    before: tuple[str, ...] = ("CREATE SCHEMA IF NOT EXISTS prunella",)
+    before: tuple[str, ...] = (
+        "SELECT pg_advisory_xact_lock(7741)",  # IF NOT EXISTS fails where two make the same at once
+        "CREATE SCHEMA IF NOT EXISTS prunella",
+    )
     begin = ""
 
     def __init__(self, url: str) -> None:
