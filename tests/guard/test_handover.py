@@ -378,12 +378,16 @@ def test_call_is_not_made_twice_because_its_end_could_not_be_written(connection:
     shop = Shop()
     away = path.with_name("away.db")
 
+    def back() -> None:
+        path.rmdir()
+        away.rename(path)
+
     def push(order_id: int) -> None:
         shop.made.append(order_id)
         connection.place.close()
         path.rename(away)
         path.mkdir()
-        threading.Timer(0.5, lambda: (path.rmdir(), away.rename(path))).start()
+        threading.Timer(0.5, back).start()
 
     durable = shop.crm.durable("order_id", name="unlucky")(push)
     with faults(shop.crm, [503, 503]), pytest.raises(pr.HandedOver):

@@ -140,6 +140,31 @@ def test_engine_that_is_down_loses_nothing(place: EnginePlace, elsewhere: Elsewh
     assert spooled(tmp_path) == []
 
 
+def test_call_of_one_key_is_spooled_once(place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path) -> None:
+    """Handed over twice while the engine is away: one call, or the second would be made after the first is done."""
+    elsewhere.down()
+    first = place.ledger.write(call("1"))[0]
+    assert place.ledger.write(call("1"))[0] == first
+    assert place.ledger.write(call("2"))[0] != first
+    elsewhere.up()
+    with silence_ends():
+        assert place.ledger.write(call("1"))[0] == first
+        place.deliver()
+        assert len(elsewhere.rows()) == 2
+
+
+def test_spool_is_carried_for_some_seconds_in_one_go(place: EnginePlace, tmp_path: Path) -> None:
+    """A slow engine and a full spool hold up neither the start of a program nor its calls."""
+    for number in range(3):
+        place._spool.add("calls", _fields(call(str(number))))
+    begun, asked = HOST.monotonic(), iter(range(0, 10_000, 4))
+    with HOST.replaced(monotonic=lambda: begun + next(asked)):
+        place.deliver()
+    assert 0 < len(spooled(tmp_path)) < 3
+    place.deliver()
+    assert spooled(tmp_path) == []
+
+
 def test_message_whose_answer_was_lost_is_taken_once(place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path) -> None:
     """The same call from the spool of a process that died after it was delivered: still one call, made once."""
     one = call("1")
@@ -385,9 +410,9 @@ def test_answer_of_somebody_else_is_none(body: bytes, tmp_path: Path) -> None:
 def test_answer_that_comes_drop_by_drop_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the timeout of every read, and the caller for ever."""
     monkeypatch.setattr(remote, "_WHOLE_S", 0.3)
-    with answering(tmp_path, b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n", drops=True) as place:
-        with pytest.raises(StoreUnavailable):
-            place.board.learned()
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n"
+    with answering(tmp_path, head, drops=True) as place, pytest.raises(StoreUnavailable):
+        place.board.learned()
 
 
 @pytest.mark.parametrize("bad", ["a-token-0123\n", "a token 0123", "tökén-0123"])

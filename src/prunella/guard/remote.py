@@ -167,6 +167,9 @@ class RemoteLedger:
     def write(self, call: NewCall) -> tuple[str, float]:
         """Have a call written down; where nobody answers it waits in the spool, under the same id."""
         body = asdict(call)
+        earlier = self._spool.waiting(call.function, call.key)
+        if earlier is not None:
+            return str(earlier["id"]), HOST.now().timestamp() + float(earlier["wait_s"])
         try:
             written = self._engine.ask("calls", body)
             with _understood():

@@ -10,10 +10,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
 from prunella.guard.database import Database
 
 _AT_ONCE = 100
+_AT_ONCE_S = 5.0
+"""How long messages are carried in one go: who carries has calls to look for, or a program to start."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,9 +44,19 @@ class Spool:
     )"""
     _NEXT = "SELECT number, path, body FROM spooled WHERE refused IS NULL ORDER BY number LIMIT :most"
 
+    _SAME = """
+    SELECT body FROM spooled WHERE refused IS NULL AND path = 'calls'
+      AND json_extract(body, '$.function') = :function AND json_extract(body, '$.key') = :key ORDER BY number"""
+
     def __init__(self, path: str) -> None:
         self._database = Database(f"sqlite:///{path}")
         self._database.create(self._CREATE)
+
+    def waiting(self, function: str, key: str) -> dict[str, Any] | None:
+        """Return the call of this function and key that waits; None where there is none."""
+        with self._database.session() as session:
+            rows = session.run(self._SAME, {"function": function, "key": key})
+        return dict(json.loads(rows[0][0])) if rows else None
 
     def add(self, path: str, body: Mapping[str, Any]) -> None:
         """Keep a message, and return once it is on disk."""
@@ -53,9 +66,12 @@ class Spool:
             )
 
     def carry(self, receiver: Receiver) -> None:
-        """Deliver what waits; a message that is refused is set aside for a person, with the reason."""
+        """Deliver what waits, for some seconds; what is refused is set aside for a person, with the reason."""
+        until = HOST.monotonic() + _AT_ONCE_S
         while rows := self._next():
             for number, path, body in rows:
+                if HOST.monotonic() > until:
+                    return
                 try:
                     receiver.ask(path, json.loads(body))
                 except InvalidInput as error:
