@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+import prunella as pr
 from prunella.core.clock import HOST
 from prunella.core.errors import CircuitOpen, InvalidInput, StoreUnavailable
 from prunella.core.events import Listeners
@@ -131,6 +134,33 @@ def test_probe_of_a_dead_process_frees_its_place(pair: tuple[Process, Process]) 
         assert not second.shared.may_probe("crm", 0.05)
     HOST.sleep(0.08)
     assert second.enter()
+
+
+def test_right_to_probe_is_asked_for_beside_the_event_loop(tmp_path: Path) -> None:
+    """The database or the engine takes its time; no other task of the loop waits for it."""
+    asked: list[int] = []
+
+    class Slow(SharedState):
+        def may_probe(self, name: str, lease_s: float) -> bool:
+            asked.append(threading.get_ident())
+            return True
+
+    policy = pr.policy("crm", breaker=Breaker(failures=1, open_s=0.01, shared=True))
+
+    async def ping() -> str:
+        return "pong"
+
+    database = Database(f"sqlite:///{tmp_path / 'shared.db'}")
+    LINK.state = Slow(SqlBoard(database))
+    try:
+        policy.breaker.force_open("maintenance")
+        HOST.sleep(0.03)
+        assert asyncio.run(policy.acall(ping)) == "pong"
+    finally:
+        LINK.state = None
+        database.close()
+    assert asked
+    assert asked != [threading.get_ident()]
 
 
 def test_hold_of_ones_own_stays(pair: tuple[Process, Process]) -> None:

@@ -158,6 +158,16 @@ class LiveBreaker:
 
     # The way of a call ------------------------------------------------------------------------------------------------
 
+    def asks(self) -> bool:
+        """Tell whether `enter` would ask other processes now, which waits for a database or an engine."""
+        return (
+            self.state is State.OPEN
+            and self.limits.shared
+            and LINK.state is not None
+            and self.held is None
+            and HOST.monotonic() >= self.reopen_at
+        )
+
     def enter(self) -> Admission:
         """Return an admission, or raise `CircuitOpen`."""
         admission = self.admission
@@ -407,6 +417,10 @@ class NoBreaker:
     def renew(self) -> None:
         """Take a fresh lock, in a child process."""
         self._lock = threading.Lock()
+
+    def asks(self) -> bool:
+        """Ask nobody."""
+        return False
 
     def enter(self) -> Page:
         """Return the admission that never ends."""

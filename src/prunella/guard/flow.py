@@ -61,7 +61,7 @@ def attempt(core: Core, call: Call) -> Story:
     """Make one attempt: past breaker, limiter and bulkhead, within its time, looked at before it counts as good."""
     if HOST.monotonic() >= call.deadline_at:
         raise NoTimeLeft(f"{core.name}: no time is left for an attempt")
-    admission = call.admission = core.breaker.enter()
+    admission = call.admission = (yield Aside(core.breaker.enter)) if core.breaker.asks() else core.breaker.enter()
     try:
         yield from _take_turn(core, call)
         result = yield from _in_place(core, call)
