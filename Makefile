@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench conformance lock help
+.PHONY: demo test unit check format bench profiles conformance lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -28,6 +28,9 @@ format: $(SETUP) ## put the code into shape
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
 	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports intake flood begin
+
+profiles: $(SETUP) ## compile what is known about services, after a profile was changed
+	@$(BIN)/python tools/profiles.py
 
 conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises that others break; PEERS=1 puts them beside
 	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \

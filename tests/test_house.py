@@ -34,6 +34,10 @@ ELSEWHERE = {
     "demo/screen.py": "../src/prunella/demo/stories.py",
     "demo/shop.py": "../src/prunella/demo/stories.py",
     "demo/stories.py": "../src/prunella/demo/stories.py",
+    "diagnosis/documents.py": "diagnosis/test_profiles.py",  # one surface: documents in, diagnoses out
+    "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
+    "diagnosis/layers.py": "diagnosis/test_classify.py",
+    "diagnosis/profile.py": "diagnosis/test_profiles.py",
     "engine/guards.py": "flows/test_guards.py",  # where an application's guards speak to a real engine
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
