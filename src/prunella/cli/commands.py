@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,12 +26,14 @@ db_cli = typer.Typer(help="Look after prunella's own tables.", no_args_is_help=T
 secret_cli = typer.Typer(help="Keep named secrets for secret://NAME.", no_args_is_help=True)
 credentials_cli = typer.Typer(help="Keep the OAuth tokens of services.", no_args_is_help=True)
 services_cli = typer.Typer(help="See services; enable, disable, pause, resume or probe one.", no_args_is_help=True)
+known_cli = typer.Typer(help="Try the patterns by which known issues are recognised.", no_args_is_help=True)
 for group, name in (
     (config_cli, "config"),
     (db_cli, "db"),
     (secret_cli, "secret"),
     (credentials_cli, "credentials"),
     (services_cli, "services"),
+    (known_cli, "known-issues"),
 ):
     cli.add_typer(group, name=name)
 
@@ -241,6 +244,32 @@ _service_command("disable", "Send nothing more to a service.")
 _service_command("pause", "Hold a service until you resume it.")
 _service_command("resume", "End your pause of a service.")
 _service_command("probe", "Ask a service now whether it is well.")
+
+
+@known_cli.command("test")
+def known_issues_test(
+    patterns: Annotated[Path, typer.Option(help="YAML: a list of {id, pattern, severity, service, kind, remedy ...}.")],
+    message: Annotated[str, typer.Argument(help="The text of an error; - or nothing: standard input.")] = "-",
+    service: Annotated[str | None, typer.Option(help="The service that failed; without it all are meant.")] = None,
+    code: Annotated[str | None, typer.Option(help="With a service: its own code.")] = None,
+    kind: Annotated[str | None, typer.Option(help="What it was diagnosed as, as network.dns.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which known issues a message fits, where, and which one counts; status 1 if a pattern is refused."""
+    from prunella.cli.known_issues import read_patterns, try_out
+    from prunella.core.clock import SystemClock
+
+    known = read_patterns(patterns)
+    text = sys.stdin.read() if message == "-" else message
+    trial = try_out(text, known, SystemClock(), service=service, code=code, kind=kind)
+    if as_json:
+        _print_json(trial.as_json())
+    else:
+        print(trial)
+        for note in (*trial.refused.values(), *trial.warnings):
+            print(note, file=sys.stderr)
+    if trial.refused:
+        raise typer.Exit(1)
 
 
 def _print_json(value: object) -> None:
