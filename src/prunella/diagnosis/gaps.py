@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from prunella.diagnosis import charsets, grammar
 from prunella.diagnosis.grammar import Node, Nodes
-from prunella.diagnosis.steps import Path, Step, TooFree, is_free, mask_of, paths_of, reach_of
+from prunella.diagnosis.steps import Path, Step, TooFree, is_free, mask_of, one_by_one, paths_of, reach_of
 
 _ROWS_MAX: Final = 64
 
@@ -118,7 +118,7 @@ def _holds(outer: tuple[int, ...], inner: tuple[int, ...]) -> bool:
 
 def _is_pinned(path: Path) -> bool:
     """Tell whether a character that occurs once decides where a match ends, wherever it begins."""
-    path = tuple(chain.from_iterable(_one_by_one(step) for step in path))
+    path = one_by_one(path)
     return any(
         step.spread == 1
         and len(step.ways) == 1
@@ -126,12 +126,6 @@ def _is_pinned(path: Path) -> bool:
         and _ends_in_one_place(path[place + 1 :])
         for place, step in enumerate(path)
     )
-
-
-def _one_by_one(step: Step) -> Path:
-    if step.spread == 1 and len(step.ways) == 1:
-        return tuple(Step(((mask,),), mask) for mask in step.ways[0])
-    return (step,)
 
 
 def _ends_in_one_place(path: Path) -> bool:

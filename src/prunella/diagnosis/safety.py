@@ -20,8 +20,8 @@ from prunella.diagnosis.steps import TEXT_MAX, Path, Step, TooFree, meets, paths
 
 EXPRESSION_MAX: Final = 4000
 """Characters of an expression: a masked message of 1,000 characters, each of them escaped, and to spare."""
-_WINDOWS: Final = (TEXT_MAX, TEXT_MAX // 2, TEXT_MAX // 4)
-_WORK_MAX: Final = 3_000_000
+_WINDOWS: Final = (4096, 2048, 1024, 512)
+_WORK_MAX: Final = 2_500_000
 """Characters looked at in the worst text, at some 10 ns each."""
 _STEP_OUT_COST: Final = 2
 """What one place costs, in characters, where more than a letter has to be looked at to see that it is wrong."""
@@ -63,7 +63,7 @@ def refusal_of(tree: Any) -> str | None:
     least, _ = grammar.widths(tree)
     if least == 0:
         return "it can match the empty text and would fit everything; let at least one character be there, as + for *"
-    if least > _WINDOWS[-1]:
+    if least > TEXT_MAX:
         return f"it matches no text shorter than {least:,} characters; keep the words that tell it from others"
     try:
         return None if window_of(tree) else _OVERLAP
@@ -79,7 +79,12 @@ def window_of(tree: Any) -> int:
     flags = grammar.flags_of(tree)
     paths = paths_of(tree, flags)
     anchored = _is_anchored(tree, flags)
-    fitting = (size for size in _WINDOWS if sum(_work(path, size, anchored=anchored) for path in paths) <= _WORK_MAX)
+    least, _ = grammar.widths(tree)
+    fitting = (
+        size
+        for size in _WINDOWS
+        if size >= least and sum(_work(path, size, anchored=anchored) for path in paths) <= _WORK_MAX
+    )
     return next(fitting, 0)
 
 

@@ -6,6 +6,7 @@ when what follows does not fit. How much that costs is for `safety` to say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -16,10 +17,13 @@ from prunella.diagnosis.grammar import Node, Nodes
 TEXT_MAX: Final = 4096
 """Characters of a message that `re` looks at."""
 PATHS_MAX: Final = 64
-_STEPS_MAX: Final = 512
+_STEPS_MAX: Final = 1200
 _UNROLLED_MAX: Final = 64
 _LOOP_COST: Final = 16
 """A turn of a repeated group costs as much as this many characters of a repeated set."""
+_LAZY_COST: Final = 4
+"""A lazy repeat looks at what follows after each character; the one of any character is quick at it."""
+_LETTERS_COST: Final = 4
 
 
 class TooFree(Exception):
@@ -103,7 +107,7 @@ def _parts(node: Node, flags: int) -> list[Path]:
     if operator is grammar.BRANCH:
         return _alternatives([path for one in argument[1] for path in paths_of(one, flags)])
     if operator in grammar.REPEATS:
-        return _repeated(argument, flags)
+        return _repeated(argument, flags, lazy=operator is grammar.MIN_REPEAT)
     raise TooFree(f"{str(operator).lower()} is not supported; write it with plain sets, groups and repeats")
 
 
@@ -168,21 +172,41 @@ def _alike(paths: Sequence[Path]) -> int:
     return max(sum(all(a & b for a, b in zip(one, other, strict=False)) for other in rows) for one in rows)
 
 
-def _repeated(argument: tuple[int, int, Nodes], flags: int) -> list[Path]:
+def _repeated(argument: tuple[int, int, Nodes], flags: int, *, lazy: bool) -> list[Path]:
     least, most, body = argument
     mask = mask_of(body[0], flags) if len(body) == 1 else None
     if mask is not None:
         row = fixed((mask,) * min(least, TEXT_MAX))
-        return [row if least == most else (*row, Step((), mask, min(most, TEXT_MAX) - min(least, TEXT_MAX) + 1))]
+        if least == most:
+            return [row]
+        places = min(most, TEXT_MAX) - min(least, TEXT_MAX) + 1
+        return [(*row, Step((), mask, places, _cost_of(body[0], flags, lazy=lazy)))]
     inner = paths_of(body, flags)
     if most == 1:
         return inner if least else _alternatives([*inner, ()])
     if least == most and len(inner) == 1 and len(inner[0]) * least <= _UNROLLED_MAX:
         return [inner[0] * least]
     _demand_one_way(inner)
-    turns = min(most, TEXT_MAX)
-    loop = Step((), reach_of(inner), turns, _LOOP_COST)
+    places = TEXT_MAX if any(is_free(path) for path in inner) else min(most, TEXT_MAX)
+    loop = Step((), reach_of(inner), places, _LOOP_COST)
     return [(_union(inner, again=1), loop)] if least else [(loop,)]
+
+
+def _cost_of(node: Node, flags: int, *, lazy: bool) -> int:
+    """Return what one character of a repeat costs: a set with letters is slow where case does not count."""
+    operator, argument = node
+    if operator is grammar.ANY:
+        return 1
+    if lazy or operator is not grammar.IN or not flags & re.IGNORECASE:
+        return _LAZY_COST if lazy else 1
+    ends = [code for kind, one in argument if kind is not grammar.CATEGORY for code in _codes(one)]
+    return _LETTERS_COST if any(chr(code).isalpha() for code in ends) else 1
+
+
+def _codes(argument: object) -> tuple[int, ...]:
+    if isinstance(argument, tuple):
+        return argument
+    return (argument,) if isinstance(argument, int) else ()
 
 
 def _demand_one_way(inner: Sequence[Path]) -> None:
@@ -193,14 +217,33 @@ def _demand_one_way(inner: Sequence[Path]) -> None:
         raise TooFree("a repeated group has alternatives that match the same text; let each begin differently")
     if any(_again(path) > 1 for path in inner):
         raise TooFree("a repeated group has alternatives that match the same text; let each begin differently")
-    for one in inner:
-        for other in inner:
-            turns = one + other
-            if any(meets(turns, i, j) for i in range(len(one)) for j in range(len(one), len(turns))):
-                raise TooFree(
-                    "a repeat stands inside a repeated group, and nothing parts one turn from the next (as in (a+)+); "
-                    "end each turn with a character that the inner repeat cannot match, or repeat once"
-                )
+    if not any(is_free(path) for path in inner):
+        return  # each turn is what its beginning says
+    singly = [one_by_one(path) for path in inner]
+    if not (_parts_turns(singly, 0) or _parts_turns(singly, -1)) or any(
+        meets(path, i, j) for path in inner for i in range(len(path)) for j in range(i + 1, len(path))
+    ):
+        raise TooFree(
+            "a repeat stands inside a repeated group, and nothing parts one turn from the next (as in (a+)+); "
+            "end each turn with a character that is nowhere else in it, or repeat once"
+        )
+
+
+def _parts_turns(paths: Sequence[Path], end: int) -> bool:
+    """Tell whether the first (0) or last (-1) character of a turn is nowhere else in any turn."""
+    if any(path[end].spread > 1 or len(path[end].ways) != 1 for path in paths):
+        return False
+    mark = reach_of([(path[end],) for path in paths])
+    return not mark & reach_of([path[1:] if end == 0 else path[:-1] for path in paths])
+
+
+def one_by_one(path: Path) -> Path:
+    """Return a path with a step for each fixed character."""
+    singly: list[Step] = []
+    for step in path:
+        row = step.ways[0] if step.spread == 1 and len(step.ways) == 1 else ()
+        singly += [Step(((mask,),), mask) for mask in row] or [step]
+    return tuple(singly)
 
 
 def meets(path: Path, i: int, j: int) -> bool:
