@@ -8,7 +8,7 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "guard", "intake", "flood", "begin")
+NAMES = ("imports", "guard", "intake", "flood", "begin", "known")
 
 
 def main() -> None:

@@ -47,9 +47,12 @@ UNBOUNDED: Final = int(_words.MAXREPEAT)
 
 def parse(expression: str, *, ignore_case: bool) -> Any:
     """Return the tree of an expression; raise what the parser raises on one that is not valid."""
+    flags = re.IGNORECASE if ignore_case else 0
+    if "[" not in expression:
+        return _parser.parse(expression, flags)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a bracket in a set may mean more one day; today it means itself
-        return _parser.parse(expression, re.IGNORECASE if ignore_case else 0)
+        return _parser.parse(expression, flags)
 
 
 def flags_of(tree: Any) -> int:
