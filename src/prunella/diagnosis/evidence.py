@@ -15,6 +15,7 @@ from prunella.core.records import Failure
 
 _EDGE: Final = 1024
 """Only so much of both ends of a text is read: what matters stands first or last."""
+_NAME_MAX: Final = 300
 _NOT_ALNUM: Final = re.compile("[^a-z0-9]+")
 _SUFFIX: Final = re.compile("(?:exception|error|fault)$")
 _JSON_CODE: Final = re.compile(
@@ -80,10 +81,11 @@ class Evidence:
         self.source = failure.source
         start = message if len(message) <= 2 * _EDGE else message[:_EDGE]
         self.text = (message if start is message else f"{start} {message[-_EDGE:]}").lower()
-        found = dict.fromkeys((failure.code, *_codes_in(start)) if failure.code else _codes_in(start))
+        own = (failure.code[:_NAME_MAX],) if failure.code else ()
+        found = dict.fromkeys((*own, *_codes_in(start)))
         self.codes = [(code, flat(code)) for code in found]
         self.flat_codes = frozenset([short for _, short in self.codes])
-        self.classes = [_class(name) for name in (*_causes_in(start), failure.exc_type or "") if name]
+        self.classes = [_class(name) for name in (*_causes_in(start), (failure.exc_type or "")[:_NAME_MAX]) if name]
 
 
 def _class(name: str) -> tuple[str, str, str]:

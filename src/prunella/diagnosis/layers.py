@@ -54,7 +54,7 @@ def _among(evidence: Evidence, kind_of: Callable[[str, str], str | None], *, low
         if kind is None:
             continue
         agrees = _agrees(kind, evidence.status)
-        if code is own:
+        if code == own:
             return Found(kind, round((0.95 if agrees else 0.85) - lower, 2), f"code {code}", short)
         if evidence.status not in _SURE_STATUSES or agrees:
             return Found(kind, round(0.90 - lower, 2), f"code {code} in the text", short)
@@ -148,7 +148,7 @@ def _by_name(evidence: Evidence, known: Knowledge, profile: Profile | None) -> F
     """Read the words of a code or a class that nobody knows, where the status leaves room for them."""
     if evidence.status is not None and evidence.status not in _OPEN_STATUSES:
         return None
-    names = [evidence.failure.code] if evidence.failure.code else [name for name, _, _ in evidence.classes]
+    names = [evidence.codes[0][0]] if evidence.failure.code else [name for name, _, _ in evidence.classes]
     for name in names:
         kind = known.kind_of_name(in_words(name))
         if kind is not None:
