@@ -196,7 +196,7 @@ def test_text_is_diagnosed_without_any_store(command: Command) -> None:
     """No configuration, no database: a pasted error is explained."""
     said = command("explain", "Too many requests", "--status", "429", "--json")
     assert (said.status, json.loads(said.out)["category"]) == (0, "rate_limit")
-    assert "category     auth" in command("explain", "The access token expired", "--code", "invalid_token").out
+    assert "category      auth" in command("explain", "The access token expired", "--code", "invalid_token").out
 
 
 def test_tables_are_brought_up_to_date(command: Command, configured: Path) -> None:

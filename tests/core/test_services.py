@@ -181,3 +181,19 @@ def test_secrets_of_a_service_do_not_print() -> None:
 
     oauth = OAuth(token_url="https://t", client_id="c", client_secret=Secret("hunter2"))
     assert "hunter2" not in repr(Service(name="crm", oauth=oauth, bearer=Secret("hunter2")))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "vendors"),
+    [
+        ("https://api.hubapi.com", ("hubapi",)),
+        ("https://shop.example.co.uk/v1", ("example",)),
+        ("https://stripe.com:8443", ("stripe",)),
+        ("http://10.0.0.7:8080", ()),
+        ("http://localhost", ()),
+        (None, ()),
+    ],
+)
+def test_host_names_the_vendor(base_url: str | None, vendors: tuple[str, ...]) -> None:
+    """Whatever a service is called here, its host leads to what is known of it."""
+    assert Service(name="payments", base_url=base_url).vendors == vendors

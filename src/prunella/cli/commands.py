@@ -40,6 +40,10 @@ for group, name in (
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_PASTED_MAX = 1024 * 1024
+"""Characters that are read of a paste; a failure keeps 16 kB of them."""
+
+
 class RoleName(StrEnum):
     """The roles that a token can have."""
 
@@ -127,7 +131,10 @@ def incidents(
 
 @cli.command()
 def explain(
-    subject: Annotated[str, typer.Argument(help="The id of an incident, or the text of an error.")],
+    subject: Annotated[
+        str,
+        typer.Argument(help="An incident's id, or the text of an error; - reads a traceback or a raw HTTP response."),
+    ],
     service: Annotated[str, typer.Option(help="For a text: the service it came from.")] = "unnamed",
     status: Annotated[int | None, typer.Option(help="For a text: the HTTP status.", min=100, max=599)] = None,
     code: Annotated[str | None, typer.Option(help="For a text: the service's own code.")] = None,
@@ -136,6 +143,7 @@ def explain(
     """Say what an incident is, why, and what was done; or diagnose a text without any engine."""
     from prunella.cli.explain import diagnose_text, is_incident_id, tell_story
 
+    subject = sys.stdin.read(_PASTED_MAX) if subject == "-" else subject
     if is_incident_id(subject):
         story = world.call("GET", f"/api/v1/incidents/{subject}")
         print(json.dumps(story, indent=2, ensure_ascii=False) if as_json else tell_story(story))
@@ -145,7 +153,8 @@ def explain(
         _print_json(diagnosis)
         return
     for name, value in diagnosis.items():
-        print(f"{name:<12} {value}")
+        if value not in (None, []):
+            print(f"{name:<13} {'; '.join(value) if isinstance(value, list) else value}")
 
 
 @cli.command()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from prunella.core.records import Failure
+from prunella.cli.pasted import failure_of
+from prunella.core.clock import SystemClock
 from prunella.diagnosis.classify import classify
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -17,8 +18,8 @@ def is_incident_id(text: str) -> bool:
 
 
 def diagnose_text(text: str, *, service: str, status: int | None, code: str | None) -> dict[str, Any]:
-    """Classify a text as the engine would."""
-    diagnosis = classify(Failure(service=service, status=status, code=code, message=text))
+    """Classify a pasted text as the engine would."""
+    diagnosis = classify(failure_of(text, service=service, status=status, code=code), now=SystemClock().now())
     return {
         "category": diagnosis.category.value,
         "kind": diagnosis.kind,
@@ -26,6 +27,8 @@ def diagnose_text(text: str, *, service: str, status: int | None, code: str | No
         "because": diagnosis.because,
         "retryable": diagnosis.retryable,
         "actor": diagnosis.actor.value,
+        "retry_after_s": diagnosis.retry_after_s,
+        "signals": list(diagnosis.signals),
         "advice": diagnosis.advice,
     }
 

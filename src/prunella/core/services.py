@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import urlsplit
 
 from prunella.core.errors import InvalidInput
@@ -92,6 +93,11 @@ class Service:
     timeout_s: float = 5.0
     rules: tuple[Mapping[str, object], ...] = ()
 
+    @property
+    def vendors(self) -> tuple[str, ...]:
+        """Return what its host calls it: `hubapi` for https://api.hubapi.com; that leads to the vendor's profile."""
+        return _vendors(self.base_url or "")
+
     def url(self, endpoint: str) -> str:
         """Return the absolute address of `endpoint`, refused where it leaves the service's own hosts."""
         below = f"{(self.base_url or '').rstrip('/')}/{endpoint.lstrip('/')}"
@@ -119,3 +125,12 @@ class Service:
     def account_of(self, user: str | None) -> str:
         """Return the account that `user` stands for: one per user, or one for the whole service."""
         return (user or "") if self.oauth is not None and self.oauth.per_user else ""
+
+
+@cache
+def _vendors(base_url: str) -> tuple[str, ...]:
+    labels = (urlsplit(base_url).hostname or "").split(".")
+    if len(labels) < 2 or labels[-1].isdigit():
+        return ()
+    of_country = len(labels) > 2 and labels[-2] in ("co", "com", "net", "org")
+    return (labels[-3 if of_country else -2],)

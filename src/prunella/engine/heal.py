@@ -75,7 +75,12 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
     return Case(
         incident=incident,
         failure=failure,
-        diagnosis=classify(failure, now=incident.last_seen, rules=service.rules if service else ()),
+        diagnosis=classify(
+            failure,
+            now=incident.last_seen,
+            rules=service.rules if service else (),
+            names=service.vendors if service else (),
+        ),
         service=service,
         gate=gate,
         credential=await tx.credentials.read(incident.service, account) if service and service.oauth else None,

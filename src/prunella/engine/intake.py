@@ -165,7 +165,8 @@ def _diagnosed(parts: Parts, signal: Signal, echo_of: str | None) -> Arrival:
     if signal.failure is None:
         return Arrival(signal, None, "", echo_of)
     service = parts.services.get(signal.service)
-    diagnosis = classify(signal.failure, now=signal.received_at, rules=service.rules if service else ())
+    rules, vendors = (service.rules, service.vendors) if service is not None else ((), ())
+    diagnosis = classify(signal.failure, now=signal.received_at, rules=rules, names=vendors)
     return Arrival(signal, diagnosis, fingerprint(signal.failure, diagnosis), echo_of)
 
 
