@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import copy
-import json
-import pickle
 import time
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import quote, quote_plus
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from payloads import Payload, payloads
 from prunella.core import redact
-from prunella.core.redact import Redactor, Secret, evidence_headers, has_marks, scrub, scrub_tree, shape
+from prunella.core.redact import scrub
 
 VALUE = "s3cr3tV4lue-9xQz"
 PLAIN = VALUE.replace("-", "")
-HELD = 'tÖp "held"/value+1&x'
-
-
-@pytest.fixture
-def held() -> Iterator[str]:
-    redact.register(HELD)
-    yield HELD
-    redact.forget(HELD)
+SEEDS = range(3)
 
 
 def leaks(text: str, secret: str = VALUE) -> bool:
     """Tell whether eight characters in a row of `secret` survive in `text`."""
     return any(secret[at : at + 8] in text for at in range(len(secret) - 7))
-
-
-def test_secret_never_prints_its_value() -> None:
-    """Neither repr nor str nor formatting nor pickling gives the value away; only reveal() does."""
-    secret = Secret(VALUE)
-    assert f"{secret} {secret!r} {[secret]}" == "Secret(****) Secret(****) [Secret(****)]"
-    assert secret.reveal() == VALUE
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(secret)
-
-
-def test_secret_compares_by_value() -> None:
-    """Equal values are equal secrets, hash alike, and a deep copy is the same secret."""
-    assert Secret("a") == Secret("a")
-    assert Secret("a") != Secret("b")
-    assert Secret("a") != "a"
-    assert len({Secret("a"), Secret("a"), copy.deepcopy(Secret("a"))}) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,50 +126,6 @@ def test_scrub_keeps_the_names_around_a_secret() -> None:
     assert scrubbed.endswith("]@db:5432/x?sslmode=require")
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        lambda value: value,
-        lambda value: quote(value, safe=""),
-        lambda value: quote(value, safe="").lower(),
-        quote_plus,
-        lambda value: json.dumps({"note": value}),
-        lambda value: json.dumps(json.dumps({"note": value})),
-        lambda value: json.dumps({"note": value}, ensure_ascii=False),
-        lambda value: base64.b64encode(value.encode()).decode(),
-        lambda value: base64.b64encode(f"u:{value}".encode()).decode(),
-        lambda value: base64.b64encode(f"user{value}xx".encode()).decode(),
-        lambda value: base64.urlsafe_b64encode(f"abcde{value}".encode()).decode(),
-    ],
-)
-def test_scrub_removes_registered_values_in_every_spelling(held: str, spelling: Any) -> None:
-    """A value that the system holds goes: plain, percent-encoded, JSON-escaped, and base64 at all three offsets."""
-    text = spelling(held)
-    assert "[REDACTED:known:" in scrub(f"failed on {text} again")
-    redact.forget(held)
-    assert scrub(f"failed on {text} again") == f"failed on {text} again"
-
-
-def test_register_ignores_short_values() -> None:
-    """A value under six characters would tear ordinary words apart, so it is not taken."""
-    redactor = Redactor()
-    redactor.register("abc")
-    redactor.register(Secret("abcdef"))
-    assert redactor.known_values == {Secret("abcdef")}
-
-
-def test_marks_compare_equal_secrets_only_under_one_key() -> None:
-    """Equal values get equal marks, different ones do not, and another key gives other marks."""
-    redactor = Redactor()
-    redactor.set_hash_key(b"one")
-    first = redactor.mark("named", VALUE)
-    assert redactor.mark("named", VALUE) == first != redactor.mark("named", PLAIN)
-    redactor.set_hash_key(b"two")
-    assert redactor.mark("named", VALUE) != first
-    with pytest.raises(ValueError, match="1 to 64 bytes"):
-        redactor.set_hash_key(b"")
-
-
 def test_scrub_cuts_long_texts_before_reading_them() -> None:
     """Beginning and end stay, the middle goes with a mark, and no torn secret is left at the seam."""
     text = "first words " + "x " * 5990 + f"password={VALUE * 40} " + "y " * 9000 + "last words"
@@ -242,10 +169,52 @@ def test_scrub_cuts_long_texts_before_reading_them() -> None:
         "İ",
         "key ",
         "invalid_",
+        "a=",
+        "a=b&",
+        "://",
+        "sql://a:b",
+        "https://a:",
+        "eyJaaaaaa",
+        "ghp_",
+        "AIza",
+        "token=A(",
+        "token a1",
+        "token is ",
+        "password '",
+        'password"\n\n',
+        'token a="" ',
+        "&quot;",
+        "password&quot;=&quot;",
+        "%22token%22%3A%22",
+        "[[",
+        "{{",
+        "((",
+        "<",
+        "0",
+        "4-",
+        "\n",
+        "-----BEGIN ",
+        "-----BEGIN",
+        "--password ",
+        "Cookie: a=b;",
+        "insert into a (password) values (",
+        "mysql a ",
+        "redis-cli a ",
+        "login a password ",
+        "auth=('",
+        "LS0tLS1CRUdJTi",
+        "00",
+        "s.",
+        "aaa8Q~",
+        "123456:AA",
+        ":thin:a/",
+        "123456 is your ",
+        "grant_type code=",
+        'response="',
     ],
 )
 def test_scrub_stays_quick_on_hostile_text(piece: str) -> None:
-    """Neither 1 MB of one piece nor the most that is read of it takes more than 100 ms (asked for: 200)."""
+    """Neither 1 MB of one piece nor the most that is read of it takes more than 200 ms."""
     for characters in (1_000_000, redact.CHARS_MAX):
         text = piece * (characters // len(piece))
         started = time.thread_time()
@@ -260,97 +229,50 @@ def test_scrub_never_raises_and_settles(text: str) -> None:
     assert scrub(scrubbed) == scrubbed
 
 
-def test_scrub_tree_replaces_values_under_denied_names() -> None:
-    """Whatever stands under the name of a secret goes, whole trees included; the rest is scrubbed as text."""
-    scrubbed = scrub_tree(
-        {
-            "user": "joe",
-            "apiKey": 123456,
-            "credentials": {"a": VALUE},
-            "list": [{"x_secret_key": VALUE}, f"token={VALUE}"],
-        }
-    )
-    assert scrubbed["user"] == "joe"
-    assert not leaks(json.dumps(scrubbed))
-    assert "123456" not in json.dumps(scrubbed)
-    assert scrubbed["credentials"].startswith("[REDACTED:")
+def measured(name: str) -> list[tuple[Payload, str]]:
+    """Return every payload of a file with what is left of it, each drawn anew a few times."""
+    return [(payload, scrub(payload.text)) for seed in SEEDS for payload in payloads(name, seed)]
 
 
-def test_scrub_tree_keeps_what_is_no_secret() -> None:
-    """Empty values, flags, counters and plain values keep their types."""
-    tree = {"token": None, "password": "", "pin": True, "max_tokens": 5, "price": 1.5, "list": [1, "two", None]}
-    assert scrub_tree(tree) == tree
+@pytest.mark.parametrize("name", ["secrets_tuned", "secrets_blind", "secrets_later"])
+def test_secrets_of_realistic_payloads_go_and_the_words_stay(name: str) -> None:
+    """Recall is at least 0.97, and at most 2 % of the words around the secrets are lost; printed by kind."""
+    drawn, leaked = Counter[str](), Counter[str]()
+    words = lost = 0
+    for payload, scrubbed in measured(name):
+        drawn[payload.kind] += len(payload.cores)
+        leaked[payload.kind] += len(payload.leaks(scrubbed))
+        words += len(payload.words())
+        lost += len(payload.lost(scrubbed))
+    recall = 1 - leaked.total() / drawn.total()
+    for kind in drawn:
+        print(f"{name}: {kind}: {drawn[kind] - leaked[kind]} of {drawn[kind]}")
+    print(f"{name}: {len(drawn)} kinds, recall {recall:.4f}, words lost {lost / words:.4f}")
+    assert recall >= 0.97, +leaked
+    assert lost / words <= 0.02
 
 
-def test_scrub_tree_is_limited_in_depth_and_width() -> None:
-    """A tree that is too deep or too wide is cut with a mark instead of being followed."""
-    deep: Any = VALUE
-    for _ in range(5000):
-        deep = [deep]
-    assert "[CUT:" in json.dumps(scrub_tree(deep))
-    assert scrub_tree(list(range(1005)))[-1] == "[CUT:5]"
-    assert len(scrub_tree({str(number): number for number in range(1005)})) == 1001
+def test_more_than_eighty_kinds_of_secret_are_measured() -> None:
+    """The lists name at least 80 kinds."""
+    kinds = {one.kind for name in ("secrets_tuned", "secrets_blind", "secrets_later") for one in payloads(name, 0)}
+    assert len(kinds) >= 80
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        {"a": [{"b": "[REDACTED:named:ab12]"}]},
-        "***",
-        ["[Filtered]"],
-        {"a": "<redacted>"},
-        {"[REDACTED:url:0000]": 1},
-        scrub_tree({"password": VALUE}),
-        scrub_tree(list(range(2000))),
-    ],
-)
-def test_has_marks_sees_that_something_was_taken_out(payload: Any) -> None:
-    """A payload that anybody redacted or cut cannot be sent again, and says so."""
-    assert has_marks(payload)
+def test_look_alikes_come_through_unaltered() -> None:
+    """Hashes, ids, Base64 pictures, certificates, code, prose in three languages: not one letter changes."""
+    assert [(one.kind, scrubbed) for one, scrubbed in measured("benign") if scrubbed != one.text] == []
 
 
-@pytest.mark.parametrize("payload", [None, 5, "secret santa", {"a": ["b", {"c": None}]}, "**bold**", "[removal]"])
-def test_has_marks_passes_whole_payloads(payload: Any) -> None:
-    """Ordinary payloads carry no marks."""
-    assert not has_marks(payload)
+def test_scrubbing_payloads_twice_is_scrubbing_once() -> None:
+    """What one pass left, a second pass leaves, too."""
+    names = ("secrets_tuned", "secrets_blind", "secrets_later")
+    found = [(one.kind, left) for name in names for one, left in measured(name) if scrub(left) != left]
+    assert found == []
 
 
-def test_shape_shows_names_and_types_only() -> None:
-    """The structure of a payload is there, its values are not, and a secret in a name goes, too."""
-    payload = {
-        "email": "joe@example.test",
-        "lines": [{"qty": 1}, {"qty": 2}, "x"],
-        "vip": True,
-        "note": None,
-        "sum": 1.5,
-    }
-    expected = {
-        "email": "string",
-        "lines": [{"qty": "integer"}, "string"],
-        "vip": "boolean",
-        "note": "null",
-        "sum": "number",
-    }
-    assert shape(payload) == expected
-    assert not leaks(json.dumps(shape({f"token={VALUE}": 1})))
-
-
-def test_evidence_headers_keep_evidence_only() -> None:
-    """Only headers that say something about a failure stay: lower-case, cut, scrubbed, the challenge readable."""
-    challenge = 'Bearer realm="api", error="invalid_token", error_description="The token expired"'
-    kept = evidence_headers(
-        {
-            "WWW-Authenticate": challenge,
-            "Retry-After": "5",
-            "X-RateLimit-Remaining": "0",
-            "RateLimit": "r=0",
-            "X-Request-Id": f"token={VALUE}",
-            "CF-Ray": "x" * 2000,
-            "Set-Cookie": "a=b",
-            "Authorization": VALUE,
-        }
-    )
-    assert kept.pop("www-authenticate") == challenge
-    assert len(kept.pop("cf-ray")) <= 512
-    assert not leaks(kept.pop("x-request-id"))
-    assert kept == {"retry-after": "5", "x-ratelimit-remaining": "0", "ratelimit": "r=0"}
+def test_measure_sees_leaks_and_lost_words() -> None:
+    """A text that nobody scrubbed leaks every secret, and an empty one has lost every word."""
+    for payload in payloads("secrets_tuned", 0):
+        assert payload.leaks(payload.text) == list(payload.cores)
+        assert payload.lost("") == payload.words() != []
+        assert payload.lost(payload.text) == []
