@@ -42,11 +42,11 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """Return the reply."""
-        body: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status}
+        body: dict[str, Any] = {"type": "about:blank", "title": scrub(self.title), "status": self.status}
         if self.detail:
             body["detail"] = scrub(self.detail)
         if self.errors:
-            body["errors"] = [dict(error) for error in self.errors]
+            body["errors"] = [{name: scrub(text) for name, text in error.items()} for error in self.errors]
         return JSONResponse(
             body | dict(self.extra),
             status_code=self.status,
