@@ -8,7 +8,7 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "guard", "intake", "flood", "begin", "known")
+NAMES = ("imports", "guard", "intake", "flood", "begin", "classify", "known", "redact")
 
 
 def main() -> None:
