@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile("[a-z0-9]+")
 _TOKEN_MIN: Final = 5
 """A shorter part of a service's name is too common to stand for a vendor: `box`, `make`, `wise`."""
 _PREFIX: Final = 4
-_NEAR: Final = 1000
+_NEAR: Final = 600
 """Characters of a text in which words are looked for: what they are about stands first or last."""
 
 
