@@ -29,7 +29,6 @@ ELSEWHERE = {
     "__main__.py": "flows/running.py",
     "app.py": "flows/test_recovery.py",  # it only wires: what it wires is seen to work together
     "cli/__init__.py": "cli/test_commands.py",
-    "cli/up.py": "flows/test_start.py",
     "demo/__init__.py": "../src/prunella/demo/stories.py",  # the demo checks its own stories and ends with status 1
     "demo/screen.py": "../src/prunella/demo/stories.py",
     "demo/shop.py": "../src/prunella/demo/stories.py",

@@ -11,6 +11,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 from prunella.app import open_app
 from prunella.core.events import Event
@@ -38,16 +40,22 @@ async def _serve(settings: Settings) -> None:
 
 
 def configure_logs() -> None:
-    """Log JSON lines to standard error, scrubbed."""
-    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), _scrub]
-    render: list[Any] = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    """Log JSON lines to standard error; scrubbed last, when tracebacks and messages are text already."""
+    tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))  # locals may hold anything
+    shared: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper("iso"), tracebacks]
+    render: list[Any] = [_scrub, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*shared, *render],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[*shared, *render]))
+    of_record = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.stdlib.ExtraAdder()]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[of_record[1], *shared], processors=[of_record[0], *render], pass_foreign_args=False
+        )
+    )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
