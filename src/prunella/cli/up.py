@@ -50,10 +50,10 @@ def configure_logs() -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    of_record = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.stdlib.ExtraAdder()]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[of_record[1], *shared], processors=[of_record[0], *render], pass_foreign_args=False
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
