@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import profiles  # a tool of this repository
 import pytest
+import yaml
 
 from prunella.core.records import Failure
 from prunella.diagnosis import classify, tables
@@ -152,3 +155,14 @@ def test_bad_document_is_refused_with_the_reason(change: dict[str, Any], problem
     with pytest.raises(ValueError, match=r"acme_pay|profile") as told:
         read_profile(_NEW | change)
     assert problem in str(told.value)
+
+
+def test_page_about_profiles_is_true() -> None:
+    """The document that it shows is good, and its cases hold."""
+    page = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text()
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if block.startswith("service: ")]
+    document = yaml.safe_load(shown)
+    known = Knowledge(profiles.compiled([*DOCUMENTS, document]))
+    found = [classify(failure_of(document, case), known=known).kind for case in document["cases"]]
+    assert found == [case["kind"] for case in document["cases"]]
+    assert len(found) == 5
