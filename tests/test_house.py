@@ -39,7 +39,9 @@ ELSEWHERE = {
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
     "engine/guards.py": "flows/test_guards.py",  # where an application's guards speak to a real engine
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
+    "guard/asking.py": "guard/test_remote.py",
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
+    "guard/durable.py": "guard/test_ledger.py",
     "guard/spool.py": "guard/test_remote.py",
     "guard/verdicts.py": "guard/test_flow.py",  # questions that only the story asks
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour

@@ -19,7 +19,8 @@ import pytest
 from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
 from prunella.guard.database import Database
-from prunella.guard.ledger import Ending, NewCall, SqlLedger
+from prunella.guard.durable import Ending, NewCall
+from prunella.guard.ledger import SqlLedger
 
 pytestmark = pytest.mark.slow  # real databases
 
@@ -224,7 +225,8 @@ def test_fork_has_a_connection_of_its_own(ledger: SqlLedger, query: Query, forke
 _CHILD_AND_PARENT = """
 import os, sys
 from prunella.guard.database import Database
-from prunella.guard.ledger import NewCall, SqlLedger
+from prunella.guard.durable import NewCall
+from prunella.guard.ledger import SqlLedger
 
 database = Database(sys.argv[1])
 ledger = SqlLedger(database)

@@ -20,10 +20,10 @@ from fastapi import FastAPI
 
 from prunella.core.clock import HOST, SystemClock
 from prunella.core.errors import InvalidInput, StoreUnavailable
-from prunella.guard import remote
+from prunella.guard import asking
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
-from prunella.guard.ledger import Ending, NewCall
+from prunella.guard.durable import Ending, NewCall
 from prunella.guard.place import DatabasePlace
 from prunella.guard.remote import EnginePlace
 from prunella.store.secrets import Keys
@@ -409,7 +409,7 @@ def test_answer_of_somebody_else_is_none(body: bytes, tmp_path: Path) -> None:
 
 def test_answer_that_comes_drop_by_drop_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the timeout of every read, and the caller for ever."""
-    monkeypatch.setattr(remote, "_WHOLE_S", 0.3)
+    monkeypatch.setattr(asking, "_WHOLE_S", 0.3)
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 999999\r\n\r\n"
     with answering(tmp_path, head, drops=True) as place, pytest.raises(StoreUnavailable):
         place.board.learned()

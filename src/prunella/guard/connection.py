@@ -23,9 +23,9 @@ from prunella.guard import backoff
 from prunella.guard.call import Call
 from prunella.guard.core import Core
 from prunella.guard.drive import adrive, drive
+from prunella.guard.durable import DurableCall, Ending
 from prunella.guard.flow import attempt
 from prunella.guard.forks import renew_after_fork
-from prunella.guard.ledger import DurableCall, Ending
 from prunella.guard.place import Place
 from prunella.guard.shared import SharedState
 from prunella.guard.verdicts import asked_wait_s, is_refusal

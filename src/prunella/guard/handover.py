@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from prunella.core.errors import HandedOver, InvalidInput
 from prunella.guard.call import Call
 from prunella.guard.connection import FIRST_WAIT_S, Connection
-from prunella.guard.ledger import NewCall
+from prunella.guard.durable import NewCall
 from prunella.guard.link import LINK
 from prunella.guard.place import open_place
 

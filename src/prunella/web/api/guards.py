@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from prunella.guard.board import Notice, Standing
 from prunella.guard.breaker import State
-from prunella.guard.ledger import WAIT_S_MAX, Ending, NewCall, storable
+from prunella.guard.durable import WAIT_S_MAX, Ending, NewCall, storable
 from prunella.guard.place import Place
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
