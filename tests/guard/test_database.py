@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from prunella.app import sqlite_path
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.database import Database
 
@@ -76,6 +77,18 @@ def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
     database.close()
     with closing(sqlite3.connect(tmp_path / "d.db")) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("name", ["a#b.db", "a%23b.db", "a b.db"])
+def test_sqlite_address_means_the_same_file_as_for_the_engine(name: str, tmp_path: Path) -> None:
+    """An application and an engine that are given one address must not work on two files."""
+    url = f"sqlite:///{tmp_path / name}"
+    database = Database(url)
+    database.create("CREATE TABLE things (name TEXT)")
+    database.close()
+    path = sqlite_path(url)
+    assert path is not None
+    assert [path] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "prunella.db", "sqlite://", ""])

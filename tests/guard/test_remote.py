@@ -421,3 +421,28 @@ def test_token_that_no_header_can_carry_is_refused_at_once(bad: str, tmp_path: P
     with pytest.raises(InvalidInput, match="strip") as told:
         EnginePlace("https://engine.example", bad, str(tmp_path / "spool.db"))
     assert bad.strip() not in str(told.value)
+
+
+# The spool's file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a#b.db", "a?b.db", "a%23b.db", "100%.db", "b c.db"])
+def test_spool_is_the_file_that_was_named(name: str, tmp_path: Path) -> None:
+    """A path is no address: a sign in it must not lead to another file."""
+    place = EnginePlace("http://127.0.0.1:9", token(), str(tmp_path / name))
+    place.ledger.write(call())
+    place.close()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_spool_that_can_not_be_written_is_told_at_once(tmp_path: Path) -> None:
+    """A folder that is missing, closed or no folder: found at the start, with the file and what to do about it."""
+    (tmp_path / "text.db").write_text("no database " * 100)
+    (tmp_path / "closed").mkdir(mode=0o500)
+    bad = [tmp_path / "missing" / "spool.db", tmp_path, tmp_path / "text.db"]
+    if os.geteuid() != 0:  # nothing is closed to root
+        bad.append(tmp_path / "closed" / "spool.db")
+    for path in bad:
+        with pytest.raises(InvalidInput, match=r"can't be written .* spool=…") as told:
+            EnginePlace("http://127.0.0.1:9", token(), str(path))
+        assert f"the spool {path} " in str(told.value)

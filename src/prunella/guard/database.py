@@ -13,8 +13,9 @@ import re
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
@@ -28,10 +29,11 @@ class Database:
     """Short transactions on a database, from any thread.
 
     Args:
-        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        url: `sqlite:///path` or `postgresql://user:password@host/name`; or the path of a SQLite file, whatever
+            signs are in it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | Path) -> None:
         self._dialect = _dialect(url)
         self._pid = os.getpid()
         self._idle: deque[Any] = deque()
@@ -173,14 +175,16 @@ class _Postgres:
         return named.format_map(_POSTGRES_WORDS)
 
 
-def _dialect(url: str) -> _Dialect:
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        path = unquote(parts.path)[1:]  # sqlite:///relative, sqlite:////absolute
-        if not path:
+def _dialect(url: str | Path) -> _Dialect:
+    if isinstance(url, Path):
+        return _Sqlite(str(url))
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        path = url.removeprefix("sqlite:///").partition("?")[0]  # # is a plain sign, as it is for the engine
+        if path in ("", url):
             raise InvalidInput("connect: sqlite:// names no file; write sqlite:///prunella.db")
-        return _Sqlite(path)
-    if parts.scheme in ("postgresql", "postgres"):
+        return _Sqlite(unquote(path))
+    if scheme in ("postgresql", "postgres"):
         return _Postgres(url)
     known = "sqlite:///…, postgresql://… or https://… for an engine"
-    raise InvalidInput(f"connect: {parts.scheme or 'nothing'}:// is not known; write {known}")
+    raise InvalidInput(f"connect: {scheme if '://' in url else 'nothing'}:// is not known; write {known}")

@@ -131,7 +131,7 @@ def connect(url: str, token: str | None = None, *, resume: bool = True, spool: s
             takes `prunella-spool.db` in the working folder.
 
     Raises:
-        InvalidInput: the address is of no known kind, or an engine refuses the token.
+        InvalidInput: the address is of no known kind, or the spool can't be written; an engine refuses the token.
         StoreUnavailable: the database does not answer. An engine need not answer yet.
     """
     global _connection

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from prunella.core.clock import HOST
-from prunella.core.errors import InvalidInput
+from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.database import Database
 
 _AT_ONCE = 100
@@ -33,6 +35,9 @@ class Spool:
 
     Args:
         path: a SQLite file; several processes may share it.
+
+    Raises:
+        InvalidInput: it can't be written there.
     """
 
     _CREATE = """
@@ -49,8 +54,17 @@ class Spool:
       AND json_extract(body, '$.function') = :function AND json_extract(body, '$.key') = :key ORDER BY number"""
 
     def __init__(self, path: str) -> None:
-        self._database = Database(f"sqlite:///{path}")
-        self._database.create(self._CREATE)
+        self._database = Database(Path(path))
+        try:
+            self._database.create(self._CREATE)
+        except StoreUnavailable as error:
+            why = error.__cause__
+            if getattr(why, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise
+            raise InvalidInput(
+                f"connect: the spool {path} can't be written ({why}); name a file in a folder that this program may "
+                "write to: spool=…"
+            ) from error
 
     def waiting(self, function: str, key: str) -> dict[str, Any] | None:
         """Return the call of this function and key that waits; None where there is none."""
