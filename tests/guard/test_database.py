@@ -20,7 +20,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     kind = request.param
     url = f"sqlite:///{tmp_path / 'd.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres_url"))
     opened = Database(url)
-    opened.create("CREATE TABLE {schema}things (name TEXT PRIMARY KEY, at DOUBLE PRECISION)")
+    opened.create(things="CREATE TABLE {schema}things (name TEXT PRIMARY KEY, at DOUBLE PRECISION)")
     yield opened
     opened.close()
 
@@ -57,8 +57,8 @@ def test_tables_are_made_once_by_all_who_begin_together(database: Database) -> N
     """Eight processes of an application that was just installed start at the same moment."""
     with ThreadPoolExecutor(8) as threads:
         for number in range(5):
-            statement = f"CREATE TABLE IF NOT EXISTS {{schema}}t{number} (name TEXT PRIMARY KEY)"
-            list(threads.map(database.create, [statement] * 8))
+            table = {f"t{number}": f"CREATE TABLE IF NOT EXISTS {{schema}}t{number} (name TEXT PRIMARY KEY)"}
+            list(threads.map(lambda _, made=table: database.create(**made), range(8)))
 
 
 def test_closed_database_opens_again_when_it_is_asked(database: Database) -> None:
@@ -84,7 +84,7 @@ def test_sqlite_address_means_the_same_file_as_for_the_engine(name: str, tmp_pat
     """An application and an engine that are given one address must not work on two files."""
     url = f"sqlite:///{tmp_path / name}"
     database = Database(url)
-    database.create("CREATE TABLE things (name TEXT)")
+    database.create(things="CREATE TABLE things (name TEXT)")
     database.close()
     path = sqlite_path(url)
     assert path is not None

@@ -134,7 +134,7 @@ class SqlBoard:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.create(_BREAKERS, _RATES, _NOTICES)
+        database.create(shared_breakers=_BREAKERS, learned_rates=_RATES, guard_notices=_NOTICES)
 
     def report(self, standing: Standing) -> int:
         """Tell the others where a breaker stands; return the new version."""

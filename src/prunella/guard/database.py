@@ -23,6 +23,7 @@ from prunella.core.errors import InvalidInput, StoreUnavailable
 _SQLITE_WORDS = {"schema": "", "now": ":now"}
 _POSTGRES_WORDS = {"schema": "prunella.", "now": "extract(epoch FROM clock_timestamp())::double precision"}
 _IDLE_MAX = 4
+_NO_PRIVILEGE = "42501"  # PostgreSQL, appendix A: insufficient_privilege
 
 
 class Database:
@@ -38,11 +39,25 @@ class Database:
         self._pid = os.getpid()
         self._idle: deque[Any] = deque()
 
-    def create(self, *statements: str) -> None:
-        """Make the tables that are not there yet."""
-        with self.session() as session:
-            for statement in (*self._dialect.before, *statements):
-                session.run(statement, {})
+    def create(self, **statements: str) -> None:
+        """Make the tables and indexes that are not there yet, each by its name; who may make none may use them.
+
+        Raises:
+            InvalidInput: one is missing, and this role may not make it.
+        """
+        try:
+            with self.session() as session:
+                exists = self._dialect.exists
+                missing = [one for name, one in statements.items() if not session.run(exists, {"name": name})]
+                for statement in (*self._dialect.before, *missing) if missing else ():
+                    session.run(statement, {})
+        except StoreUnavailable as error:
+            if getattr(error.__cause__, "sqlstate", None) != _NO_PRIVILEGE:
+                raise
+            raise InvalidInput(
+                f"connect: this role may not make {', '.join(statements)} in the schema prunella; connect once as a role "
+                "that may, and GRANT this one USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its tables"
+            ) from error
 
     def close(self) -> None:
         """Close what is open."""
@@ -114,6 +129,7 @@ class Session:
 
 class _Dialect(Protocol):
     before: tuple[str, ...]
+    exists: str
     begin: str
     errors: tuple[type[Exception], ...]
 
@@ -128,6 +144,7 @@ class _Dialect(Protocol):
 
 class _Sqlite:
     before: tuple[str, ...] = ()
+    exists = "SELECT 1 FROM sqlite_master WHERE name = :name"
     begin = "BEGIN IMMEDIATE"
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
@@ -152,6 +169,9 @@ class _Postgres:
         "SELECT pg_advisory_xact_lock(7741)",  # IF NOT EXISTS fails where two make the same at once
         "CREATE SCHEMA IF NOT EXISTS prunella",
     )
+    exists = """
+    SELECT 1 FROM pg_class AS thing JOIN pg_namespace AS place ON place.oid = thing.relnamespace
+    WHERE place.nspname = 'prunella' AND thing.relname = :name"""
     begin = ""
 
     def __init__(self, url: str) -> None:

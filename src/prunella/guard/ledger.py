@@ -84,7 +84,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.create(_CREATE, _ONCE, _DUE_INDEX)
+        database.create(durable_calls=_CREATE, durable_calls_once=_ONCE, durable_calls_due=_DUE_INDEX)
 
     def write(self, call: NewCall) -> tuple[str, float]:
         """Write a call down and return its id and due time; one that waits under the same key is not written twice."""

@@ -56,7 +56,7 @@ class Spool:
     def __init__(self, path: str) -> None:
         self._database = Database(Path(path))
         try:
-            self._database.create(self._CREATE)
+            self._database.create(spooled=self._CREATE)
         except StoreUnavailable as error:
             why = error.__cause__
             if getattr(why, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
