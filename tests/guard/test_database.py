@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from prunella.app import sqlite_path
+from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.database import Database
 
@@ -77,6 +80,38 @@ def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
     database.close()
     with closing(sqlite3.connect(tmp_path / "d.db")) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_fork_waits_for_the_session_of_another_thread(tmp_path: Path) -> None:
+    """SQLite forgets what a copied connection locks: none may be in use, and the child has a turn of its own."""
+    database = Database(tmp_path / "d.db")
+    database.create(things="CREATE TABLE things (name TEXT)")
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with database.session() as session:
+            begun.set()
+            HOST.sleep(0.3)
+            session.run("INSERT INTO things (name) VALUES ('slow')", {})
+            ended.set()
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    begun.wait(10)
+    if (child := os.fork()) == 0:
+        failed = 1
+        try:
+            with database.session() as session:
+                session.run("INSERT INTO things (name) VALUES ('child')", {})
+            failed = 0 if ended.is_set() else 2
+        finally:
+            os._exit(failed)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    with database.session() as session:
+        assert session.run("SELECT name FROM things", {}) == [("slow",), ("child",)]
+    database.close()
 
 
 @pytest.mark.parametrize("name", ["a#b.db", "a%23b.db", "a b.db"])

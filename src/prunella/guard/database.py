@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import re
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +19,12 @@ from urllib.parse import unquote
 
 from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard.forks import renew_after_fork, still_at_fork
 
 _SQLITE_WORDS = {"schema": "", "now": ":now"}
 _POSTGRES_WORDS = {"schema": "prunella.", "now": "extract(epoch FROM clock_timestamp())::double precision"}
 _IDLE_MAX = 4
+_TURN_S = 5.0
 _NO_PRIVILEGE = "42501"  # PostgreSQL, appendix A: insufficient_privilege
 
 
@@ -36,8 +38,9 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         self._dialect = _dialect(url)
-        self._pid = os.getpid()
         self._idle: deque[Any] = deque()
+        self._turn = threading.RLock()
+        (still_at_fork if self._dialect.one_by_one else renew_after_fork)(self)
 
     def create(self, **statements: str) -> None:
         """Make the tables and indexes that are not there yet, each by its name; who may make none may use them.
@@ -55,8 +58,8 @@ class Database:
             if getattr(error.__cause__, "sqlstate", None) != _NO_PRIVILEGE:
                 raise
             raise InvalidInput(
-                f"connect: this role may not make {', '.join(statements)} in the schema prunella; connect once as a role "
-                "that may, and GRANT this one USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its tables"
+                f"connect: this role may not make {', '.join(statements)} in the schema prunella; connect once as a "
+                "role that may, and GRANT this one USAGE on it and SELECT, INSERT, UPDATE, DELETE on its tables"
             ) from error
 
     def close(self) -> None:
@@ -64,9 +67,39 @@ class Database:
         while self._idle:
             self._throw_away(self._idle.pop())
 
+    def hold(self) -> bool:
+        """Keep other threads' sessions away once those under way have ended; False where one takes too long."""
+        return self._turn.acquire(timeout=_TURN_S)
+
+    def let_go(self) -> None:
+        """Let the sessions go on."""
+        self._turn.release()
+
+    def renew(self) -> None:
+        """Begin anew in a child process: a connection must not be used on both sides of a fork."""
+        inherited, self._idle, self._turn = self._idle, deque(), threading.RLock()
+        for connection in inherited:
+            self._dialect.leave(connection)
+
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """Open a transaction on a connection that nobody uses; a broken one is thrown away."""
+        """Open a transaction on a connection that nobody uses; where the dialect wants it, one by one."""
+        if not self._dialect.one_by_one:
+            with self._transaction() as session:
+                yield session
+            return
+        turn = self._turn
+        if not turn.acquire(timeout=_TURN_S):
+            raise StoreUnavailable("the database is busy with another thread's session; nothing was written")
+        try:
+            with self._transaction() as session:
+                yield session
+        finally:
+            turn.release()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        """Commit what was done, or nothing; a broken connection is thrown away."""
         connection = None
         try:
             connection = self._lend()
@@ -86,10 +119,6 @@ class Database:
             self._throw_away(self._idle.popleft())
 
     def _lend(self) -> Any:
-        if self._pid != os.getpid():  # a connection must not be used on both sides of a fork
-            inherited, self._pid, self._idle = self._idle, os.getpid(), deque()
-            for connection in inherited:
-                self._dialect.leave(connection)
         try:
             return self._idle.pop()
         except IndexError:
@@ -130,6 +159,7 @@ class Session:
 class _Dialect(Protocol):
     before: tuple[str, ...]
     exists: str
+    one_by_one: bool
     begin: str
     errors: tuple[type[Exception], ...]
 
@@ -145,6 +175,7 @@ class _Dialect(Protocol):
 class _Sqlite:
     before: tuple[str, ...] = ()
     exists = "SELECT 1 FROM sqlite_master WHERE name = :name"
+    one_by_one = True  # it writes one by one anyway, and a connection in use at a fork would never be closed there
     begin = "BEGIN IMMEDIATE"
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
 
@@ -172,6 +203,7 @@ class _Postgres:
     exists = """
     SELECT 1 FROM pg_class AS thing JOIN pg_namespace AS place ON place.oid = thing.relnamespace
     WHERE place.nspname = 'prunella' AND thing.relname = :name"""
+    one_by_one = False
     begin = ""
 
     def __init__(self, url: str) -> None:
