@@ -7,9 +7,9 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 
 from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
-from prunella.guard.database import Database
+from prunella.guard.database import Database, Session
 from prunella.guard.durable import Ending, NewCall
 from prunella.guard.ledger import SqlLedger
 
@@ -88,6 +88,43 @@ def test_call_of_one_key_is_written_once_while_it_waits(ledger: SqlLedger, query
     assert write(ledger) == call_id
     ledger.end(call_id, "w1", Ending(state="done"))
     assert write(ledger) != call_id
+
+
+class Interrupted(Database):
+    """A database in which somebody else is quick: `between` is done after the next insertion."""
+
+    between: Callable[[], object] | None = None
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        with super().session() as session:
+            yield session if self.between is None else self._Quick(session, self)
+
+    class _Quick(Session):
+        def __init__(self, session: Session, database: Interrupted) -> None:
+            super().__init__(session._connection, session._dialect)
+            self.database = database
+
+        def run(self, statement: str, fields: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+            rows = super().run(statement, fields)
+            between, self.database.between = self.database.between, None
+            if between is not None:
+                between()
+            return rows
+
+
+def test_call_whose_forerunner_ends_meanwhile_is_written(fresh_postgres_url: str) -> None:
+    """The one of the same key was in the way when it was inserted, and was gone when it was looked for."""
+    database = Interrupted(fresh_postgres_url)
+    hasty, other = SqlLedger(database), SqlLedger(Database(fresh_postgres_url))
+    first = write(other)
+    assert claim(other) == [first]
+    database.between = lambda: other.end(first, "w1", Ending(state="done"))
+    second = write(hasty)
+    assert second != first
+    assert claim(other) == [second]
+    for ledger in (hasty, other):
+        ledger._database.close()
 
 
 def test_call_that_is_written_twice_is_written_once_for_ever(ledger: SqlLedger, query: Query) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from prunella.core.errors import StoreUnavailable
 from prunella.guard.database import Database
 from prunella.guard.durable import DurableCall, Ending, NewCall
 
@@ -59,6 +60,10 @@ UPDATE {schema}durable_calls SET state = :state, due_at = {now} + :wait_s, lease
 WHERE id = :id AND worker = :worker AND state = 'running'"""
 
 
+_WRITE_TRIES = 2
+"""Where two work at once, a call that was in the way may have ended when it is looked for: then there is room."""
+
+
 class Ledger(Protocol):
     """Where durable calls are kept; every method raises `StoreUnavailable` when nobody answers there."""
 
@@ -98,10 +103,12 @@ class SqlLedger:
             "wait_s": call.wait_s,
             "error": call.error,
         }
-        with self._database.session() as session:
-            session.run(_INSERT, fields)
-            written = session.run(_WRITTEN, fields)
-        return written[0][0], written[0][1]
+        for _ in range(_WRITE_TRIES):
+            with self._database.session() as session:
+                session.run(_INSERT, fields)
+                if written := session.run(_WRITTEN, fields):
+                    return written[0][0], written[0][1]
+        raise StoreUnavailable(f"durable {call.function}: another call of its key ended just now, twice; hand it over again")
 
     def claim(self, functions: Sequence[str], worker: str, lease_s: float, most: int) -> list[DurableCall]:
         """Take calls of these functions that are due, until `lease_s` from now; nobody else gets them meanwhile."""
