@@ -26,6 +26,7 @@ from prunella.core.events import Event
 from prunella.guard import connection as connection_room
 from prunella.guard import handover
 from prunella.guard.connection import Connection
+from prunella.guard.durable import Ending
 from prunella.testing import Fault, faults, throttled
 
 pytestmark = pytest.mark.anyio
@@ -285,6 +286,30 @@ def test_call_of_a_dead_worker_is_made_by_the_next(connection: Connection, path:
     make_due(path)
     assert connection.place.ledger.claim(["push"], "dead", 0.0, 1)
     assert connection.resume_due() == 1
+    assert rows(path) == [("done", 4)]
+
+
+def test_end_that_was_held_up_ends_no_later_attempt(
+    connection: Connection, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine was away, the lease ended, the same process tries again: only the later attempt's own end counts."""
+    shop, ends = Shop(), list[tuple[str, str]]()
+    hand_over(shop)
+    ledger = connection.place.ledger
+    with monkeypatch.context() as away:
+        away.setattr(ledger, "end", lambda call_id, worker, ending: ends.append((call_id, worker)))
+        make_due(path)
+        connection.resume_due()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE durable_calls SET lease_until = 0")
+
+    def push(order_id: int) -> None:
+        ledger.end(*ends[0], Ending(state="dead", error="late"))
+        shop.made.append(rows(path))
+
+    shop.crm.durable("order_id", name="push")(push)
+    connection.resume_due()
+    assert shop.made[1:] == [[("running", 4)]]
     assert rows(path) == [("done", 4)]
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from prunella.core.clock import HOST
+from prunella.core.clock import HOST, Ids, Rng, SystemClock
 from prunella.core.errors import StoreUnavailable
 from prunella.guard import backoff
 from prunella.guard.call import Call
@@ -39,6 +39,7 @@ _GIVE_UP_AFTER_S = 24 * 3600.0
 _LEASE_S, _RENEW_EVERY_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 10.0, 1.0, 4
 _END_TRIES = 45
 """How often, once a second, an ending is written again while nobody answers: then the lease is nearly over."""
+_ids = Ids(SystemClock(), Rng())
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +67,6 @@ class Connection:
             self._loop = None
 
     def _open(self) -> None:
-        self._worker = f"{socket.gethostname()}:{os.getpid()}:{id(self):x}"
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
@@ -122,7 +122,7 @@ class Connection:
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where none runs
             raise RuntimeError("resume_due: it would hold up this event loop; write await asyncio.to_thread(…)")
         tried = 0
-        while calls := self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, 1):
+        while calls := self.place.ledger.claim(list(self._functions), _fresh_worker(), _LEASE_S, 1):
             self._make(calls[0])
             tried += 1
         return tried
@@ -159,7 +159,7 @@ class Connection:
                 if (error := work.exception()) is not None:
                     _log.error("connect: the call %s is made again when its lease is over", call_id, exc_info=error)
         free = _AT_ONCE - len(self._under_way)
-        for call in self.place.ledger.claim(list(self._functions), self._worker, _LEASE_S, free) if free else ():
+        for call in self.place.ledger.claim(list(self._functions), _fresh_worker(), _LEASE_S, free) if free else ():
             self._under_way[call.id] = self._threads.submit(self._make, call)
 
     def _make(self, call: DurableCall) -> None:
@@ -185,7 +185,7 @@ class Connection:
         def keep() -> None:
             while not over.wait(_RENEW_EVERY_S):
                 with suppress(StoreUnavailable):
-                    self.place.ledger.renew(call.id, self._worker, _LEASE_S)
+                    self.place.ledger.renew(call.id, call.worker, _LEASE_S)
 
         keeper = threading.Thread(target=keep, name="prunella-lease", daemon=True)
         keeper.start()
@@ -210,10 +210,10 @@ class Connection:
         """Write how an attempt ended, while the lease lasts: what is not written is made a second time."""
         for _ in range(_END_TRIES):
             with suppress(StoreUnavailable):
-                return self.place.ledger.end(call.id, self._worker, ending)
+                return self.place.ledger.end(call.id, call.worker, ending)
             if self._stopping.wait(_LOOK_EVERY_S):
                 break
-        return self.place.ledger.end(call.id, self._worker, ending)
+        return self.place.ledger.end(call.id, call.worker, ending)
 
     def _failed(
         self, tell: Callable[..., None], wants: Callable[[Exception], bool], call: DurableCall, error: Exception
@@ -232,6 +232,11 @@ class Connection:
         again = Ending(state="waiting", wait_s=wait_s, error=told, counted=not refused)
         self._end(call, again)
         tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)
+
+
+def _fresh_worker() -> str:
+    """Return a name for one claim: an end that lay in the spool must not end a later attempt of the same process."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_ids.new()}"
 
 
 def _whatever(error: Exception) -> bool:

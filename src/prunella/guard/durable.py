@@ -115,6 +115,7 @@ class DurableCall:
         function: name under which the function is known.
         args, kwargs: positional and named arguments, as JSON holds them.
         attempts: how often it was tried, in the calling process and since, this time included.
+        worker: who claimed it; what another says of it no longer counts.
     """
 
     id: str
@@ -124,6 +125,7 @@ class DurableCall:
     kwargs: dict[str, Any]
     attempts: int
     created_at: float
+    worker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

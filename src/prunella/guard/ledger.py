@@ -72,7 +72,11 @@ class Ledger(Protocol):
         ...
 
     def claim(self, functions: Sequence[str], worker: str, lease_s: float, most: int) -> list[DurableCall]:
-        """Take calls of these functions that are due, until `lease_s` from now; nobody else gets them meanwhile."""
+        """Take calls of these functions that are due, until `lease_s` from now; nobody else gets them meanwhile.
+
+        Args:
+            worker: a name that no earlier claim had, or an end that was held up would end a later attempt.
+        """
         ...
 
     def renew(self, call_id: str, worker: str, lease_s: float) -> None:
@@ -108,7 +112,9 @@ class SqlLedger:
                 session.run(_INSERT, fields)
                 if written := session.run(_WRITTEN, fields):
                     return written[0][0], written[0][1]
-        raise StoreUnavailable(f"durable {call.function}: another call of its key ended just now, twice; hand it over again")
+        raise StoreUnavailable(
+            f"durable {call.function}: another call of its key ended just now, twice; hand it over again"
+        )
 
     def claim(self, functions: Sequence[str], worker: str, lease_s: float, most: int) -> list[DurableCall]:
         """Take calls of these functions that are due, until `lease_s` from now; nobody else gets them meanwhile."""
@@ -119,7 +125,7 @@ class SqlLedger:
         with self._database.session() as session:
             rows = session.run(due, {**names, "most": most})
             won = [row for row in rows if session.count(_CLAIM, {"id": row[0], "worker": worker, "lease_s": lease_s})]
-        return [_call(row) for row in won]
+        return [_call(row, worker) for row in won]
 
     def renew(self, call_id: str, worker: str, lease_s: float) -> None:
         """Keep a call that is still being made."""
@@ -140,7 +146,7 @@ class SqlLedger:
             session.run(_END, fields)
 
 
-def _call(row: tuple[Any, ...]) -> DurableCall:
+def _call(row: tuple[Any, ...], worker: str) -> DurableCall:
     arguments = json.loads(row[3])
     return DurableCall(
         id=row[0],
@@ -150,4 +156,5 @@ def _call(row: tuple[Any, ...]) -> DurableCall:
         kwargs=arguments["kwargs"],
         attempts=row[4] + 1,
         created_at=row[5],
+        worker=worker,
     )

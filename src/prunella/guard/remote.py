@@ -73,7 +73,7 @@ class RemoteLedger:
         body = {"functions": list(functions), "worker": worker, "lease_s": lease_s, "most": most}
         items = self._engine.ask("calls/claim", body)["items"]
         with _understood():
-            calls = [_call(item) for item in items]
+            calls = [_call(item, worker) for item in items]
         return [call for call in calls if call.function in functions]
 
     def renew(self, call_id: str, worker: str, lease_s: float) -> None:
@@ -136,7 +136,7 @@ def _understood() -> Iterator[None]:
         raise StoreUnavailable(f"the engine's answer can't be understood ({type(error).__name__})") from error
 
 
-def _call(item: Mapping[str, Any]) -> DurableCall:
+def _call(item: Mapping[str, Any], worker: str) -> DurableCall:
     return DurableCall(
         id=str(item["id"]),
         function=str(item["function"]),
@@ -145,6 +145,7 @@ def _call(item: Mapping[str, Any]) -> DurableCall:
         kwargs=dict(item["kwargs"]),
         attempts=int(item["attempts"]),
         created_at=float(item["created_at"]),
+        worker=worker,
     )
 
 
