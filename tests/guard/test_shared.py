@@ -231,6 +231,36 @@ def test_learned_rate_outlives_the_process(url: str) -> None:
         database.close()
 
 
+def test_rate_is_adopted_when_the_board_comes_back(tmp_path: Path) -> None:
+    """Away when the process began: what it learned first must not take the place of what was learned before."""
+    path, away = tmp_path / "shared.db", tmp_path / "away.db"
+    database = Database(path)
+    board = SqlBoard(database)
+    board.learn("crm-back", 12.0)
+    board.learn("crm-slowed", 40.0)
+    database.close()
+    path.rename(away)
+    path.mkdir()
+    shared = SharedState(board)
+    grown, slowed = (
+        LiveLimiter(name, AdaptiveLimiter(rate_per_s=50), lambda *_: None) for name in ("crm-back", "crm-slowed")
+    )
+    for ask in (shared.adopt_rates, shared.exchange, shared.keep_rates):
+        with pytest.raises(StoreUnavailable):
+            ask()
+    grown.resume(55.0)
+    slowed.resume(20.0)
+    path.rmdir()
+    away.rename(path)
+    shared.keep_rates()
+    assert (grown.rate_per_s, slowed.rate_per_s) == (12.0, 20.0)
+    assert board.learned() == {"crm-back": 12.0, "crm-slowed": 20.0}
+    grown.resume(30.0)
+    shared.keep_rates()
+    assert (grown.rate_per_s, board.learned()["crm-back"]) == (30.0, 30.0)
+    database.close()
+
+
 def test_rate_is_written_when_it_has_moved(url: str) -> None:
     """At most every few seconds, and not for less than one percent: a limiter that grows with every answer is no storm."""
     database = Database(url)

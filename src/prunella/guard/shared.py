@@ -38,13 +38,21 @@ class SharedState:
         self._following: tuple[int, LiveBreaker] | None = None
         self._rates: dict[str, float] = {}
         self._rates_at = -_RATES_EVERY_S
+        self._adopted = False
 
     def adopt_rates(self) -> None:
-        """Let limiters go on at the rate that was learned before this process began."""
+        """Let limiters go on at the rate that was learned before this process began, once it is known.
+
+        A limiter that was slowed down meanwhile knows better than the past.
+        """
+        if self._adopted:
+            return
         self._rates = self._board.learned()
+        self._adopted = True
         for limiter in living(LINK.limiters):
+            now = limiter.rate_per_s
             rate_per_s = self._rates.get(limiter.name)
-            if rate_per_s is not None:
+            if rate_per_s is not None and (rate_per_s < now or now >= limiter.limits.rate_per_s):
                 limiter.resume(rate_per_s)
 
     def rate_of(self, name: str) -> float | None:
@@ -82,8 +90,9 @@ class SharedState:
             self.keep_rates()
 
     def keep_rates(self) -> None:
-        """Write down the rates that have moved."""
+        """Write down the rates that have moved; what was learned before is adopted first, not written over."""
         self._rates_at = HOST.monotonic()
+        self.adopt_rates()
         for limiter in living(LINK.limiters):
             kept, now = self._rates.get(limiter.name, limiter.limits.rate_per_s), limiter.rate_per_s
             if abs(now - kept) > kept * _WORTH_KEEPING:
