@@ -6,16 +6,17 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -496,6 +497,54 @@ def test_engine_that_is_away_is_told_once(tmp_path: Path, caplog: pytest.LogCapt
     assert "does not answer (ConnectionRefusedError); what is handed over waits on this side" in told
     with closing(sqlite3.connect(tmp_path / "spool.db")) as file:
         assert file.execute("SELECT path FROM spooled").fetchall() == [("calls",)]
+
+
+class Slow:
+    """An engine that takes what it is sent and answers late."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on.set()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                self.asked.append(connection.recv(65_536).split(b" ", 2)[1].decode())
+                self.go_on.wait(10)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+async def test_connecting_holds_up_no_event_loop(tmp_path: Path, *, resume: bool) -> None:
+    """A full spool and a slow engine: other tasks go on within a second, and the spool is brought beside them."""
+    spool = tmp_path / "spool.db"
+    with pr.connect("http://127.0.0.1:9", "a-token-0123", resume=False, spool=str(spool)):
+        hand_over(Shop())
+    with Slow() as engine:
+        begun = time.monotonic()
+        connection = pr.connect(engine.url, "a-token-0123", resume=resume, spool=str(spool))
+        waited_s = time.monotonic() - begun
+        engine.go_on.set()
+        await asyncio.to_thread(connection.close)
+    assert waited_s < 1.5
+    assert engine.asked[0].endswith("/rates")
 
 
 # Death ----------------------------------------------------------------------------------------------------------------

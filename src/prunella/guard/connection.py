@@ -39,6 +39,8 @@ _GIVE_UP_AFTER_S = 24 * 3600.0
 _LEASE_S, _RENEW_EVERY_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 10.0, 1.0, 4
 _END_TRIES = 45
 """How often, once a second, an ending is written again while nobody answers: then the lease is nearly over."""
+_RATES_S = 0.5
+"""How long a program that connects waits for learned rates; later ones are adopted when they come."""
 _ids = Ids(SystemClock(), Rng())
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Connection:
         self._closed = closed
         self.shared = SharedState(place.board)
         self._why_away = ""
+        self._looks = False
         self._open()
         renew_after_fork(self)
         try:
@@ -69,30 +72,36 @@ class Connection:
     def _open(self) -> None:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._rates_asked = threading.Event()
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prunella-durable")
         self._under_way: dict[str, Future[None]] = {}
 
     def renew(self) -> None:
         """Go on in a child process: under a name and with threads of its own, and without the parent's loop."""
-        looked = self._thread is not None and not self._stopping.is_set()
+        looks = self._looks and not self._stopping.is_set()
         self._open()
         self._loop = None
-        if looked:
-            self.start()
+        if looks:
+            self._start(self._look)  # it waits before it looks: other parts are not renewed yet
 
-    def begin(self) -> None:
-        """Take up what an earlier process left: learned rates, and what is still spooled."""
-        try:
-            self.place.deliver()
-            self.shared.adopt_rates()
-        except StoreUnavailable as error:
-            self._away(f"{error}; what is handed over waits on this side")
+    def begin(self, *, resume: bool) -> None:
+        """Take up what an earlier process left: learned rates, and what is still spooled.
 
-    def start(self) -> None:
-        """Look every second for calls that are due, and for what other processes' breakers did."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look, name="prunella-durable", daemon=True)
-            self._thread.start()
+        Where a thread does it, nobody waits for the spool, and for the rates only briefly: they may come later.
+
+        Args:
+            resume: look every second for calls that are due, and for what other processes' breakers did.
+        """
+        self._looks = resume
+        if resume or self._loop is not None:
+            self._start(self._take_up_and_look)
+            self._rates_asked.wait(_RATES_S)
+        else:
+            self._take_up()
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, name="prunella-durable", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Finish what is under way and stop; closed on its event loop, what is under way goes on and ends later."""
@@ -127,9 +136,26 @@ class Connection:
             tried += 1
         return tried
 
+    def _take_up_and_look(self) -> None:
+        self._take_up()
+        if self._looks:
+            self._look()
+
     def _look(self) -> None:
         while not self._stopping.wait(_LOOK_EVERY_S):
             self._look_once()
+
+    def _take_up(self) -> None:
+        try:
+            try:
+                self.shared.adopt_rates()
+            finally:
+                self._rates_asked.set()
+            self.place.deliver()
+        except StoreUnavailable as error:
+            self._away(f"{error}; what is handed over waits on this side")
+        except Exception:
+            _log.exception("connect: what an earlier process left could not be taken up")
 
     def _look_once(self) -> None:
         try:

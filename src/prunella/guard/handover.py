@@ -119,7 +119,10 @@ def connect(url: str, token: str | None = None, *, resume: bool = True, spool: s
     """Attach what durable calls are written to, and make those that are due; ends an earlier connection.
 
     Learned rates of limiters outlive the process there, breakers with `shared=True` stand together, and an engine
-    hears of breakers that open.
+    hears of breakers that open. It waits, on an event loop too, until the database or the spool is open and its tables
+    are there (some seconds where it is busy or far away: then call it in `asyncio.to_thread`), until an earlier
+    connection has ended, and half a second for learned rates. What is spooled is brought without waiting, but for
+    `resume=False` where no event loop runs.
 
     Args:
         url: `sqlite:///path` (three slashes: relative, four: absolute), `postgresql://…`, or the `https://…` of an
@@ -139,9 +142,7 @@ def connect(url: str, token: str | None = None, *, resume: bool = True, spool: s
     if _connection is not None:
         _connection.close()
     _connection, LINK.state = fresh, fresh.shared
-    fresh.begin()
-    if resume:
-        fresh.start()
+    fresh.begin(resume=resume)
     return fresh
 
 
