@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+import prunella as pr
 from prunella.core.clock import HOST, SystemClock
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard import asking
@@ -280,12 +281,28 @@ def test_token_of_another_role_is_told_and_nothing_is_lost(
     """The call waits in the spool for a better token; the message says which one, and shows none."""
     bad = token(role) if role is not None else "forged-token-0123456789"
     place = EnginePlace(elsewhere.url, bad, str(tmp_path / "spool.db"))
-    with pytest.raises(StoreUnavailable, match=r"HTTP 40[13]") as told:
-        place.board.learned()
-    assert bad not in str(told.value)
+    for _ in range(2):  # also while it is left alone
+        with pytest.raises(StoreUnavailable, match=r"refuses the token \(HTTP 40[13].*--role APPLICATION") as told:
+            place.board.learned()
+        assert bad not in str(told.value)
     place.ledger.write(call())
     assert spooled(tmp_path) == [("calls", None)]
     place.close()
+
+
+def test_refused_token_is_said_in_the_log_with_what_to_do(
+    elsewhere: Elsewhere, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Connecting does not fail; an engine that comes back and refuses the token is another matter than one away."""
+    elsewhere.down()
+    with pr.connect(elsewhere.url, token(Role.VIEWER), resume=False, spool=str(tmp_path / "spool.db")) as connection:
+        elsewhere.up()
+        with silence_ends():
+            connection._look_once()
+            connection._look_once()
+    away, refused = caplog.messages
+    assert "does not answer" in away
+    assert "make another there with `prunella token --role APPLICATION` and give it to connect" in refused
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.durable import told
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.place import ADMISSION
 
 _TIMEOUT_S = 3.0
 _WHOLE_S = 10.0
@@ -32,6 +33,7 @@ _IDLE_MAX = 4
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NOT_KEPT = (400, 413, 422)
 """Answers that would stay the same: what was sent can't be kept as it is."""
+_TOKEN_REFUSED = (401, 403)
 _PROMISED = {
     "calls": "due_at", "calls/claim": "items", "calls/end": "id", "breakers": "items", "breakers/report": "version",
     "breakers/probe": "granted", "rates": "rates",
@@ -53,12 +55,12 @@ class Engine:
     def __init__(self, url: str, token: str | None) -> None:
         self._address = _checked(url)
         if not token:
-            raise InvalidInput("connect: an engine wants a token; make one there: prunella token --role APPLICATION")
+            raise InvalidInput(f"connect: an engine wants a token; make one there: {ADMISSION}")
         self._headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         redact.known.register(redact.Secret(token))
         if not token.isascii() or not token.isprintable() or " " in token:
             raise InvalidInput("connect: the token holds what no header can carry; strip spaces and line ends from it")
-        self._silent_until = 0.0
+        self._silent_until, self._why = 0.0, ""
         self.renew()
         renew_after_fork(self)
 
@@ -71,24 +73,31 @@ class Engine:
 
         Raises:
             InvalidInput: it refuses what was sent, and always will.
-            StoreUnavailable: it does not answer, or not to this token.
+            StoreUnavailable: it does not answer, or refuses this token: a person may give another.
         """
         if HOST.monotonic() < self._silent_until:
-            raise StoreUnavailable(f"the engine at {self._address.netloc} did not answer just now; it is left alone")
+            raise StoreUnavailable(f"{self._why}; it is left alone for some seconds")
         try:
             status, answer = self._exchange(path, json.dumps(body).encode())
         except (OSError, HTTPException, ValueError, RecursionError) as error:
-            self._silent_until = HOST.monotonic() + _SILENT_S
-            raise StoreUnavailable(
-                f"the engine at {self._address.netloc} does not answer ({type(error).__name__})"
-            ) from error
+            raise self._gone(f"does not answer ({type(error).__name__})") from error
         if status < 300 and isinstance(answer, dict) and _PROMISED.get(path, "") in {*answer, ""}:
             return answer
-        why = told(str(answer.get("detail") or answer.get("title") or "") if isinstance(answer, dict) else "")
+        said = told(str(answer.get("detail") or answer.get("title") or "") if isinstance(answer, dict) else "")
         if status in _NOT_KEPT:
-            raise InvalidInput(f"the engine refuses this (HTTP {status}): {why}")
+            raise InvalidInput(f"the engine refuses this (HTTP {status}): {said}")
+        if status in _TOKEN_REFUSED:
+            raise self._gone(
+                f"refuses the token (HTTP {status}: {said or 'without a reason'}); make another there with "
+                f"`{ADMISSION}` and give it to connect"
+            )
+        raise self._gone(f"answers HTTP {status}: {said or 'nothing of use'}")
+
+    def _gone(self, why: str) -> StoreUnavailable:
+        """Leave the engine alone for a while, and return why."""
+        self._why = f"the engine at {self._address.netloc} {why}"
         self._silent_until = HOST.monotonic() + _SILENT_S
-        raise StoreUnavailable(f"the engine at {self._address.netloc} answers HTTP {status}: {why or 'nothing of use'}")
+        return StoreUnavailable(self._why)
 
     def close(self) -> None:
         """Close what is open."""

@@ -26,7 +26,7 @@ from prunella.guard.drive import adrive, drive
 from prunella.guard.durable import DurableCall, Ending
 from prunella.guard.flow import attempt
 from prunella.guard.forks import renew_after_fork
-from prunella.guard.place import Place
+from prunella.guard.place import ADMISSION, Place
 from prunella.guard.shared import SharedState
 from prunella.guard.verdicts import asked_wait_s, is_refusal
 
@@ -173,8 +173,8 @@ class Connection:
         self.shared.exchange()
 
     def _away(self, why: str) -> None:
-        """Say once that nobody answers, and once that it is over."""
-        if bool(why) != bool(self._why_away):
+        """Say once that nobody answers, once that it is a person's turn, and once that it is over."""
+        if bool(why) != bool(self._why_away) or (ADMISSION in why and ADMISSION not in self._why_away):
             _log.warning("connect: %s", why or "there is an answer again")
         self._why_away = why
 

@@ -127,14 +127,16 @@ def connect(url: str, token: str | None = None, *, resume: bool = True, spool: s
     Args:
         url: `sqlite:///path` (three slashes: relative, four: absolute), `postgresql://…`, or the `https://…` of an
             engine. One database may serve applications and an engine at once.
-        token: for an engine: a token of the role APPLICATION.
+        token: for an engine: a token of the role APPLICATION. One that the engine refuses is told in the log, with
+            what to do, and calls wait in the spool for a better one.
         resume: once a second make due calls of this process's durable functions, and exchange what is shared.
             Asynchronous calls run on the event loop that is running now, or on one of their own.
         spool: for an engine: the SQLite file that keeps what the engine can't take while it does not answer; None
             takes `prunella-spool.db` in the working folder.
 
     Raises:
-        InvalidInput: the address is of no known kind, or the spool can't be written; an engine refuses the token.
+        InvalidInput: the address is of no known kind, there is no token or none that a header can carry, the spool
+            can't be written, or the database's role may not make the tables that are missing.
         StoreUnavailable: the database does not answer. An engine need not answer yet.
     """
     global _connection

@@ -12,6 +12,9 @@ from prunella.guard.ledger import Ledger, SqlLedger
 SPOOL = "prunella-spool.db"
 """Beside the program: what an engine could not take yet must outlive the process, and no other folder is sure to."""
 
+ADMISSION = "prunella token --role APPLICATION"
+"""What a person does where an engine wants another token."""
+
 
 class Place(Protocol):
     """A place that is open."""

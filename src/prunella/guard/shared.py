@@ -91,13 +91,13 @@ class SharedState:
 
     def keep_rates(self) -> None:
         """Write down the rates that have moved; what was learned before is adopted first, not written over."""
-        self._rates_at = HOST.monotonic()
         self.adopt_rates()
         for limiter in living(LINK.limiters):
             kept, now = self._rates.get(limiter.name, limiter.limits.rate_per_s), limiter.rate_per_s
             if abs(now - kept) > kept * _WORTH_KEEPING:
                 _told(partial(self._board.learn, limiter.name, now))
                 self._rates[limiter.name] = now
+        self._rates_at = HOST.monotonic()  # only now: until the board answers, each look asks
 
     def _report(self, breaker: LiveBreaker, state: State, reason: str, open_s: float) -> None:
         standing = Standing(name=breaker.name, state=state, reason=reason, open_s=open_s)
