@@ -37,7 +37,6 @@ ELSEWHERE = {
     "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
     "diagnosis/layers.py": "diagnosis/test_classify.py",
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
-    "engine/guards.py": "flows/test_guards.py",  # where an application's guards speak to a real engine
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/asking.py": "guard/test_remote.py",
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later

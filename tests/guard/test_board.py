@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from prunella.core.clock import HOST
 from prunella.guard.board import Notice, SqlBoard, Standing
 from prunella.guard.breaker import State
 from prunella.guard.database import Database
+from prunella.web.api.events import FailureEvent
+from prunella.web.api.guards import NoticeIn
 
 pytestmark = pytest.mark.slow  # real databases
 
@@ -65,6 +68,28 @@ def test_notice_waits_until_it_is_taken(board: SqlBoard) -> None:
     assert first == [notice(1), notice(2)]
     board.taken(first)
     assert board.notices(10) == [notice(3, recovered=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("crm", "crm"),
+        (" Zürich: a/b@c+d.e_f-1 ", "Zürich: a/b@c+d.e_f-1"),
+        ("crm|eu", "crm-eu-10f2cb43"),
+        ("crm²", "crm--"),
+        ("", "-00000000"),
+        ("x" * 101, "x" * 91 + "-"),
+        ("\ud800\0", "---"),
+    ],
+)
+def test_service_of_a_notice_is_one_that_events_may_carry(name: str, service: str) -> None:
+    """A policy may have any name; the notice is not lost for it, and two names stay two services."""
+    noticed = Notice(service=name, code="circuit_breaker_open", message="x" * 3_000 + "\0", recovered=False)
+    assert noticed.service.startswith(service)
+    assert FailureEvent(event_id="e", service_name=noticed.service).service_name == noticed.service
+    assert NoticeIn.model_validate(asdict(noticed)).service == noticed.service
+    assert replace(noticed, id="n2").service == noticed.service
+    assert replace(noticed, service=f"{name}|").service != noticed.service
 
 
 def test_notice_that_no_engine_takes_is_forgotten(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 
+from prunella.core.errors import StoreError
 from prunella.core.records import Failure, Signal
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
@@ -13,18 +15,30 @@ from prunella.guard.board import Notice, SqlBoard
 HANDLER = "guards"
 _LOOK_EVERY = timedelta(seconds=1)
 _AT_ONCE = 100
+_log = logging.getLogger(__name__)
 
 
 async def take_notices(parts: Parts, intake: Intake, board: SqlBoard) -> None:
     """Accept what was noticed, forget it only then, and look again in a second."""
+    settled: list[Notice] = []
     try:
-        notices = await asyncio.to_thread(board.notices, _AT_ONCE)
-        for notice in notices:
-            await intake.accept(_signal(parts, notice))
-        if notices:
-            await asyncio.to_thread(board.taken, notices)
+        for notice in await asyncio.to_thread(board.notices, _AT_ONCE):
+            await _settle(parts, intake, notice)
+            settled.append(notice)
     finally:
         await parts.runner.submit(HANDLER, at=parts.clock.now() + _LOOK_EVERY)
+        if settled:
+            await asyncio.to_thread(board.taken, settled)
+
+
+async def _settle(parts: Parts, intake: Intake, notice: Notice) -> None:
+    """Accept a notice; one that can't be accepted is set aside in the log, where it holds up no other."""
+    try:
+        await intake.accept(_signal(parts, notice))
+    except StoreError:
+        raise  # it says nothing about the notice: the rest would fare no better
+    except Exception:
+        _log.exception("guards: the notice %s (%s of %r) was set aside", notice.id, notice.code, notice.service)
 
 
 def _signal(parts: Parts, notice: Notice) -> Signal:

@@ -6,6 +6,7 @@ names. Must never be asked on the way of a call, but for the right to probe.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.guard.breaker import State
 from prunella.guard.database import Database
+from prunella.guard.durable import storable
 
 _BREAKERS = """
 CREATE TABLE IF NOT EXISTS {schema}shared_breakers (
@@ -65,6 +67,9 @@ _KEPT_S = 7 * 86_400.0
 """How long a notice waits for an engine; without one nobody ever takes it."""
 _OPEN_MAX_S = 1e9
 """What stands for a breaker that is held open: databases know no infinite time."""
+TEXT_MAX = 2_000
+"""For a reason and a message each, in characters; an engine refuses longer ones."""
+_SERVICE_MAX, _SIGNS = 100, " .:/@+-_"  # what events may carry as a service, beside letters and digits
 _ids = Ids(SystemClock(), Rng())
 
 
@@ -73,6 +78,7 @@ class Standing:
     """Where a shared breaker stands.
 
     Args:
+        reason: at most 2,000 characters of it are kept.
         open_s: seconds until a call may pass.
         version: grows with every change.
     """
@@ -83,14 +89,18 @@ class Standing:
     open_s: float
     version: int = 0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", storable(self.reason)[:TEXT_MAX])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something that guards noticed, for the engine.
 
     Args:
-        service: the policy's name.
+        service: the policy's name; what no event may carry as a service is replaced.
         code: what kind of thing it is: `circuit_breaker_open`.
+        message: at most 2,000 characters of it are kept.
         recovered: it is over.
     """
 
@@ -99,6 +109,20 @@ class Notice:
     message: str
     recovered: bool
     id: str = field(default_factory=_ids.new)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "service", _service(self.service))
+        object.__setattr__(self, "message", storable(self.message)[:TEXT_MAX])
+
+
+def _service(name: str) -> str:
+    """Return a name that an event may carry; one that had to change keeps a mark of what it was."""
+    name = name.strip()
+    fitting = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in _SIGNS else "-" for sign in name)
+    if fitting == name and 0 < len(name) <= _SERVICE_MAX:
+        return name
+    mark = f"-{zlib.crc32(name.encode(errors='replace')):08x}"
+    return fitting[: _SERVICE_MAX - len(mark)] + mark
 
 
 class Board(Protocol):

@@ -15,10 +15,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from prunella.guard.board import Notice, Standing
+from prunella.guard.board import TEXT_MAX, Notice, Standing
 from prunella.guard.breaker import State
 from prunella.guard.durable import WAIT_S_MAX, Ending, NewCall, storable
 from prunella.guard.place import Place
+from prunella.web.api import events
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
 from prunella.web.problems import unprocessable
@@ -27,7 +28,7 @@ _LEASE_S_MAX = 3600.0
 
 Id = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\x21-\x7e]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
-Text = Annotated[str, Field(max_length=2_000), AfterValidator(storable)]
+Text = Annotated[str, Field(max_length=TEXT_MAX), AfterValidator(storable)]
 Wait = Annotated[float, Field(ge=0, le=WAIT_S_MAX, allow_inf_nan=False)]
 Lease = Annotated[float, Field(gt=0, le=_LEASE_S_MAX, allow_inf_nan=False)]
 B = TypeVar("B", bound="Body")
@@ -114,7 +115,7 @@ class NoticeIn(Body):
     """Something that guards noticed."""
 
     id: Id
-    service: Name
+    service: events.Name
     code: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
     message: Text
     recovered: bool
