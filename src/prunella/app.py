@@ -177,7 +177,7 @@ def wire(
     runner.handle("procedure", lambda name: patrol.run_procedure(parts, procedures[name]))
     intake = Intake(parts)
     if place is not None:
-        runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place.board))
+        runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
     return App(
         settings=settings,
         store=store,

@@ -53,7 +53,7 @@ def test_notice_that_can_not_be_accepted_holds_up_no_other(
     notice(place, "crm", "bad", "shop")
 
     async def story(world: World) -> None:
-        await take_notices(world.parts, choosy(world, bad=ValueError("no such thing")), place.board)
+        await take_notices(world.parts, choosy(world, bad=ValueError("no such thing")), place)
         assert [event.fields["service"] for event in world.emitted("signal.accepted")] == ["crm", "shop"]
 
     play(sqlite_path, story)
@@ -68,9 +68,9 @@ def test_store_that_is_away_ends_the_round_and_loses_nothing(sqlite_path: Path, 
 
     async def story(world: World) -> None:
         with pytest.raises(StoreUnavailable):
-            await take_notices(world.parts, choosy(world, away=StoreUnavailable("gone")), place.board)
+            await take_notices(world.parts, choosy(world, away=StoreUnavailable("gone")), place)
         assert [one.service for one in place.board.notices(10)] == ["away", "shop"]
-        await take_notices(world.parts, world.intake, place.board)
+        await take_notices(world.parts, world.intake, place)
         assert [event.fields["service"] for event in world.emitted("signal.accepted")] == ["crm", "away", "shop"]
 
     play(sqlite_path, story)

@@ -12,7 +12,12 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
+from prunella.guard import place as place_room
+from prunella.guard.board import Standing
+from prunella.guard.breaker import State
+from prunella.guard.durable import Ending, NewCall
 from prunella.guard.place import DatabasePlace, open_place
 from prunella.guard.remote import EnginePlace
 
@@ -42,6 +47,79 @@ def test_database_that_is_away_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="nothing was written") as told:
         open_place(f"sqlite:///{tmp_path}/no/such/folder/hunter2.db", None, None)
     assert "hunter2" not in str(told.value)
+
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Name an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'p.db'}"
+    return str(request.getfixturevalue("fresh_postgres_url"))
+
+
+def aged(place: DatabasePlace, days: float) -> None:
+    """Make every row older; PostgreSQL has a clock of its own."""
+    moved = {"durable_calls": "ended_at", "learned_rates": "learned_at", "shared_breakers": "reopen_at"}
+    with place._database.session() as session:
+        for table, column in moved.items():
+            session.run(f"UPDATE {{schema}}{table} SET {column} = {column} - :age_s", {"age_s": days * DAY_S})
+
+
+def hand_over(place: DatabasePlace, key: str, state: str | None) -> None:
+    call = NewCall(
+        function="f", policy="p", key=key, arguments={"args": [], "kwargs": {}}, attempts=1, wait_s=0.0, error=""
+    )
+    place.ledger.write(call)
+    if state is not None:
+        place.ledger.claim(["f"], "w", 60.0, 10)
+        place.ledger.end(call.id, "w", Ending(state="done" if state == "done" else "dead"))
+
+
+def kept(place: DatabasePlace) -> tuple[list[str], list[str], list[str]]:
+    with place._database.session() as session:
+        keys = [row[0] for row in session.run("SELECT idempotency_key FROM {schema}durable_calls ORDER BY 1", {})]
+    return keys, sorted(place.board.learned()), sorted(one.name for one in place.board.standings())
+
+
+def test_what_nobody_needs_any_more_is_removed(url: str) -> None:
+    """Done for a week, untouched for 90 days; what waits, what is dead and what is held open stays."""
+    place = DatabasePlace(url)
+    for key, state in (("done", "done"), ("dead", "dead"), ("waits", None)):
+        hand_over(place, key, state)
+    place.board.learn("rate", 5.0)
+    for name, open_s in (("closed", 0.0), ("held", float("inf"))):
+        place.board.report(Standing(name=name, state=State.OPEN, reason="", open_s=open_s))
+    place.tidy()
+    assert kept(place) == (["dead", "done", "waits"], ["rate"], ["closed", "held"])
+    aged(place, 8)
+    place.tidy()
+    assert "done" in kept(place)[0]
+    with HOST.replaced(monotonic=lambda before=HOST.monotonic: before() + 3_601.0):
+        place.tidy()
+    assert kept(place) == (["dead", "waits"], ["rate"], ["closed", "held"])
+    aged(place, 83)
+    with HOST.replaced(monotonic=lambda before=HOST.monotonic: before() + 7_202.0):
+        place.tidy()
+    assert kept(place) == (["dead", "waits"], [], ["held"])
+    place.close()
+
+
+def test_much_is_removed_in_steps(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a long transaction; the next look goes on."""
+    monkeypatch.setattr(place_room, "_AT_ONCE", 2)
+    place = DatabasePlace(url)
+    for number in range(5):
+        hand_over(place, str(number), "done")
+    aged(place, 8)
+    left = []
+    for _ in range(4):
+        place.tidy()
+        left.append(len(kept(place)[0]))
+    assert left == [3, 1, 0, 0]
+    place.close()
 
 
 @pytest.fixture

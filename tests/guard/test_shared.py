@@ -231,6 +231,38 @@ def test_learned_rate_outlives_the_process(url: str) -> None:
         database.close()
 
 
+def test_rate_and_breaker_in_use_outlive_what_is_forgotten(pair: tuple[Process, Process]) -> None:
+    """A rate that does not move is written once a day, and a breaker that was forgotten is followed as a new one."""
+    first, second = pair
+    board = SqlBoard(first.database)
+    board.learn("crm-still", 20.0)
+    limiter = LiveLimiter("crm-still", AdaptiveLimiter(rate_per_s=50), lambda *_: None)
+
+    def ages(table: str, column: str) -> None:
+        with first.database.session() as session:
+            session.run(f"UPDATE {{schema}}{table} SET {column} = 0", {})
+
+    for days in (0, 2):
+        ages("learned_rates", "learned_at")
+        with HOST.replaced(monotonic=lambda before=HOST.monotonic, days=days: before() + days * 86_400.0):
+            first.shared.keep_rates()
+        board.forget(100)
+        assert board.learned() == {"crm-still": limiter.rate_per_s} == {"crm-still": 20.0}
+    with first:
+        first.breaker.force_open("maintenance")
+    first.exchange()
+    second.exchange()
+    ages("shared_breakers", "reopen_at")
+    board.forget(100)
+    assert board.standings() == []
+    second.exchange()
+    with first:
+        first.breaker.force_closed()
+    first.exchange()
+    second.exchange()
+    assert second.breaker.state is State.CLOSED
+
+
 def test_rate_is_adopted_when_the_board_comes_back(tmp_path: Path) -> None:
     """Away when the process began: what it learned first must not take the place of what was learned before."""
     path, away = tmp_path / "shared.db", tmp_path / "away.db"

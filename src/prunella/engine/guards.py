@@ -10,7 +10,8 @@ from prunella.core.errors import StoreError
 from prunella.core.records import Failure, Signal
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
-from prunella.guard.board import Notice, SqlBoard
+from prunella.guard.board import Notice
+from prunella.guard.place import DatabasePlace
 
 HANDLER = "guards"
 _LOOK_EVERY = timedelta(seconds=1)
@@ -18,17 +19,22 @@ _AT_ONCE = 100
 _log = logging.getLogger(__name__)
 
 
-async def take_notices(parts: Parts, intake: Intake, board: SqlBoard) -> None:
+async def take_notices(parts: Parts, intake: Intake, place: DatabasePlace) -> None:
     """Accept what was noticed, forget it only then, and look again in a second."""
     settled: list[Notice] = []
     try:
-        for notice in await asyncio.to_thread(board.notices, _AT_ONCE):
+        for notice in await asyncio.to_thread(_look, place):
             await _settle(parts, intake, notice)
             settled.append(notice)
     finally:
         await parts.runner.submit(HANDLER, at=parts.clock.now() + _LOOK_EVERY)
         if settled:
-            await asyncio.to_thread(board.taken, settled)
+            await asyncio.to_thread(place.board.taken, settled)
+
+
+def _look(place: DatabasePlace) -> list[Notice]:
+    place.tidy()
+    return place.board.notices(_AT_ONCE)
 
 
 async def _settle(parts: Parts, intake: Intake, notice: Notice) -> None:

@@ -62,9 +62,18 @@ ON CONFLICT DO NOTHING"""
 _FORGET = "DELETE FROM {schema}guard_notices WHERE noticed_at < {now} - :age_s"
 _NOTICED = "SELECT id, service, code, message, recovered FROM {schema}guard_notices ORDER BY noticed_at LIMIT :most"
 _TAKEN = "DELETE FROM {schema}guard_notices WHERE id = :id"
+_OLD_RATES = """
+DELETE FROM {schema}learned_rates WHERE name IN
+  (SELECT name FROM {schema}learned_rates WHERE learned_at < {now} - :age_s LIMIT :most)"""
+_OLD_BREAKERS = """
+DELETE FROM {schema}shared_breakers WHERE name IN
+  (SELECT name FROM {schema}shared_breakers
+   WHERE reopen_at < {now} - :age_s AND (probe_until IS NULL OR probe_until < {now} - :age_s) LIMIT :most)"""
 
 _KEPT_S = 7 * 86_400.0
 """How long a notice waits for an engine; without one nobody ever takes it."""
+_UNTOUCHED_S = 90 * 86_400.0
+"""How long a rate and a breaker that nobody works with any more are kept; one that is held open stays."""
 _OPEN_MAX_S = 1e9
 """What stands for a breaker that is held open: databases know no infinite time."""
 TEXT_MAX = 2_000
@@ -211,6 +220,12 @@ class SqlBoard:
         with self._database.session() as session:
             session.run(_NOTICE, fields)
             session.run(_FORGET, {"age_s": _KEPT_S})
+
+    def forget(self, most: int) -> int:
+        """Remove up to `most` rates and breakers that nobody touched for 90 days; return how many of the more."""
+        fields = {"age_s": _UNTOUCHED_S, "most": most}
+        with self._database.session() as session:
+            return max(session.count(_OLD_RATES, fields), session.count(_OLD_BREAKERS, fields))
 
     def notices(self, most: int) -> list[Notice]:
         """Return what waits for the engine, the oldest first."""

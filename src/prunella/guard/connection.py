@@ -161,6 +161,7 @@ class Connection:
         try:
             self._exchange()
             self._dispatch()
+            self.place.tidy()
         except StoreUnavailable as error:
             self._away(str(error))
         except Exception:

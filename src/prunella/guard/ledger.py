@@ -60,6 +60,11 @@ UPDATE {schema}durable_calls SET state = :state, due_at = {now} + :wait_s, lease
 WHERE id = :id AND worker = :worker AND state = 'running'"""
 
 
+_DONE_BEFORE = """
+DELETE FROM {schema}durable_calls WHERE id IN
+  (SELECT id FROM {schema}durable_calls WHERE state = 'done' AND ended_at < {now} - :age_s LIMIT :most)"""
+
+_DONE_KEPT_S = 7 * 86_400.0
 _WRITE_TRIES = 2
 """Where two work at once, a call that was in the way may have ended when it is looked for: then there is room."""
 
@@ -144,6 +149,11 @@ class SqlLedger:
         }
         with self._database.session() as session:
             session.run(_END, fields)
+
+    def forget(self, most: int) -> int:
+        """Remove up to `most` calls that were done a week ago and return how many; dead ones wait for a person."""
+        with self._database.session() as session:
+            return session.count(_DONE_BEFORE, {"age_s": _DONE_KEPT_S, "most": most})
 
 
 def _call(row: tuple[Any, ...], worker: str) -> DurableCall:

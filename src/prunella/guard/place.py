@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
+from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
 from prunella.guard.board import Board, SqlBoard
 from prunella.guard.database import Database
@@ -12,6 +14,7 @@ from prunella.guard.ledger import Ledger, SqlLedger
 SPOOL = "prunella-spool.db"
 """Beside the program: what an engine could not take yet must outlive the process, and no other folder is sure to."""
 
+_TIDY_EVERY_S, _AT_ONCE = 3600.0, 1_000
 ADMISSION = "prunella token --role APPLICATION"
 """What a person does where an engine wants another token."""
 
@@ -33,6 +36,10 @@ class Place(Protocol):
         """Bring what waited on this side while nobody answered."""
         ...
 
+    def tidy(self) -> None:
+        """Remove what nobody needs any more; costs nothing but once an hour."""
+        ...
+
     def close(self) -> None:
         """Close what is open."""
         ...
@@ -45,9 +52,19 @@ class DatabasePlace:
         self._database = Database(url)
         self.ledger = SqlLedger(self._database)
         self.board = SqlBoard(self._database)
+        self._tidy_at = -math.inf
 
     def deliver(self) -> None:
         """Do nothing: a database that is away takes nothing on this side."""
+
+    def tidy(self) -> None:
+        """Remove what nobody needs any more, in steps: once an hour, and at each look while there is much."""
+        now = HOST.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_EVERY_S  # also where it fails: it is not urgent
+            removed = max(self.ledger.forget(_AT_ONCE), self.board.forget(_AT_ONCE))
+            if removed == _AT_ONCE:
+                self._tidy_at = now
 
     def close(self) -> None:
         """Close what is open."""

@@ -39,6 +39,9 @@ class EnginePlace:
         """Bring what was spooled while the engine did not answer."""
         self._spool.carry(self._engine)
 
+    def tidy(self) -> None:
+        """Do nothing: the engine looks after its tables."""
+
     def close(self) -> None:
         """Close connections and the spool."""
         self._engine.close()

@@ -8,6 +8,7 @@ asked for in the moment, once per open period.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from functools import partial
@@ -25,6 +26,8 @@ _AT_ONCE_S = 5.0
 """How long words are told in one go: who exchanges has calls to look for, too."""
 _WORTH_KEEPING = 0.01
 """A rate that differs less from what is kept is not written again."""
+_TOUCH_EVERY_S = 86_400.0
+"""How often a rate that does not move is written all the same: one that nobody touches is forgotten."""
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +42,7 @@ class SharedState:
         self._rates: dict[str, float] = {}
         self._rates_at = -_RATES_EVERY_S
         self._adopted = False
+        self._touch_at = -math.inf
 
     def adopt_rates(self) -> None:
         """Let limiters go on at the rate that was learned before this process began, once it is known.
@@ -92,12 +96,15 @@ class SharedState:
     def keep_rates(self) -> None:
         """Write down the rates that have moved; what was learned before is adopted first, not written over."""
         self.adopt_rates()
+        touch = HOST.monotonic() >= self._touch_at
         for limiter in living(LINK.limiters):
             kept, now = self._rates.get(limiter.name, limiter.limits.rate_per_s), limiter.rate_per_s
-            if abs(now - kept) > kept * _WORTH_KEEPING:
+            if abs(now - kept) > kept * _WORTH_KEEPING or (touch and limiter.name in self._rates):
                 _told(partial(self._board.learn, limiter.name, now))
                 self._rates[limiter.name] = now
         self._rates_at = HOST.monotonic()  # only now: until the board answers, each look asks
+        if touch:
+            self._touch_at = self._rates_at + _TOUCH_EVERY_S
 
     def _report(self, breaker: LiveBreaker, state: State, reason: str, open_s: float) -> None:
         standing = Standing(name=breaker.name, state=state, reason=reason, open_s=open_s)
@@ -107,7 +114,9 @@ class SharedState:
         standings = {standing.name: standing for standing in self._board.standings()}
         for breaker in breakers:
             standing = standings.get(breaker.name)
-            if standing is not None and self._seen.get(breaker.name) != standing.version:
+            if standing is None:
+                self._seen.pop(breaker.name, None)  # it was forgotten: versions begin anew
+            elif self._seen.get(breaker.name) != standing.version:
                 self._seen[breaker.name] = standing.version
                 self._following = (threading.get_ident(), breaker)  # what comes from there is not told back
                 breaker.follow(standing.state, standing.open_s, standing.reason)
