@@ -37,10 +37,11 @@ ELSEWHERE = {
     "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
     "diagnosis/layers.py": "diagnosis/test_classify.py",
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
-    "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/asking.py": "guard/test_remote.py",
+    "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
     "guard/durable.py": "guard/test_ledger.py",
+    "guard/making.py": "guard/test_handover.py",
     "guard/spool.py": "guard/test_remote.py",
     "guard/verdicts.py": "guard/test_flow.py",  # questions that only the story asks
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour

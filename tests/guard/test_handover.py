@@ -24,8 +24,7 @@ import pytest
 import prunella as pr
 from prunella.core.clock import HOST
 from prunella.core.events import Event
-from prunella.guard import connection as connection_room
-from prunella.guard import handover
+from prunella.guard import handover, making
 from prunella.guard.connection import Connection
 from prunella.guard.durable import Ending
 from prunella.testing import Fault, faults, throttled
@@ -379,7 +378,7 @@ def test_lease_is_kept_as_long_as_a_call_takes(
     connection: Connection, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever makes it, also while closing: nobody else may take a call that is only slow."""
-    monkeypatch.setattr(connection_room, "_RENEW_EVERY_S", 0.02)
+    monkeypatch.setattr(making, "_RENEW_EVERY_S", 0.02)
     shop = Shop()
     seen: list[bool] = []
 

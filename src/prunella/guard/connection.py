@@ -1,44 +1,33 @@
 """Make the calls that are due, and carry what is shared: what `connect` returns.
 
-One thread looks once a second and never makes a call itself; each call under way has its lease kept by a thread of its
-own, however long a look takes. A place that is away is told once in the log, and everything goes on when it is back.
+One thread looks once a second and never makes a call itself. A place that is away is told once in the log, and
+everything goes on when it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
 
-from prunella.core.clock import HOST, Ids, Rng, SystemClock
+from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import StoreUnavailable
-from prunella.guard import backoff
-from prunella.guard.call import Call
-from prunella.guard.core import Core
-from prunella.guard.drive import adrive, drive
-from prunella.guard.durable import DurableCall, Ending
-from prunella.guard.flow import attempt
+from prunella.guard.durable import DurableCall
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.making import LEASE_S, Making
 from prunella.guard.place import ADMISSION, Place
 from prunella.guard.shared import SharedState
-from prunella.guard.verdicts import asked_wait_s, is_refusal
 
 if TYPE_CHECKING:
     from prunella.guard.handover import DurableFunction
 
-FIRST_WAIT_S = 30.0
-_WAIT_MAX_S = 900.0
-_GIVE_UP_AFTER_S = 24 * 3600.0
-_LEASE_S, _RENEW_EVERY_S, _LOOK_EVERY_S, _AT_ONCE = 60.0, 10.0, 1.0, 4
-_END_TRIES = 45
-"""How often, once a second, an ending is written again while nobody answers: then the lease is nearly over."""
+_LOOK_EVERY_S, _AT_ONCE = 1.0, 4
 _RATES_S = 0.5
 """How long a program that connects waits for learned rates; later ones are adopted when they come."""
 _ids = Ids(SystemClock(), Rng())
@@ -131,7 +120,7 @@ class Connection:
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - the public one raises where none runs
             raise RuntimeError("resume_due: it would hold up this event loop; write await asyncio.to_thread(…)")
         tried = 0
-        while calls := self.place.ledger.claim(list(self._functions), _fresh_worker(), _LEASE_S, 1):
+        while calls := self.place.ledger.claim(list(self._functions), _fresh_worker(), LEASE_S, 1):
             self._make(calls[0])
             tried += 1
         return tried
@@ -186,86 +175,13 @@ class Connection:
                 if (error := work.exception()) is not None:
                     _log.error("connect: the call %s is made again when its lease is over", call_id, exc_info=error)
         free = _AT_ONCE - len(self._under_way)
-        for call in self.place.ledger.claim(list(self._functions), _fresh_worker(), _LEASE_S, free) if free else ():
+        for call in self.place.ledger.claim(list(self._functions), _fresh_worker(), LEASE_S, free) if free else ():
             self._under_way[call.id] = self._threads.submit(self._make, call)
 
     def _make(self, call: DurableCall) -> None:
-        """Make one attempt and write how it ended."""
-        function = self._functions[call.function]
-        tell, wants = function.policy.tell, _whatever
-        try:
-            with self._lease_kept(call):
-                kwargs = call.kwargs | {name: bring() for name, bring in function.secrets.items()}
-                core = function.policy.core(tuple(call.args), kwargs)
-                tell, wants = core.tell, core.wants
-                self._attempt(function, core, call, kwargs)
-        except Exception as error:
-            self._failed(tell, wants, call, error)
-        else:
-            self._end(call, Ending(state="done"))
-            tell("operation.done", operation_id=call.id, attempts=call.attempts)
-
-    @contextmanager
-    def _lease_kept(self, call: DurableCall) -> Iterator[None]:
-        over = threading.Event()
-
-        def keep() -> None:
-            while not over.wait(_RENEW_EVERY_S):
-                with suppress(StoreUnavailable):
-                    self.place.ledger.renew(call.id, call.worker, _LEASE_S)
-
-        keeper = threading.Thread(target=keep, name="prunella-lease", daemon=True)
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
-
-    def _attempt(self, function: DurableFunction, core: Core, call: DurableCall, kwargs: dict[str, Any]) -> None:
-        story = Call(function.target, tuple(call.args), kwargs, idempotency_key=call.idempotency_key)
-        story.attempt = call.attempts
-        story.deadline_at = story.begun_at + core.deadline_s
-        if not inspect.iscoroutinefunction(function.target):
-            drive(attempt(core, story), story)
-        elif self._loop is not None and self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(adrive(attempt(core, story), story), self._loop).result()
-        else:
-            asyncio.run(adrive(attempt(core, story), story))
-
-    def _end(self, call: DurableCall, ending: Ending) -> None:
-        """Write how an attempt ended, while the lease lasts: what is not written is made a second time."""
-        for _ in range(_END_TRIES):
-            with suppress(StoreUnavailable):
-                return self.place.ledger.end(call.id, call.worker, ending)
-            if self._stopping.wait(_LOOK_EVERY_S):
-                break
-        return self.place.ledger.end(call.id, call.worker, ending)
-
-    def _failed(
-        self, tell: Callable[..., None], wants: Callable[[Exception], bool], call: DurableCall, error: Exception
-    ) -> None:
-        told = f"{type(error).__name__}: {error}"
-        refused = is_refusal(error) or isinstance(error, CancelledError)  # its event loop ended: nobody said no
-        too_old = HOST.now().timestamp() - call.created_at > _GIVE_UP_AFTER_S
-        if too_old or not (refused or wants(error)):
-            self._end(call, Ending(state="dead", error=told))
-            tell("operation.dead", operation_id=call.id, attempts=call.attempts, error=error)
-            return
-        step_s = backoff.exponential_s(FIRST_WAIT_S, 2.0, min(call.attempts, 10), _WAIT_MAX_S)
-        wait_s = max(asked_wait_s(error) or 0.0, backoff.spread_s(step_s, 0.5, HOST))
-        if refused:
-            wait_s = getattr(error, "retry_after_s", None) or _LOOK_EVERY_S
-        again = Ending(state="waiting", wait_s=wait_s, error=told, counted=not refused)
-        self._end(call, again)
-        tell("operation.waits", operation_id=call.id, attempts=call.attempts, wait_s=wait_s, error=error)
+        Making(self.place.ledger, self._functions[call.function], self._loop, self._stopping).make(call)
 
 
 def _fresh_worker() -> str:
     """Return a name for one claim: an end that lay in the spool must not end a later attempt of the same process."""
     return f"{socket.gethostname()}:{os.getpid()}:{_ids.new()}"
-
-
-def _whatever(error: Exception) -> bool:
-    """Try again after any error: one from before the attempt says nothing about the call."""
-    return True

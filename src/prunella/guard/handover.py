@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from prunella.core.errors import HandedOver, InvalidInput
 from prunella.guard.call import Call
-from prunella.guard.connection import FIRST_WAIT_S, Connection
+from prunella.guard.connection import Connection
 from prunella.guard.durable import NewCall
 from prunella.guard.link import LINK
+from prunella.guard.making import FIRST_WAIT_S
 from prunella.guard.place import open_place
 
 if TYPE_CHECKING:
