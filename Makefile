@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench profiles conformance lock help
+.PHONY: demo test unit check format bench profiles conformance fuzz lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -36,6 +36,10 @@ conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises tha
 	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \
 	  $(if $(PEERS),--peers --write docs/conformance.md)
 
+fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECONDS each (default 60)
+	@for target in diagnose scrub masking waits pasted expressions; do \
+	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit 1; done
+
 lock: $(UV) ## resolve the development environment anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra server --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
@@ -55,6 +59,11 @@ $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-peers
 	@$(UV) pip sync --quiet --python .venv-peers requirements/peers.txt
 	@$(UV) pip install --quiet --python .venv-peers --no-deps --editable .
+	@touch $@
+
+.venv-fuzz/.ready: pyproject.toml | $(UV)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-fuzz
+	@$(UV) pip install --quiet --python .venv-fuzz --editable ".[server]" "atheris>=3,<4"
 	@touch $@
 
 .tools/bin/uv:

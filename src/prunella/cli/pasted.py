@@ -35,19 +35,20 @@ def failure_of(text: str, *, service: str, status: int | None = None, code: str 
 
 def _response(text: str) -> tuple[int, dict[str, str], str]:
     """Return status, headers and body; of several responses in a row (redirects, 100 Continue) the last one counts."""
+    status, headers = 0, dict[str, str]()
     lines = text.splitlines()
-    match = _STATUS_LINE.match(lines[0])
-    assert match is not None  # the caller has seen it
-    headers: dict[str, str] = {}
-    for number, line in enumerate(lines[1:], start=1):
+    for number, line in enumerate(lines):
+        beginning = _STATUS_LINE.match(line)
         header = _HEADER.fullmatch(line.rstrip())
-        if header is None:
-            body = "\n".join(lines[number:]).lstrip("<\r\n ")
-            if _STATUS_LINE.match(body):
-                return _response(body)
-            return int(match[1]), headers, "\n".join(lines[number + (not line.strip("< \r")) :]).strip()
-        headers[header[1].lower()] = header[2].strip()
-    return int(match[1]), headers, ""
+        if beginning is not None:
+            status, headers = int(beginning[1]), {}
+        elif header is not None:
+            headers[header[1].lower()] = header[2].strip()
+        elif line.strip("<> \r"):
+            return status, headers, "\n".join(lines[number:]).strip()
+        elif not any(map(_STATUS_LINE.match, lines[number + 1 : number + 2])):
+            return status, headers, "\n".join(lines[number + 1 :]).strip()
+    return status, headers, ""
 
 
 def _raised(text: str) -> tuple[str | None, str]:
