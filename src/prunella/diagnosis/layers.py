@@ -172,7 +172,21 @@ def _by_status(evidence: Evidence, known: Knowledge, profile: Profile | None) ->
         found = known.phrase(evidence)
         if found is not None and is_telling(found[0]) and found[1] in _SAYS_LITTLE[status]:
             return _sharpened(Found(found[1], 0.80, f"HTTP {status} with the words {found[0]!r}"), evidence, known)
-    return None if plain is None else _sharpened(Found(*plain, f"HTTP {status}"), evidence, known)
+    if plain is None:
+        return None
+    kind, confidence = plain
+    if status in _SAYS_LITTLE and (evidence.failure.code or _is_about_something_else(kind, evidence, known)):
+        confidence = min(confidence, _DOUBTFUL)  # the service said more, and nobody here knows what it means
+    return _sharpened(Found(kind, confidence, f"HTTP {status}"), evidence, known)
+
+
+_DOUBTFUL: Final = 0.80
+
+
+def _is_about_something_else(kind: str, evidence: Evidence, known: Knowledge) -> bool:
+    """Tell whether a message has words, and none that speak of this kind's category."""
+    phrase = known.phrase(evidence)
+    return " " in evidence.text and (phrase is None or KINDS[phrase[1]] is not KINDS[kind])
 
 
 _EVERYTHING: Final = frozenset(KINDS)
