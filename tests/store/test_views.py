@@ -63,6 +63,16 @@ async def test_system_integrity_events_show_every_incident(
     assert rows == [(*expected, when is None, when is None)]
 
 
+async def test_system_integrity_events_show_an_opinion(store: Store, outside: Outside) -> None:
+    """Document B's llm_reasoning is what the advisor said, where it said something."""
+    async with store.transaction() as tx:
+        await tx.incidents.open_or_join(incident())
+        said = {"incident_id": "incident-1", "actor": "advisor"}
+        await tx.audit.add([entry(1, action="advice.given", reason="an opinion: wait", **said)])
+        await tx.audit.add([entry(2, action="incident.opened", reason="status 503", incident_id="incident-1")])
+    assert outside("SELECT llm_reasoning FROM system_integrity_events") == [("an opinion: wait",)]
+
+
 async def test_integrations_show_every_gate(store: Store, outside: Outside) -> None:
     """Document B's integrations: state, recovery counters, and why."""
     async with store.transaction() as tx:

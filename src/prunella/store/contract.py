@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from prunella.core.clock import Clock
 from prunella.core.errors import Conflict, StoreError
+from prunella.store.advice import AdviceRows
 from prunella.store.audit import AuditRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.gates import GateRows
@@ -47,6 +48,7 @@ class Transaction:
         self.outbox = OutboxRows(session)
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
+        self.advice = AdviceRows(session)
         self.after_commit: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:

@@ -265,3 +265,27 @@ procedures = Table(
     Column("last_result", Json),
     Column("paused_by", Text),
 )
+
+advice = Table(
+    "advice",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    _must("incident_id", Text),
+    _must("asked_at", Moment),
+    Column("ended_at", Moment),
+    _must("prompt_hash", Text),
+    _must("tokens", Integer),
+    Column("opinion", Json),
+    Column("trouble", Text),
+)
+
+advice_days = Table(
+    "advice_days",
+    metadata,
+    Column("day", Text, primary_key=True),
+    _must("calls", Integer),
+    _must("tokens", Integer),
+    _must("failures", Integer),
+    Column("silent_until", Moment),
+)

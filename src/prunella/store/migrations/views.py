@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 # Document B: status is resolved, disabled or pending; action_taken and signals are the engine's own words.
 _SYSTEM_INTEGRITY_EVENTS = """
 SELECT i.id, s.event_id, i.service AS service_name, i.because AS failure_reason, i.category AS failure_category,
-       i.action_taken, s.failure AS analyzer_signals, NULL AS llm_reasoning,
+       i.action_taken, s.failure AS analyzer_signals,
+       (SELECT max(a.reason) FROM {p}audit a WHERE a.incident_id = i.id AND a.action = 'advice.given') AS llm_reasoning,
        CASE WHEN i.state = 'resolved' THEN 'resolved' WHEN g.state = 'disabled' THEN 'disabled' ELSE 'pending' END
        AS status,
        i.resolved_at, i.first_seen AS created_at, COALESCE(i.resolved_at, i.last_seen) AS updated_at
@@ -46,6 +47,13 @@ VIEWS = {
     "integrations": _INTEGRATIONS,
     "healing_logs": _HEALING_LOGS,
 }
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop every view, so that it can be created anew."""
+    prefix = "prunella." if connection.dialect.name == "postgresql" else ""
+    for name in VIEWS:
+        connection.execute(text(f"DROP VIEW IF EXISTS {prefix}{name}"))
 
 
 def create_views(connection: Connection) -> None:
