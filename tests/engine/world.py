@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prunella.core.advice import Advisor, Allowance
 from prunella.core.clock import Ids, Rng
 from prunella.core.events import Event, Listeners
 from prunella.core.records import (
@@ -37,9 +38,10 @@ from prunella.core.records import (
 from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
 from prunella.engine import heal, patrol
+from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
 from prunella.engine.notices import Route, Routes
-from prunella.engine.parts import Parts
+from prunella.engine.parts import ADVISE, Parts
 from prunella.engine.plan import Case
 from prunella.engine.report import Receipt
 from prunella.remedies.contract import Outcome, Target
@@ -301,12 +303,15 @@ def play(
     services: Sequence[Service] = (CRM, SHY, PROBED, OAUTHED),
     running: bool = False,
     seed: int = 7,
+    advisor: Advisor | None = None,
+    allowance: Allowance | None = None,
 ) -> World:
     """Run a story over a fresh world and return it.
 
     Args:
         migrated: a SQLite file with tables and no rows; it is copied into memory.
         running: the runner calls handlers as they fall due; otherwise the story calls them.
+        advisor, allowance: who gives opinions, and how often; None: nobody is asked.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         with closing(sqlite3.connect(migrated)) as source:
@@ -314,7 +319,7 @@ def play(
         database.execute("PRAGMA foreign_keys = ON")
 
         async def run() -> World:
-            world = build(database, services, seed)
+            world = build(database, services, seed, advisor, allowance)
             if not running:
                 await story(world)
                 return world
@@ -327,7 +332,13 @@ def play(
         return run_virtual(run())
 
 
-def build(database: sqlite3.Connection, services: Sequence[Service], seed: int) -> World:
+def build(
+    database: sqlite3.Connection,
+    services: Sequence[Service],
+    seed: int,
+    advisor: Advisor | None = None,
+    allowance: Allowance | None = None,
+) -> World:
     """Put a world together on an open database."""
     clock, rng, listeners, heard = LoopClock(START), Rng(seed), Listeners(), list[Event]()
     listeners.subscribe(heard.append)
@@ -347,7 +358,11 @@ def build(database: sqlite3.Connection, services: Sequence[Service], seed: int) 
         listeners=listeners,
         worker=WORKER,
         public_url="https://prunella.example",
+        advised=advisor is not None,
     )
+    if advisor is not None:
+        aside = replace(parts, ids=Ids(clock, Rng(seed)))
+        runner.handle(ADVISE, Desk(aside, advisor, allowance or Allowance()).advise)
     runner.handle("heal", partial(heal.heal, parts))
     runner.handle("deliver", _nothing)
     runner.handle("procedure", partial(_run_procedure, parts))

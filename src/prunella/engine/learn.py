@@ -13,7 +13,7 @@ from prunella.core.states import INCIDENT, GateState, IncidentState, OperationSt
 from prunella.engine import follow, gates, notices, trail
 from prunella.engine.follow import Result, Step
 from prunella.engine.gatekeeper import Verdict
-from prunella.engine.parts import Parts
+from prunella.engine.parts import ADVISE, Parts
 from prunella.engine.plan import WAIT_MAX_S, Case, Plan
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
@@ -209,6 +209,8 @@ async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident
         await trail.tell(parts, tx, [notices.needs_person(incident, case.failure, step.person, link)])
     if step.next_at is not None:
         await parts.runner.submit("heal", incident.id, at=step.next_at, tx=tx)
+    if parts.advised and (incident.category is Category.UNKNOWN or step.state is _I.ESCALATED):
+        await parts.runner.submit(ADVISE, incident.id, tx=tx)  # once this decision is durable; nobody waits for it
 
 
 def _summary(results: Sequence[Result]) -> str:

@@ -15,6 +15,8 @@ from prunella.remedies.contract import Outcome, Target
 from prunella.runner.contract import Runner
 from prunella.store.contract import Store
 
+ADVISE = "advise"
+"""The handler that asks for a second opinion."""
 LEASE_S = 20.0
 """How long a claim lasts: twice the longest call, so that a live worker never loses one."""
 
@@ -55,6 +57,7 @@ class Parts:
         seal, unseal: payloads at rest, bound to a row.
         public_url: where links in messages lead, without a slash at the end.
         worker: this process's name in claims and runs.
+        advised: a handler `advise` is registered, so incidents nobody can explain or heal get an opinion.
     """
 
     store: Store
@@ -71,4 +74,5 @@ class Parts:
     worker: str
     public_url: str = ""
     development: bool = False
+    advised: bool = False
     bulletin: Bulletin = field(default_factory=Bulletin)
