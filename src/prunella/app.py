@@ -6,15 +6,16 @@ import asyncio
 import importlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy import make_url
 
+from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
 from prunella.core import redact
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SecretError, Undelivered
@@ -22,9 +23,10 @@ from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
 from prunella.engine import guards, patrol
+from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
-from prunella.engine.parts import Parts
+from prunella.engine.parts import ADVISE, Parts
 from prunella.engine.patrol import Procedure
 from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
@@ -34,12 +36,11 @@ from prunella.notify.outbox import Delivery
 from prunella.notify.slack import SlackChannel
 from prunella.notify.teams import TeamsChannel
 from prunella.notify.webhook import WebhookChannel
-from prunella.remedies.contract import Outcome, Target
 from prunella.remedies.http import Probe, Replay
 from prunella.remedies.oauth import RefreshToken
 from prunella.runner.contract import Runner
 from prunella.runner.local import LocalRunner
-from prunella.settings import ChannelSettings, Settings
+from prunella.settings import AdvisorSettings, ChannelSettings, Settings
 from prunella.store import migrations
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore
@@ -112,14 +113,17 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         redact.known.register(secret)
     store = await open_store(settings)
     caller = Egress(settings.egress)
+    advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
     place = await asyncio.to_thread(DatabasePlace, settings.database_url)
     try:
-        app = wire(settings, store, caller, keys, place=place)
+        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller)
         await _seed(app)
         yield app
     finally:
         place.close()
         await caller.close()
+        if advice_caller is not None:
+            await advice_caller.close()
         await store.close()
 
 
@@ -146,20 +150,26 @@ def wire(
     keys: Keys,
     rng: Rng | None = None,
     place: DatabasePlace | None = None,
+    advice_caller: Caller | None = None,
 ) -> App:
-    """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place."""
+    """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place.
+
+    Args:
+        advice_caller: the way out to the advisor, with a byte cap of its own; without one nobody is asked.
+    """
     rng = rng or Rng()
     clock = store.clock
     listeners = Listeners()
     runner = LocalRunner(clock, listeners)
     vault = Vault(store, keys)
     worker = f"{socket.gethostname()}:{os.getpid()}"
+    remedies = _remedies(store, caller, vault, worker)
     parts = Parts(
         store=store,
         runner=runner,
         services=settings.services,
         routes=settings.routes,
-        act=_remedies(store, caller, vault, worker),
+        act=lambda name, target: remedies[name].apply(target),
         seal=keys.seal,
         unseal=keys.open,
         clock=clock,
@@ -169,12 +179,17 @@ def wire(
         worker=worker,
         public_url=settings.public_url,
         development=settings.development,
+        advised=settings.advisor is not None and advice_caller is not None,
     )
     procedures = patrol.standing_procedures(settings.services)
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
     runner.handle("heal", partial(heal, parts))
     runner.handle("deliver", delivery.deliver)
     runner.handle("procedure", lambda name: patrol.run_procedure(parts, procedures[name]))
+    if settings.advisor is not None and advice_caller is not None:
+        advisor = _advisor(settings.advisor, advice_caller, vault, list(remedies))
+        aside = replace(parts, ids=Ids(clock, Rng()))
+        runner.handle(ADVISE, Desk(aside, advisor, settings.advisor.allowance).advise)
     intake = Intake(parts)
     if place is not None:
         runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
@@ -227,15 +242,21 @@ def open_keys(settings: Settings, tell: Callable[[str], None]) -> Keys:
     return keys
 
 
-def _remedies(store: Store, caller: Caller, vault: Vault, worker: str) -> Callable[[str, Target], Awaitable[Outcome]]:
-    """Return the one call by which the engine acts, remedies by name."""
+def _remedies(store: Store, caller: Caller, vault: Vault, worker: str) -> Mapping[str, Replay | Probe | RefreshToken]:
+    """Return the remedies by name."""
     replay = Replay(caller, vault, store)
-    remedies = {one.name: one for one in (replay, Probe(replay), RefreshToken(caller, vault, store, worker))}
+    return {one.name: one for one in (replay, Probe(replay), RefreshToken(caller, vault, store, worker))}
 
-    def act(name: str, target: Target) -> Awaitable[Outcome]:
-        return remedies[name].apply(target)
 
-    return act
+def _advisor(configured: AdvisorSettings, caller: Caller, vault: Vault, remedies: list[str]) -> ModelAdvisor:
+    """Return the advisor with its key as it is now at every call."""
+
+    async def key() -> redact.Secret:
+        secret = redact.Secret(await vault.reveal(configured.api_key))
+        redact.known.register(secret)
+        return secret
+
+    return ModelAdvisor(caller, configured.base_url, configured.model, key, remedies, deadline_s=configured.deadline_s)
 
 
 async def _channel(settings: Settings, vault: Vault, name: str) -> Channel:

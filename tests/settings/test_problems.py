@@ -296,6 +296,50 @@ BROKEN: list[tuple[str, str, str]] = [
         "1:27 service.ingest_tokens[0]: secret:// is not possible here; write ${NAME} and set it in the environment",
     ),
     (
+        "a plain key of an advisor that is off",
+        f"advisor: {{enabled: false, api_key: {HUNTER}}}",
+        (
+            "1:36 advisor.api_key: a secret stands here in plain text; put it into the environment and write "
+            "${ADVISOR_API_KEY}, or run: prunella secret set advisor/api_key, and write secret://advisor/api_key"
+        ),
+    ),
+    (
+        "an advisor whose key is not set",
+        "advisor: {enabled: true, base_url: https://m.example, model: m, api_key: '${NOWHERE}'}",
+        ("1:74 advisor.api_key: the environment variable NOWHERE is not set; set it before prunella starts"),
+    ),
+    (
+        "an advisor without a model",
+        "advisor: {enabled: true, base_url: https://m.example, api_key: secret://m/key}",
+        "1:10 advisor.model: is missing, and enabled is true; add it, or write enabled: false",
+    ),
+    (
+        "an advisor without TLS",
+        "advisor: {enabled: true, base_url: http://m.example/v1, model: m, api_key: secret://m/key}",
+        (
+            "1:36 advisor.base_url: 'http://m.example/v1' is not called without TLS; "
+            "use https, or set egress.allow_http: true"
+        ),
+    ),
+    (
+        "an advisor with all the time in the world",
+        "advisor: {deadline: 1m}",
+        "1:21 advisor.deadline: '1m' is out of range; at least 100ms, at most 5s",
+    ),
+    (
+        "an advisor with too few tokens for one question",
+        "advisor: {tokens_per_day: 100}",
+        "1:27 advisor.tokens_per_day: 100 is too small; at least 10000",
+    ),
+    (
+        "a misspelt name of the advisor",
+        "advisor: {modle: m}",
+        (
+            "1:11 advisor.modle: unknown name; did you mean model?; allowed: enabled, base_url, model, api_key, "
+            "deadline, calls_per_day, tokens_per_day"
+        ),
+    ),
+    (
         "a plain secret in a header",
         f"services: {{crm: {{headers: {{X-Api-Key: {HUNTER}}}}}}}",
         (

@@ -13,12 +13,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prunella.core.advice import Allowance
 from prunella.core.errors import ConfigError
 from prunella.core.records import Severity
 from prunella.core.redact import Secret
 from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretRef, Service
 from prunella.engine.notices import Route, Routes
-from prunella.settings import ChannelSettings, Settings, json_schema, load
+from prunella.settings import AdvisorSettings, ChannelSettings, Settings, json_schema, load
 
 EXAMPLE = """\
 # yaml-language-server: $schema=./prunella.schema.json
@@ -97,7 +98,7 @@ ENVIRON = {
     "HOOK_URL": "https://hook.example/abcdef-6",
 }
 SECRETS = [value for value in ENVIRON.values() if "abcdef" in value]
-LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "advisor", "auth")
+LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "auth")
 
 
 @pytest.fixture
@@ -168,6 +169,40 @@ def test_settings_route_messages_to_channels_that_can_be_served(home: Path) -> N
             Route(frozenset({Severity.LOW, Severity.MEDIUM}), ("hook",), 600.0),
         )
     )
+
+
+ADVISOR = (
+    "advisor: {enabled: true, base_url: https://model.example/v1/, model: small, api_key: '${MODEL_KEY}', "
+    "deadline: 2s, calls_per_day: 50, tokens_per_day: 90000}"
+)
+
+
+def test_settings_open_an_advisor_that_is_switched_on(home: Path) -> None:
+    """Endpoint, model, key and limits arrive; what is not given has document B's limits."""
+    read = loaded(ADVISOR, {"MODEL_KEY": "key-abcdef-9"})
+    assert read.advisor == AdvisorSettings(
+        base_url="https://model.example/v1",
+        model="small",
+        api_key=Secret("key-abcdef-9"),
+        deadline_s=2.0,
+        allowance=Allowance(calls=50, tokens=90_000),
+    )
+    assert Secret("key-abcdef-9") in read.secrets
+    assert read.warnings == ()
+    short = "advisor: {enabled: true, base_url: https://model.example/v1, model: small, api_key: secret://model/key}"
+    assert loaded(short).advisor == AdvisorSettings(
+        base_url="https://model.example/v1", model="small", api_key=SecretRef("model/key")
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "advisor:", "advisor: {enabled: false}", ADVISOR.replace("true", "false"), ADVISOR.replace("true", "")],
+    ids=["absent", "empty", "off", "off with everything", "not said"],
+)
+def test_settings_have_no_advisor_unless_it_is_switched_on(text: str, home: Path) -> None:
+    """It is off by default, and while it is off its key need not be set."""
+    assert loaded(text).advisor is None
 
 
 def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:

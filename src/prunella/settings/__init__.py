@@ -22,13 +22,13 @@ from prunella.core.services import Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
 from prunella.settings import build, environment
-from prunella.settings.build import ChannelSettings, Seeds
+from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
 from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
 from prunella.settings.problems import problems_of
 from prunella.settings.source import Source, read
 from prunella.settings.values import Reading
 
-__all__ = ["ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
+__all__ = ["AdvisorSettings", "ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,7 @@ class Settings:
     seeds: Seeds = field(default_factory=dict)
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
     routes: Routes = field(default_factory=Routes)
+    advisor: AdvisorSettings | None = None
     secrets: tuple[Secret, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -123,6 +124,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         seeds=build.seeds(file),
         channels=build.channels(notify),
         routes=build.routes(notify),
+        advisor=build.advisor(file.advisor),
         secrets=tuple(dict.fromkeys([*reading.secrets, *_password(own.get("database_url", ""))])),
         warnings=_warnings(file, source, reading),
     )

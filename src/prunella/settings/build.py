@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from prunella.core.advice import Allowance
 from prunella.core.records import Severity
 from prunella.core.redact import Secret
 from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretSource, Service
 from prunella.engine.notices import Route, Routes
 from prunella.settings.addresses import host_of
-from prunella.settings.model import ChannelSection, DisableSection, File, NotifySection, RuleSection, ServiceSection
+from prunella.settings.model import (
+    AdvisorSection,
+    ChannelSection,
+    DisableSection,
+    File,
+    NotifySection,
+    RuleSection,
+    ServiceSection,
+)
 from prunella.settings.source import Loc
 
 _UNUSED = "accepted, but this version does not use it yet"
-_LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "advisor", "auth")
+_LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "auth")
 _LATER_CHANNELS = frozenset({"email", "apprise"})
 
 Seeds = Mapping[str, tuple[Secret, Secret | None]]
@@ -35,6 +44,33 @@ class ChannelSettings:
     kind: str
     url: SecretSource
     secret: SecretSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvisorSettings:
+    """Whom to ask for a second opinion, and how often.
+
+    Args:
+        base_url: of an OpenAI-compatible endpoint, without `/chat/completions`.
+        deadline_s: for a whole call (document B: 5 s).
+    """
+
+    base_url: str
+    model: str
+    api_key: SecretSource
+    deadline_s: float = 5.0
+    allowance: Allowance = field(default_factory=Allowance)
+
+
+def advisor(section: AdvisorSection | None) -> AdvisorSettings | None:
+    """Return the advisor, None where it is not switched on."""
+    if section is None or not section.enabled:
+        return None
+    names = {"calls_per_day": "calls", "tokens_per_day": "tokens"}
+    given = {name: value for name, value in section.given().items() if name != "enabled"}
+    limits = {names[name]: given.pop(name) for name in names if name in given}
+    deadline = {"deadline_s": given.pop("deadline")} if "deadline" in given else {}
+    return AdvisorSettings(**given, **deadline, allowance=Allowance(**limits))
 
 
 def services(file: File) -> dict[str, Service]:

@@ -239,6 +239,30 @@ class NotifySection(Section):
         ]
 
 
+# advisor ----------------------------------------------------------------------------------------------------------
+
+
+class AdvisorSection(Section):
+    """Whom to ask for a second opinion; off unless enabled."""
+
+    enabled: of.Flag | None = None
+    base_url: at.BaseAddress | None = Field(
+        default=None, description="An OpenAI-compatible endpoint, without /chat/completions."
+    )
+    model: of.Text | None = None
+    api_key: of.SecretWhenEnabled | None = None
+    deadline: Annotated[float, of.Between("100ms", "5s")] | None = None
+    calls_per_day: of.Count | None = None
+    tokens_per_day: Annotated[int, Field(ge=10_000, le=10_000_000), of.EXPANDED_SCALAR] | None = None
+
+    def misfits(self) -> Found:
+        if not self.enabled:
+            return []
+        needed = {"base_url": self.base_url, "model": self.model, "api_key": self.api_key}
+        absent = of.hidden("is missing, and enabled is true; add it, or write enabled: false")
+        return [((name,), absent) for name, value in needed.items() if value is None]
+
+
 # the file ---------------------------------------------------------------------------------------------------------
 
 Mappings = Annotated[dict[str, Any] | None, of.LATER]
@@ -256,7 +280,7 @@ class File(Section):
     procedures: Mappings = None
     entities: Mappings = None
     known_issues: Mappings = None
-    advisor: Mappings = None
+    advisor: AdvisorSection | None = None
     notify: NotifySection | None = None
     auth: Mappings = None
 
@@ -264,11 +288,15 @@ class File(Section):
         if self.egress is not None and self.egress.allow_http:
             return []
         refused = of.wrong("is not called without TLS; use https, or set egress.allow_http: true")
-        return [
-            (("services", name, *loc), refused)
+        called = {
+            ("services", name, *loc): address
             for name, service in (self.services or {}).items()
             for loc, address in _addresses(service).items()
-            if address is not None and address.startswith("http://")
+        }
+        if self.advisor is not None and self.advisor.enabled:
+            called["advisor", "base_url"] = self.advisor.base_url
+        return [
+            (loc, refused) for loc, address in called.items() if address is not None and address.startswith("http://")
         ]
 
 

@@ -74,7 +74,8 @@ def _saying(kind: str, loc: Loc, facts: Mapping[str, Any], source: Source) -> st
 
 
 def _plain_secret(loc: Loc, *, storable: bool) -> str:
-    owner, leaf = str(loc[2] if loc[0] == "notify" else loc[1]), [part for part in loc if isinstance(part, str)][-1]
+    named_at = 2 if loc[0] == "notify" else min(1, len(loc) - 2)  # a section such as advisor is its own owner
+    owner, leaf = str(loc[named_at]), [part for part in loc if isinstance(part, str)][-1]
     words = [re.sub(r"[^A-Za-z0-9_.-]", "-", word)[:40] for word in dict.fromkeys((owner, leaf))]
     variable = re.sub(r"[^A-Z0-9]", "_", "_".join(words).upper())
     stored = "/".join(words)

@@ -105,6 +105,7 @@ def _schema_or_never(schema: dict[str, Any]) -> None:
 
 
 EXPANDED: Final = BeforeValidator(expanded)
+EXPANDED_SCALAR: Final = BeforeValidator(_expanded_scalar)
 LATER: Final = Field(description="Accepted, but this version does not use it yet.")
 Text = Annotated[str, BeforeValidator(expanded), Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_expanded_scalar)]
@@ -168,6 +169,13 @@ def _environment_secret(value: Any, info: ValidationInfo) -> SecretSource:
     return secret_of(value, info, storable=False)
 
 
+def _secret_when_enabled(value: Any, info: ValidationInfo) -> SecretSource | None:
+    """Read a secret of a section that is switched on; what is off may refer to what is not set."""
+    if not info.data.get("enabled") and isinstance(value, str) and re.search(REFERENCE, value):
+        return None
+    return _secret(value, info)
+
+
 def _header(value: Any, info: ValidationInfo) -> SecretSource | str:
     plain = isinstance(value, str) and "${" not in value and not value.startswith(_STORED)
     return value if plain else _secret(value, info)
@@ -179,5 +187,6 @@ def reference_schema(pattern: str) -> WithJsonSchema:
 
 
 SecretText = Annotated[SecretSource, PlainValidator(_secret), reference_schema(REFERENCE)]
+SecretWhenEnabled = Annotated[SecretSource | None, PlainValidator(_secret_when_enabled), reference_schema(REFERENCE)]
 EnvironmentSecret = Annotated[Secret, PlainValidator(_environment_secret), reference_schema(r"\$\{\w+\}")]
 HeaderText = Annotated[SecretSource | str, PlainValidator(_header), WithJsonSchema({"type": "string"})]
