@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,13 @@ from prunella.guard.shared import SharedState
 pytestmark = pytest.mark.slow  # real databases
 
 LIMITS = Breaker(failures=2, open_s=0.05, shared=True)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know no limiter or breaker that a test before this one left alive."""
+    monkeypatch.setattr(LINK, "limiters", weakref.WeakSet())
+    monkeypatch.setattr(LINK, "breakers", weakref.WeakSet())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
