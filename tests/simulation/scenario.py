@@ -62,10 +62,15 @@ class Scenario:
 
     def play(self) -> Result:
         """Play the history to its end, crash after crash."""
-        logging.getLogger("prunella").setLevel(logging.CRITICAL + 1)
+        log = logging.getLogger("prunella")
+        level = log.level
+        log.setLevel(logging.CRITICAL + 1)  # crashes and outages are meant to be
         redact.set_hash_key(b"simulation")
-        self._move_in()
-        result = self._play()
+        try:
+            self._move_in()
+            result = self._play()
+        finally:
+            log.setLevel(level)  # later tests of this process read the log
         self.machine.database.close()
         self.world.trace.lines = []  # what a crash abandoned is kept for ever, so let it hold little
         return result
