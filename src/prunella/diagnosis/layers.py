@@ -42,7 +42,7 @@ def _by_profile(evidence: Evidence, known: Knowledge, profile: Profile | None) -
         return None
     for rule in profile.rules:
         if rule.fits(evidence):
-            return Found(rule.kind, 0.95 if rule.is_exact else 0.90, f"a rule of {profile.name}")
+            return Found(rule.kind, 0.95 if rule.is_exact else 0.90, f"{profile.name}: {rule.seen(evidence)}")
     return _among(evidence, lambda _, short: profile.codes.get(short))
 
 
@@ -72,7 +72,7 @@ def _agrees(kind: str, status: int | None) -> bool:
 def _by_protocol(evidence: Evidence, known: Knowledge, profile: Profile | None) -> Found | None:
     for rule in known.rules(evidence):
         if rule.fits(evidence):
-            return Found(rule.kind, 0.90, "a rule of the protocol", next(iter(rule.codes & evidence.flat_codes), ""))
+            return Found(rule.kind, 0.90, rule.seen(evidence), next(iter(rule.codes & evidence.flat_codes), ""))
     found = _among(evidence, lambda _, short: known.kind_of_signed_code(short, evidence))
     if found is not None:
         return _sharpened(found, evidence, known)

@@ -52,6 +52,19 @@ class Rule:
                 return True
         return not self.texts
 
+    def seen(self, evidence: Evidence) -> str:
+        """Return what of a failure made it fit, for people."""
+        code = next((code for code, short in evidence.codes if short in self.codes), None)
+        text = next((text for text in self.texts if text in evidence.text), None)
+        parts = (
+            f"HTTP {evidence.status}" if self.statuses else "",
+            f"code {code}" if code is not None else "",
+            *(f"header {name}" for name, _ in self.headers),
+            f"exception {evidence.failure.exc_type}" if self.classes else "",
+            f"the words {text!r}" if text is not None else "",
+        )
+        return " with ".join(filter(None, parts))
+
     def packed(self) -> dict[str, Any]:
         """Return it as JSON can hold it, without what it does not name."""
         return {
