@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 
+from prunella.guard.forks import living
 from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
-from prunella.guard.link import LINK, living
+from prunella.guard.link import LINK
 
 
 def test_parts_are_known_as_long_as_they_live() -> None:

@@ -21,7 +21,7 @@ from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput, StoreUnavailable
 from prunella.guard.durable import told
 from prunella.guard.forks import renew_after_fork
-from prunella.guard.place import ADMISSION
+from prunella.guard.link import ADMISSION
 
 _TIMEOUT_S = 3.0
 _WHOLE_S = 10.0

@@ -20,8 +20,9 @@ from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import StoreUnavailable
 from prunella.guard.durable import DurableCall
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.link import ADMISSION
 from prunella.guard.making import LEASE_S, Making
-from prunella.guard.place import ADMISSION, Place
+from prunella.guard.place import Place
 from prunella.guard.shared import SharedState
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
-from prunella.guard.link import living
+T = TypeVar("T")
 
 
 class Renewable(Protocol):
@@ -35,6 +37,13 @@ class Stillable(Renewable, Protocol):
 _living: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _still: weakref.WeakSet[Stillable] = weakref.WeakSet()
 _held: list[Stillable] = []
+
+
+def living(parts: Iterable[T]) -> list[T]:
+    """Return the parts of this process, however many are made meanwhile."""
+    while True:
+        with suppress(RuntimeError):  # the set changed while it was read
+            return list(parts)
 
 
 def renew_after_fork(part: Renewable) -> None:

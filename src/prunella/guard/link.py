@@ -6,15 +6,15 @@ Parts report here and look here; without a connection nothing happens. No I/O bu
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from prunella.guard.breaker import LiveBreaker, State
     from prunella.guard.limiter import LiveLimiter
 
-T = TypeVar("T")
+
+ADMISSION = "prunella token --role APPLICATION"
+"""What a person does where an engine wants another token."""
 
 
 class Shared(Protocol):
@@ -44,13 +44,6 @@ class Link:
         self.state: Shared | None = None
         self.breakers: weakref.WeakSet[LiveBreaker] = weakref.WeakSet()
         self.limiters: weakref.WeakSet[LiveLimiter] = weakref.WeakSet()
-
-
-def living(parts: Iterable[T]) -> list[T]:
-    """Return the parts of this process, however many are made meanwhile."""
-    while True:
-        with suppress(RuntimeError):  # the set changed while it was read
-            return list(parts)
 
 
 LINK = Link()

@@ -15,8 +15,6 @@ SPOOL = "prunella-spool.db"
 """Beside the program: what an engine could not take yet must outlive the process, and no other folder is sure to."""
 
 _TIDY_EVERY_S, _AT_ONCE = 3600.0, 1_000
-ADMISSION = "prunella token --role APPLICATION"
-"""What a person does where an engine wants another token."""
 
 
 class Place(Protocol):

@@ -17,7 +17,8 @@ from prunella.core.clock import HOST
 from prunella.core.errors import InvalidInput
 from prunella.guard.board import Board, Notice, Standing
 from prunella.guard.breaker import LiveBreaker, State
-from prunella.guard.link import LINK, living
+from prunella.guard.forks import living
+from prunella.guard.link import LINK
 
 _WORDS_MAX = 1_000
 """How many changes wait for a board that is away; of more, the oldest are forgotten."""
