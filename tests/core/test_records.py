@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prunella.core import records
+from prunella.core.lineage import name_of
 from prunella.core.records import (
     KINDS,
     Actor,
@@ -92,6 +93,17 @@ def test_failure_keeps_only_the_headers_that_are_evidence() -> None:
     }
     kept = Failure(service="crm", headers=given_headers).headers
     assert kept == {"retry-after": "30", "x-ratelimit-reset": "17", "www-authenticate": "Bearer"}
+
+
+@pytest.mark.parametrize("name", ["bases", "causes", "frames"])
+def test_failure_keeps_a_few_names_without_secrets(name: str) -> None:
+    """What a table stored as a list is a tuple again; what is too long is cut, and a token is none."""
+    fields: dict[str, Any] = {"service": "crm", name: [f"of {TOKEN}", *"abcdefghijkl"]}
+    kept = getattr(Failure(**fields), name)
+    assert isinstance(kept, tuple)
+    assert len(kept) == 8
+    assert TOKEN not in kept[0]
+    assert kept[1] == "a"
 
 
 def test_failure_tells_none_from_zero() -> None:
@@ -224,11 +236,29 @@ class Refused(Exception):
 def test_failure_reads_an_exception_with_its_response() -> None:
     """Class, text, status and the headers that carry evidence; a silent error speaks by its response's body."""
     failure = Failure.from_exception(Refused("401 for Bearer sk_live_51HunterHunterHunter2"), service="crm")
-    assert (failure.source, failure.status, failure.exc_type) == ("http", 401, "Refused")
+    assert (failure.source, failure.status, failure.exc_type) == ("http", 401, name_of(Refused))
     assert failure.headers["retry-after"] == "7"
     assert "set-cookie" not in failure.headers
     assert "Hunter" not in failure.message
     assert Failure.from_exception(Refused(), service="crm").message == Answer.text
+
+
+def test_failure_names_what_stands_behind_an_exception() -> None:
+    """Class, the classes that it is made of, causes and the functions it came through: names, and nothing else."""
+
+    def send() -> NoReturn:
+        raise UnicodeError("not sent") from ConnectionResetError(104, "reset")
+
+    with pytest.raises(UnicodeError) as caught:
+        send()
+    failure = Failure.from_exception(caught.value, service="crm")
+    assert (failure.exc_type, failure.bases, failure.causes) == (
+        "UnicodeError",
+        ("ValueError",),
+        ("ConnectionResetError",),
+    )
+    assert failure.frames[0].endswith(".send")
+    assert failure.code == "ECONNRESET"
 
 
 def test_failure_reads_an_error_of_the_machine() -> None:

@@ -62,6 +62,15 @@ def named(name: str, base: type[Exception] = Exception, **attributes: object) ->
     return error
 
 
+def named_class(name: str) -> type[Exception]:
+    """Return a class of this name, for others to be made of."""
+    return type(name, (Exception,), {})
+
+
+class ProtocolError(Exception):
+    """An error that carries its cause as its second argument."""
+
+
 def raised(act: Callable[[], object]) -> Exception:
     """Return the error that `act` raises."""
     try:
@@ -279,6 +288,18 @@ def test_wait_of_our_own_errors_is_read() -> None:
         (urllib.error.URLError(ConnectionResetError(errno.ECONNRESET, "reset")), "ECONNRESET"),
         (ssl.SSLError(1, "CERTIFICATE_VERIFY_FAILED"), None),  # 1 is EPERM elsewhere
         (socket.herror(1, "unknown host"), None),
+        (Made(orig=psycopg.errors.UniqueViolation()), "23505"),  # SQLAlchemy
+        (named("IntegrityError", named_class("SQLAlchemyError"), code="gkpj", orig=Made(sqlstate="23505")), "23505"),
+        (named("IntegrityError", named_class("SQLAlchemyError"), code="gkpj"), None),  # a page of its manual
+        (Made(sqlite_errorname="SQLITE_BUSY"), "SQLITE_BUSY"),
+        (Made(response=SDK_ERROR), "Throttling"),  # botocore
+        (Made(response={"Error": "Throttling"}), None),
+        (named("AioRpcError", named_class("RpcError"), code=lambda: Made(name="UNAVAILABLE")), "UNAVAILABLE"),  # grpc
+        (named("AioRpcError", named_class("RpcError"), code=lambda: Made(name="OK")), None),
+        (named("AioRpcError", named_class("RpcError"), code=lambda: 1 / 0), None),
+        (Made(code=lambda: Made(name="UNAVAILABLE")), None),  # nobody knows what such a method does
+        (ExceptionGroup("both", [ValueError(), ConnectionResetError(errno.ECONNRESET, "reset")]), "ECONNRESET"),
+        (ProtocolError("aborted", ConnectionResetError(errno.ECONNRESET, "reset")), "ECONNRESET"),  # urllib3
         (Made(code=""), None),
         (Made(code="x" * 101), None),
         (Made(code=404), None),
@@ -484,12 +505,12 @@ def test_answer_of_a_real_server_is_read(client: str) -> None:
 
 
 @pytest.mark.parametrize("client", ["httpx2", "urllib"])
-def test_failed_handshake_has_no_code_of_the_system(client: str) -> None:
-    """A TLS error's number is OpenSSL's: 1 is not EPERM."""
+def test_failed_handshake_has_the_code_of_openssl(client: str) -> None:
+    """A TLS error's number is OpenSSL's: 1 is not EPERM; its reason has a name."""
     with listening(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         error = raised(lambda: CLIENTS[client](f"https://127.0.0.1:{port}/"))
     assert any(isinstance(one, ssl.SSLError) for one in shapes.causes(error))
-    assert shapes.code_of(error) is None
+    assert shapes.code_of(error) == "WRONG_VERSION_NUMBER"
 
 
 def test_database_that_is_not_there_has_no_code() -> None:
@@ -523,6 +544,15 @@ def test_chain_that_bites_its_tail_ends(length: int, link: str) -> None:
     assert shapes.status_of(circle[0]) is None
     assert shapes.code_of(circle[0]) is None
     assert not shapes.nothing_was_sent(circle[0])
+
+
+def test_members_of_a_group_come_one_after_the_other() -> None:
+    """Each with what stands behind it; as proof no part of a group is enough."""
+    first, second, behind = ValueError("first"), KeyError("second"), IndexError("behind the first")
+    group = ExceptionGroup("both", [with_cause(first, behind), second])
+    assert list(shapes.causes(group)) == [group, first, behind, second]
+    assert list(shapes.causes(group, proven=True)) == [group]
+    assert not shapes.nothing_was_sent(ExceptionGroup("one", [httpx2.ConnectError("refused")]))
 
 
 def test_endless_chain_is_cut() -> None:
@@ -564,7 +594,7 @@ class Trapped(dict[str, str]):
         raise KeyError("not today")
 
 
-class Unprintable:
+class Unprintable(Exception):
     """Something that can't be turned into text."""
 
     def __str__(self) -> NoReturn:
@@ -639,3 +669,25 @@ def test_any_attributes_are_read_without_harm(attributes: dict[str, object]) -> 
 def test_body_is_read_where_it_is_there(response: object, text: str) -> None:
     """As text or bytes under every name; what would have to be waited for is empty."""
     assert shapes.text_of(response) == text
+
+
+def test_streamed_body_is_not_waited_for() -> None:
+    """requests says by a mark that the body is still on its way."""
+    assert shapes.text_of(Response(_content=False, text="would be waited for")) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("wrong"), "wrong"),
+        (Made(response=Response(text="body")), "body"),
+        (named("HTTPError", response=Response(text='{"code": 7}')), '{"code": 7}\nfailed'),
+        (named("SdkError", response=Response(text="fail")), "failed"),  # it quotes the body
+        (with_cause(httpx2.ReadError(""), OSError("reset by peer")), "reset by peer"),
+        (with_cause(Made(), Made()), ""),
+        (Unprintable(), ""),
+    ],
+)
+def test_message_is_the_first_that_is_said(error: Any, message: str) -> None:
+    """The service's own words, then the exception's, then those of what stands behind it."""
+    assert shapes.message_of(error) == message

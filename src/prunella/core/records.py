@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from prunella.core import redact, shapes
+from prunella.core import lineage, redact, shapes
 from prunella.core.states import GateState, IncidentState, OperationState, RunState
 
 
@@ -74,6 +74,9 @@ KINDS: Mapping[str, Category] = {
 """Every kind and the category it belongs to."""
 
 
+_NAMES_MAX: Final = 8
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Normalised evidence of one error; text and headers are scrubbed here, on the only road in.
@@ -83,10 +86,13 @@ class Failure:
         source: where the evidence comes from (http, graphql, oauth, db, python, node, grpc, webhook).
         status: HTTP status, None where there was none.
         code: the service's own code, SQLSTATE, errno name, gRPC status.
-        exc_type: class of the exception as raised.
+        exc_type: class of the exception as raised, with its package ("httpx.ReadTimeout").
         message: text or raw body; cut to 16 kB before anything reads it.
         headers: lower-case names; only those that carry evidence are kept.
         operation: what was attempted, without ids ("POST /contacts/{id}").
+        bases: classes that the exception's class is made of, nearest first.
+        causes: classes of the errors behind the exception, nearest first.
+        frames: functions of the application in which it was raised, innermost first.
     """
 
     service: str
@@ -97,29 +103,37 @@ class Failure:
     message: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     operation: str = ""
+    bases: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("message", "code", "exc_type", "operation"):
             text = getattr(self, name)
             if text:
                 object.__setattr__(self, name, redact.scrub(text))
+        for name in ("bases", "causes", "frames"):
+            object.__setattr__(self, name, tuple(map(redact.scrub, getattr(self, name)[:_NAMES_MAX])))
         object.__setattr__(self, "headers", redact.evidence_headers(self.headers))
 
     @classmethod
     def from_exception(
         cls, error: BaseException, *, service: str, source: str = "python", operation: str = ""
     ) -> Failure:
-        """Read what an exception says about a service: its class, text and code, and the response it carries."""
+        """Read what an exception says about a service: its class, causes, text, code, and the response it carries."""
         status = shapes.status_of(error)
         return cls(
             service=service,
             source="http" if status is not None and source == "python" else source,
             status=status,
             code=shapes.code_of(error),
-            exc_type=type(error).__name__,
-            message=str(error) or shapes.text_of(getattr(error, "response", None)),
+            exc_type=lineage.name_of(type(error)),
+            message=shapes.message_of(error),
             headers=shapes.headers_of(error),
             operation=operation,
+            bases=lineage.bases_of(error),
+            causes=lineage.causes_of(error),
+            frames=lineage.frames_of(error),
         )
 
     @classmethod

@@ -1,27 +1,32 @@
-"""Read status, headers and code from exceptions and responses by their shape: no client library is imported.
+"""Read status, headers, code and text from exceptions and responses by their shape: no client library is imported.
 
-Works for httpx, httpx2, requests, aiohttp, urllib, botocore, psycopg and what looks like them. It never raises: an
-attribute that can't be read is not there.
+Works for httpx, httpx2, requests, aiohttp, urllib, botocore, grpc, psycopg, asyncpg, SQLAlchemy and what looks like
+them. It never raises: an attribute that can't be read is not there.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from prunella.core.retry_after import WAIT_MAX_S, retry_after_s
 
 _CAUSES_MAX = 8
+_CARRIED_MAX = 3
 _UNSENT_NAMES = frozenset({
     "ConnectError", "ConnectTimeout", "PoolTimeout",  # httpx, httpx2, httpcore
     "ConnectTimeoutError", "NewConnectionError", "NameResolutionError",  # urllib3
     "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",  # aiohttp
     "EndpointConnectionError",  # botocore
 })  # fmt: skip
-_OTHER_NUMBERS = frozenset({"SSLError", "herror"})  # their errno is a number of another list
+_OF_TLS = frozenset({"SSLError"})
+_OTHER_NUMBERS = frozenset({"herror"})  # its errno is a number of another list
+_OTHER_CODES = frozenset({"SQLAlchemyError"})  # its code is the address of a page of its manual
+_CALLS = frozenset({"RpcError"})
+_CODE_MAX = 100
 _UNSENT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
 
 
@@ -60,15 +65,50 @@ def asked_wait_s(thing: object, now: datetime | None) -> float | None:
 
 def code_of(thing: object) -> str | None:
     """Return the service's own word for what is wrong: SQLSTATE, a name of errno, a code of its SDK."""
-    for one in causes(thing):
-        for name in ("sqlstate", "pgcode", "code"):
-            value = _get(one, name)
-            if isinstance(value, str) and 0 < len(value) <= 100:
-                return value
-        if isinstance(one, socket.gaierror):
-            return _gai_name(one)
-        if isinstance(one, OSError) and not _is_named(one, _OTHER_NUMBERS) and one.errno in errno.errorcode:
-            return errno.errorcode[one.errno or 0]
+    return next((code for one in causes(thing) if (code := _own_code(one)) is not None), None)
+
+
+def _own_code(one: object) -> str | None:
+    return _spelled_code(one) or _code_in_reply(one) or _code_of_call(one) or _code_of_system(one)
+
+
+def _spelled_code(one: object) -> str | None:
+    names = ("sqlstate", "pgcode", "sqlite_errorname", "code")
+    for name in names[:-1] if _is_named(one, _OTHER_CODES) else names:
+        value = _get(one, name)
+        if isinstance(value, str) and 0 < len(value) <= _CODE_MAX:
+            return value
+    return None
+
+
+def _code_in_reply(one: object) -> str | None:
+    """Read the code in a reply that was parsed already, as botocore carries it."""
+    reply = _get(one, "response")
+    error = reply.get("Error") if isinstance(reply, dict) else None
+    code = error.get("Code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) and 0 < len(code) <= _CODE_MAX else None
+
+
+def _code_of_call(one: object) -> str | None:
+    """Ask an error of gRPC for its status: there the code is a method that returns a member of an enumeration."""
+    ask = _get(one, "code")
+    if not callable(ask) or not _is_named(one, _CALLS):
+        return None
+    try:
+        name = _get(ask(), "name")
+    except Exception:
+        return None
+    return name if isinstance(name, str) and name != "OK" else None
+
+
+def _code_of_system(one: object) -> str | None:
+    if isinstance(one, socket.gaierror):
+        return _gai_name(one)
+    if isinstance(one, OSError) and _is_named(one, _OF_TLS):  # OpenSSL has a list of its own, and names for it
+        reason = _get(one, "reason")
+        return reason if isinstance(reason, str) and 0 < len(reason) <= _CODE_MAX else None
+    if isinstance(one, OSError) and not _is_named(one, _OTHER_NUMBERS):
+        return errno.errorcode.get(one.errno or 0)
     return None
 
 
@@ -93,24 +133,33 @@ def nothing_was_sent(error: BaseException) -> bool:
 
 
 def causes(thing: object, *, proven: bool = False) -> Iterator[object]:
-    """Yield an exception and what it was raised from, nearest first.
+    """Yield an exception and what it was raised from, nearest first; of a group, one member after the other.
 
     Args:
-        proven: leave out what was only being handled when it was raised.
+        proven: leave out what was only being handled when it was raised, and what only a part of a group says.
     """
     seen: list[object] = []
-    while thing is not None and len(seen) < _CAUSES_MAX and all(thing is not one for one in seen):
-        seen.append(thing)
-        yield thing
-        if not isinstance(thing, BaseException):
-            return
-        handled = None if proven or thing.__suppress_context__ else thing.__context__
-        thing = thing.__cause__ or _wrapped(thing) or handled
+    waiting = [thing]
+    while waiting and len(seen) < _CAUSES_MAX:
+        one = waiting.pop(0)
+        if one is None or any(one is earlier for earlier in seen):
+            continue
+        seen.append(one)
+        yield one
+        if isinstance(one, BaseException):
+            waiting[:0] = _behind(one, proven)
+
+
+def _behind(error: BaseException, proven: bool) -> Sequence[BaseException | None]:
+    if isinstance(error, BaseExceptionGroup):
+        return () if proven else error.exceptions[:_CAUSES_MAX]
+    handled = None if proven or error.__suppress_context__ else error.__context__
+    return (error.__cause__ or _wrapped(error) or handled,)
 
 
 def _wrapped(error: BaseException) -> BaseException | None:
-    """Return the error that another carries: urllib and urllib3 as its reason, requests as its argument."""
-    carried = (_get(error, "reason"), *error.args[:1])
+    """Return the error that another carries: as its reason (urllib), its original or among its arguments (requests)."""
+    carried = (_get(error, "reason"), _get(error, "orig"), *error.args[:_CARRIED_MAX])
     return next((one for one in carried if isinstance(one, BaseException)), None)
 
 
@@ -158,6 +207,8 @@ def _gai_name(error: socket.gaierror) -> str:
 
 def text_of(response: object) -> str:
     """Return the body of a response as text; empty where it can't be read without waiting."""
+    if _get(response, "_content") is False:  # of requests: the body is still on its way
+        return ""
     for name in ("text", "content", "body", "data"):
         value = _get(response, name)
         if isinstance(value, str):
@@ -165,3 +216,21 @@ def text_of(response: object) -> str:
         if isinstance(value, bytes | bytearray):
             return bytes(value).decode("utf-8", "replace")
     return ""
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an exception says: the body it was answered with, its own text, or that of the first cause with one.
+
+    The body comes first, because it is the service's own word; the text of the exception follows where it adds to it.
+    """
+    own, body = _words(error), text_of(_get(error, "response"))
+    if body and own and body not in own:
+        return f"{body}\n{own}"
+    return own or body or next(filter(None, map(_words, causes(error))), "")
+
+
+def _words(thing: object) -> str:
+    try:
+        return str(thing)
+    except Exception:
+        return ""
