@@ -210,6 +210,14 @@ def test_classify_reads_exceptions(exc_type: str, message: str, kind: str) -> No
     assert classify(failure(source="python", exc_type=exc_type, message=message)).kind == kind
 
 
+@pytest.mark.parametrize("wanted", ["httpx.ReadTimeout", "readtimeout", ["KeyError", "ReadTimeout"]])
+def test_users_rule_names_a_class_with_or_without_its_package(wanted: Any) -> None:
+    """People write what they see in their code."""
+    rules = [{"when": {"exc_type": wanted}, "kind": "config"}]
+    assert classify(failure(exc_type="httpx.ReadTimeout"), rules=rules).kind == "config"
+    assert classify(failure(exc_type="httpx.ReadError"), rules=rules).kind != "config"
+
+
 def test_classify_separates_what_refreshing_heals() -> None:
     """An expired token is the machine's to refresh; a revoked grant and a missing right are a person's."""
     expired, invalid, denied = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,43 @@ def test_only_both_ends_are_read() -> None:
 def test_reading_never_fails(message: str, code: str | None, exc_type: str | None) -> None:
     """Whatever arrives."""
     Evidence(Failure(service="acme", message=message, code=code, exc_type=exc_type))
+
+
+def classes(**fields: Any) -> list[str]:
+    """Return the classes of a failure, the one that says most first."""
+    return [name for name, _, _ in Evidence(Failure(service="acme", source="python", **fields)).classes]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"exc_type": "ValueError"}, ["ValueError"]),
+        (
+            {"exc_type": "httpx.ConnectError", "causes": ("httpcore.ConnectError", "socket.gaierror")},
+            ["socket.gaierror", "httpcore.ConnectError", "httpx.ConnectError"],
+        ),
+        ({"exc_type": "app.Late", "bases": ("httpx.ReadTimeout",)}, ["app.Late", "httpx.ReadTimeout"]),
+        ({"exc_type": "urllib.HTTPError", "bases": ("urllib.URLError",), "status": 404}, ["urllib.HTTPError"]),
+        ({"exc_type": "httpx.PoolTimeout", "causes": ("TimeoutError",)}, ["httpx.PoolTimeout"]),
+        (
+            {"exc_type": "app.Failed", "causes": ("httpx.ReadTimeout", "asyncio.CancelledError")},
+            ["httpx.ReadTimeout", "app.Failed"],
+        ),
+        ({"exc_type": "redis.LockError", "causes": ("KeyError",)}, ["redis.LockError"]),
+        ({"exc_type": "KeyError"}, ["KeyError"]),
+        ({"causes": ("OSError", "OSError")}, ["OSError"]),
+        (
+            {"exc_type": "x.DBError", "message": "(psycopg.errors.UniqueViolation) no", "causes": ("OSError",)},
+            ["OSError", "psycopg.errors.UniqueViolation", "x.DBError"],
+        ),
+    ],
+)
+def test_class_that_says_most_comes_first(fields: dict[str, Any], expected: list[str]) -> None:
+    """The deepest cause, unless it is only how a library noticed what it says itself; bases come last."""
+    assert classes(**fields) == expected
+
+
+@given(st.lists(st.text(max_size=12), max_size=12), st.text(max_size=12))
+def test_any_names_are_read_without_harm(names: list[str], own: str) -> None:
+    """Whatever is called a class, and in whatever order."""
+    assert len(classes(exc_type=own, causes=tuple(names), bases=tuple(names))) <= 17

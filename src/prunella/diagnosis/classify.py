@@ -89,9 +89,14 @@ def _meets(name: str, wanted: Any, failure: Failure) -> bool:
     if name not in ("status", "code", "exc_type"):
         return False
     value = getattr(failure, name)
-    return value is not None and str(value).lower() in [
+    if value is None:
+        return False
+    spelled = {str(value).lower()}
+    if name == "exc_type":
+        spelled.add(str(value).rpartition(".")[2].lower())  # people leave out the package
+    return not spelled.isdisjoint(
         str(one).lower() for one in (wanted if isinstance(wanted, list | tuple) else [wanted])
-    ]
+    )
 
 
 def _diagnosis(

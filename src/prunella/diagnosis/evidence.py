@@ -65,8 +65,8 @@ class Evidence:
         names: what the service is called beside its configured name: by its vendor.
 
     `text` is the message in lower case, both ends of it; `codes` every code with its flat form, the failure's own
-    first; `classes` (as written, flat with the root of its module, flat), the deepest cause first; `phrase` is what
-    knowledge found in the text, None before it looked.
+    first; `classes` (as written, flat with the root of its module, flat), the deepest cause first, then the exception
+    and what its class is made of; `phrase` is what knowledge found in the text, None before it looked.
     """
 
     __slots__ = ("classes", "codes", "failure", "flat_codes", "headers", "names", "phrase", "source", "status", "text")
@@ -85,7 +85,41 @@ class Evidence:
         found = dict.fromkeys((*own, *_codes_in(start)))
         self.codes = [(code, flat(code)) for code in found]
         self.flat_codes = frozenset([short for _, short in self.codes])
-        self.classes = [_class(name) for name in (*_causes_in(start), (failure.exc_type or "")[:_NAME_MAX]) if name]
+        self.classes = [_class(name) for name in dict.fromkeys(_names_of(failure, start)) if name]
+
+
+def _names_of(failure: Failure, start: str) -> Iterator[str]:
+    """Yield the classes of a failure, the one that says most first."""
+    own = (failure.exc_type or "")[:_NAME_MAX]
+    if failure.causes:
+        yield from reversed(_telling(own, failure.causes))
+    yield from _causes_in(start)
+    yield own
+    if failure.status is None:  # else it is an answer, whatever its class is made of
+        yield from failure.bases
+
+
+def _telling(own: str, causes: tuple[str, ...]) -> list[str]:
+    """Return the causes that say more than what was raised from them, nearest first.
+
+    Behind a time-out stands only how it was noticed: a cancelled wait, a socket that was not ready, an empty queue.
+    """
+    found: list[str] = []
+    for name in causes:
+        if _ENDS.search((found[-1] if found else own).lower()):
+            break
+        if name not in _MACHINERY:
+            found.append(name)
+    return found
+
+
+_ENDS: Final = re.compile("timeout|timedout|decodeerror|cancelled")
+_MACHINERY: Final = frozenset({
+    "asyncio.CancelledError", "BlockingIOError", "InterruptedError", "StopIteration", "StopAsyncIteration",
+    "queue.Empty", "queue.Full", "asyncio.QueueEmpty", "asyncio.QueueFull", "ssl.SSLWantReadError",
+    "ssl.SSLWantWriteError", "anyio.WouldBlock", "KeyError", "IndexError", "AttributeError",
+})  # fmt: skip
+"""Raised within a library to steer itself; what stands in front of them says what it means."""
 
 
 def _class(name: str) -> tuple[str, str, str]:
