@@ -31,7 +31,7 @@ _TEXT = (
     "queue full worker lost lease session closed socket reset peer broken pipe quota daily monthly rate window "
     "resource locked version conflict duplicate entry record lookup address resolution name unknown server error "
 )
-_WORDS = _TEXT.split()
+WORDS = _TEXT.split()
 
 
 def run(options: Options) -> Report:
@@ -117,7 +117,7 @@ def _flags(pattern: Pattern) -> re.RegexFlag:
 
 def _pattern(rng: random.Random, number: int) -> Pattern:
     """Draw a pattern as people write them: some words, sets, gaps, alternatives, optional parts, a code."""
-    words = rng.sample(_WORDS, 6)
+    words = rng.sample(WORDS, 6)
     code = "".join(rng.choices(string.ascii_uppercase, k=2)) + str(rng.randint(100, 99_999))
     shapes = (
         f"{words[0]} {words[1]} .*{words[2]} {words[3]}",
@@ -132,7 +132,7 @@ def _pattern(rng: random.Random, number: int) -> Pattern:
 
 
 def _message(rng: random.Random, patterns: Sequence[Pattern]) -> str:
-    words = [rng.choice(_WORDS) for _ in range(17)]
+    words = [rng.choice(WORDS) for _ in range(17)]
     words.insert(rng.randrange(17), f"{rng.choice(string.ascii_uppercase)}{rng.randint(0, 99_999)}")
     if rng.random() < 0.3:
         words.insert(rng.randrange(17), _fitting(rng.choice(patterns).expression))

@@ -13,10 +13,11 @@ from typing import Final
 
 from prunella.core.records import Diagnosis, Failure
 
-ALGORITHM: Final = "1"
+ALGORITHM: Final = "2"
 """Stands in front of each fingerprint; raise it with every change here, so that old and new groups never mix."""
 
 _CHARS_MAX: Final = 1000
+_FRAMES_MAX: Final = 3
 _MASKS: Final = {
     "secret": r"\[REDACTED:[a-z]{1,16}:[0-9a-f]{4}\]",
     "quoted": r"(?<![:\[{,(=])(?<![:\[{,(=] )"
@@ -33,7 +34,8 @@ _MASKS: Final = {
     r"|\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm]| ?(?:Z|UTC|GMT))?(?!\w)",
     "ip": r"\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5}|/\d{1,2})?(?![\w.])|(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?!\w)",
     "host": r"(?:[a-z0-9][a-z0-9-]{0,62}\.){1,6}"
-    r"(?:com|net|org|io|dev|app|cloud|co|test|example|local|internal|eu|de|fr|uk|us)(?::\d{1,5})?(?![\w-]|\.\w)",
+    r"(?:com|net|org|io|ai|dev|app|cloud|co|edu|gov|biz|xyz|arpa|test|example|local|internal|lan|corp|svc"
+    r"|eu|de|fr|uk|us|au|br|ca|ch|cn|cz|dk|es|fi|jp|kr|mx|nl|nz|pt|ru|se|za)(?::\d{1,5})?(?![\w-]|\.\w)",
     "duration": r"\d{1,12}(?:\.\d{1,9})? ?(?:ms|msec|s|secs?|seconds?|mins?|minutes?|h|hrs?|hours?|days?)(?!\w)",
     "number": r"-?\d{1,400}+(?:[.,]\d{1,40}+){0,8}+%?(?![\w-])",
     "id": r"(?=[A-Za-z_-]{0,40}\d)[\w-]{1,1000}+",
@@ -55,10 +57,15 @@ _MASK: Final = re.compile(
 
 
 def fingerprint(failure: Failure, diagnosis: Diagnosis) -> str:
-    """Return the exact group of a failure: service, operation, kind, code, exception class and masked message."""
+    """Return the exact group of a failure.
+
+    It is made of service, operation, kind, code, exception class, masked message, and of the functions in which the
+    application failed where there is a stack; line numbers change with every release and are left out.
+    """
     parts = (
         *(failure.service, failure.operation, diagnosis.kind, failure.code or "", failure.exc_type or ""),
         mask(failure.message),
+        "\n".join(failure.frames[:_FRAMES_MAX]),
     )
     digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16)
     return f"{ALGORITHM}:{digest.hexdigest()}"
