@@ -7,6 +7,7 @@ import errno
 import http
 import http.client
 import math
+import smtplib
 import socket
 import ssl
 import threading
@@ -294,6 +295,8 @@ def test_wait_of_our_own_errors_is_read() -> None:
         (Made(sqlite_errorname="SQLITE_BUSY"), "SQLITE_BUSY"),
         (Made(response=SDK_ERROR), "Throttling"),  # botocore
         (Made(response={"Error": "Throttling"}), None),
+        (smtplib.SMTPResponseException(451, "later"), "451"),
+        (Made(smtp_code=-1), None),
         (named("AioRpcError", named_class("RpcError"), code=lambda: Made(name="UNAVAILABLE")), "UNAVAILABLE"),  # grpc
         (named("AioRpcError", named_class("RpcError"), code=lambda: Made(name="OK")), None),
         (named("AioRpcError", named_class("RpcError"), code=lambda: 1 / 0), None),
@@ -544,6 +547,14 @@ def test_chain_that_bites_its_tail_ends(length: int, link: str) -> None:
     assert shapes.status_of(circle[0]) is None
     assert shapes.code_of(circle[0]) is None
     assert not shapes.nothing_was_sent(circle[0])
+
+
+def test_slip_while_a_failure_was_handled_is_trouble_of_its_own() -> None:
+    """A misspelt name in the branch that handles a lost connection does not heal with the connection."""
+    lost = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    assert shapes.code_of(with_context(AttributeError("colour"), lost)) is None
+    assert shapes.code_of(with_context(RuntimeError("no connection"), lost)) == "ECONNREFUSED"
+    assert shapes.code_of(with_cause(AttributeError("connection"), lost)) == "ECONNREFUSED"
 
 
 def test_members_of_a_group_come_one_after_the_other() -> None:

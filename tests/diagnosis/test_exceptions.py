@@ -9,6 +9,7 @@ import enum
 import errno
 import http.client
 import json
+import smtplib
 import socket
 import sqlite3
 import ssl
@@ -26,6 +27,7 @@ import psycopg_pool
 import pytest
 import requests
 import sqlalchemy
+import tenacity
 import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -295,6 +297,8 @@ def made_of(error: Exception, cause: BaseException) -> Exception:
         (sqlalchemy.exc.TimeoutError(""), ("network.contention", True)),
         (psycopg.errors.UniqueViolation(), ("data.conflict", False)),
         (psycopg.errors.DeadlockDetected(), ("network.contention", True)),
+        (smtplib.SMTPAuthenticationError(535, b""), ("auth.invalid", False)),
+        (smtplib.SMTPResponseException(451, b""), ("network.server", True)),
         (KeyError("id"), ("bug", False)),
         (OrderLate("zu spät"), ("network.timeout", True)),
         (made_of(OrderFailed("ging nicht"), OrderLate("")), ("network.timeout", True)),
@@ -317,6 +321,51 @@ def made_of(error: Exception, cause: BaseException) -> Exception:
 def test_class_and_causes_speak_where_the_text_does_not(error: BaseException, kind: tuple[str, bool]) -> None:
     """The deepest cause that says something, else the class, else what the class is made of."""
     assert said(error) == kind
+
+
+def test_slip_in_the_handling_branch_is_a_bug() -> None:
+    """What was being handled would heal, the misspelt name would not."""
+
+    def slip() -> None:
+        try:
+            raise httpx.ConnectError("refused")
+        except httpx.ConnectError as error:
+            print(error.colour)  # type: ignore[attr-defined]
+
+    assert said(raised(slip)) == ("bug", False)
+
+
+def test_application_that_wraps_what_it_handles_is_seen_through() -> None:
+    """Without `from`, too: that is how most code is written."""
+
+    def wrap() -> None:
+        try:
+            raise httpx.ConnectTimeout("")
+        except httpx.ConnectTimeout:
+            raise RuntimeError("ging nicht")  # noqa: B904 - that is what is tested
+
+    assert said(raised(wrap)) == ("network.timeout", True)
+
+
+def test_error_of_a_retry_or_a_group_of_calls_is_seen_through() -> None:
+    """tenacity's verdict, `asyncio.timeout`, a failed group: what counts is what happened within."""
+
+    @tenacity.retry(stop=tenacity.stop_after_attempt(1))
+    def tried() -> None:
+        raise httpx.ReadError("")
+
+    async def late() -> None:
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+    async def together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_httpx2_async(f"http://127.0.0.1:{closed_port()}/", TIMEOUT_S))
+            group.create_task(asyncio.Event().wait())
+
+    assert said(raised(tried)) == ("network.connection", True)
+    assert said(raised(lambda: asyncio.run(late()))) == ("network.timeout", True)
+    assert said(raised(lambda: asyncio.run(together()))) == ("network.connection", True)
 
 
 def test_pool_that_is_empty_is_contention() -> None:

@@ -69,6 +69,9 @@ async def test_signals_evidence_is_read_back_whole(store: Store) -> None:
         message="slow down",
         headers={"Retry-After": "7", "X-Other": "gone"},
         operation="POST /contacts",
+        bases=("RequestException", "OSError"),
+        causes=("TimeoutError",),
+        frames=("send", "main"),
     )
     async with store.transaction() as tx:
         await tx.signals.add([(signal(failure=failure), DIAGNOSIS, {"email": "string"})])

@@ -113,7 +113,9 @@ class Failure:
             if text:
                 object.__setattr__(self, name, redact.scrub(text))
         for name in ("bases", "causes", "frames"):
-            object.__setattr__(self, name, tuple(map(redact.scrub, getattr(self, name)[:_NAMES_MAX])))
+            names = getattr(self, name)
+            if names != ():
+                object.__setattr__(self, name, tuple(map(redact.scrub, names[:_NAMES_MAX])))
         object.__setattr__(self, "headers", redact.evidence_headers(self.headers))
 
     @classmethod

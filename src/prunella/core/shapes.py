@@ -27,6 +27,11 @@ _OTHER_NUMBERS = frozenset({"herror"})  # its errno is a number of another list
 _OTHER_CODES = frozenset({"SQLAlchemyError"})  # its code is the address of a page of its manual
 _CALLS = frozenset({"RpcError"})
 _CODE_MAX = 100
+_SLIPS = (
+    AttributeError,
+    NameError,
+    SyntaxError,
+)  # nobody raises them to say what else went wrong: they are new trouble
 _UNSENT_ERRNOS = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
 
 
@@ -76,9 +81,14 @@ def _spelled_code(one: object) -> str | None:
     names = ("sqlstate", "pgcode", "sqlite_errorname", "code")
     for name in names[:-1] if _is_named(one, _OTHER_CODES) else names:
         value = _get(one, name)
-        if isinstance(value, str) and 0 < len(value) <= _CODE_MAX:
-            return value
-    return None
+        if _is_code(value):
+            return str(value)
+    number = _get(one, "smtp_code")
+    return str(number) if isinstance(number, int) and 200 <= number <= 599 else None
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _CODE_MAX
 
 
 def _code_in_reply(one: object) -> str | None:
@@ -86,7 +96,7 @@ def _code_in_reply(one: object) -> str | None:
     reply = _get(one, "response")
     error = reply.get("Error") if isinstance(reply, dict) else None
     code = error.get("Code") if isinstance(error, dict) else None
-    return code if isinstance(code, str) and 0 < len(code) <= _CODE_MAX else None
+    return str(code) if _is_code(code) else None
 
 
 def _code_of_call(one: object) -> str | None:
@@ -106,7 +116,7 @@ def _code_of_system(one: object) -> str | None:
         return _gai_name(one)
     if isinstance(one, OSError) and _is_named(one, _OF_TLS):  # OpenSSL has a list of its own, and names for it
         reason = _get(one, "reason")
-        return reason if isinstance(reason, str) and 0 < len(reason) <= _CODE_MAX else None
+        return str(reason) if _is_code(reason) else None
     if isinstance(one, OSError) and not _is_named(one, _OTHER_NUMBERS):
         return errno.errorcode.get(one.errno or 0)
     return None
@@ -153,7 +163,8 @@ def causes(thing: object, *, proven: bool = False) -> Iterator[object]:
 def _behind(error: BaseException, proven: bool) -> Sequence[BaseException | None]:
     if isinstance(error, BaseExceptionGroup):
         return () if proven else error.exceptions[:_CAUSES_MAX]
-    handled = None if proven or error.__suppress_context__ else error.__context__
+    apart = proven or error.__suppress_context__ or isinstance(error, _SLIPS)
+    handled = None if apart else error.__context__
     return (error.__cause__ or _wrapped(error) or handled,)
 
 

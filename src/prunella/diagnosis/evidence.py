@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prunella.core.records import Failure
@@ -85,18 +85,15 @@ class Evidence:
         found = dict.fromkeys((*own, *_codes_in(start)))
         self.codes = [(code, flat(code)) for code in found]
         self.flat_codes = frozenset([short for _, short in self.codes])
-        self.classes = [_class(name) for name in dict.fromkeys(_names_of(failure, start)) if name]
+        self.classes = [_class(name) for name in _names_of(failure, start) if name]
 
 
-def _names_of(failure: Failure, start: str) -> Iterator[str]:
-    """Yield the classes of a failure, the one that says most first."""
+def _names_of(failure: Failure, start: str) -> Iterable[str]:
+    """Return the classes of a failure, the one that says most first."""
     own = (failure.exc_type or "")[:_NAME_MAX]
-    if failure.causes:
-        yield from reversed(_telling(own, failure.causes))
-    yield from _causes_in(start)
-    yield own
-    if failure.status is None:  # else it is an answer, whatever its class is made of
-        yield from failure.bases
+    behind = reversed(_telling(own, failure.causes)) if failure.causes else ()
+    bases = failure.bases if failure.status is None else ()  # else it is an answer, whatever its class is made of
+    return dict.fromkeys((*behind, *_causes_in(start), own, *bases))
 
 
 def _telling(own: str, causes: tuple[str, ...]) -> list[str]:
