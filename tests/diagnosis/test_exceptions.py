@@ -305,6 +305,10 @@ def made_of(error: Exception, cause: BaseException) -> Exception:
         (made_of(OrderFailed("ging nicht"), httpx.ReadError("")), ("network.connection", True)),
         (made_of(RuntimeError("ging nicht"), psycopg.errors.UniqueViolation()), ("data.conflict", False)),
         (made_of(httpx.PoolTimeout(""), TimeoutError()), ("network.contention", True)),
+        (
+            made_of(requests.ConnectionError(""), made_of(httpx.ConnectError(""), ssl.CertificateError(""))),
+            ("network.tls", False),
+        ),
         (made_of(aiohttp.ConnectionTimeoutError(), asyncio.CancelledError()), ("network.timeout", True)),
         (made_of(requests.ConnectionError(""), KeyError("x")), ("network.connection", True)),
         (ExceptionGroup("zwei", [httpx.ConnectTimeout(""), httpx.ConnectTimeout("")]), ("network.timeout", True)),
