@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,25 @@ def test_page_about_profiles_is_true() -> None:
     found = [classify(failure_of(document, case), known=known).kind for case in document["cases"]]
     assert found == [case["kind"] for case in document["cases"]]
     assert len(found) == 5
+
+
+def test_diagnosis_is_the_same_in_every_process() -> None:
+    """Sets of words have another order in each process; what is found in them has not."""
+    program = (
+        "import json, sys\n"
+        "from prunella import Failure, classify\n"
+        "fields = ('service', 'source', 'status', 'code', 'exc_type', 'message', 'headers')\n"
+        "for line in open(sys.argv[1]):\n"
+        "    case = json.loads(line)\n"
+        "    found = classify(Failure(**{name: case[name] for name in fields}))\n"
+        "    print(found.kind, found.confidence, found.because)\n"
+    )
+    corpus = Path(__file__).parents[1] / "data" / "failures.jsonl"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(corpus)], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "2")
+    ]
+    assert len(set(said)) == 1
+    assert said[0].count(b"\n") > 300

@@ -141,10 +141,10 @@ class Knowledge:
         best = _SILENCE
         for prefix in words if text.isascii() else {*words, ""}:
             for phrase, kind in self._phrases.get(prefix, ()):
-                if len(phrase) <= len(best[0]):
+                if len(phrase) < len(best[0]):
                     break  # the longest come first
-                if phrase in near:
-                    best = (phrase, kind)
+                if phrase in near and (len(phrase), phrase) > (len(best[0]), best[0]):
+                    best = (phrase, kind)  # of equally long ones the last by name: sets have no order
         return best if best[0] else _SILENCE
 
 
