@@ -12,6 +12,8 @@ from fuzz.targets import SLOW_S, TARGETS
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 FOUND = [json.loads(line) for line in (Path(__file__).parent / "data" / "fuzz.jsonl").read_text().splitlines()]
 PIECES = [b"a", b"\0", b'{"', b"'code': '", b"HTTP/1.1 503 x\r\n", b"Traceback (most recent call last):\n", b"eyJ", b"://",
           b"\xf0\x9f\x92\xa5", b"\xff", b"(a|", b"-----BEGIN ", b"Wed, 21 Oct 2026 07:28:00 GMT\0"]  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 from prunella.core.records import Failure
 from prunella.diagnosis import classify, tables
 from prunella.diagnosis.documents import read_profile
-from prunella.diagnosis.knowledge import COMPILED, Knowledge
+from prunella.diagnosis.knowledge import COMPILED, Knowledge, knowledge
 
 DOCUMENTS = profiles.documents()
 SERVICES = [one for one in DOCUMENTS if "service" in one]
@@ -170,23 +171,24 @@ def test_page_about_profiles_is_true() -> None:
     assert len(found) == 5
 
 
-def test_diagnosis_is_the_same_in_every_process() -> None:
-    """Sets of words have another order in each process; what is found in them has not."""
+def test_diagnosis_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Sets of words have another order in each process; which of two equally long phrases wins has not."""
+    phrases = sorted({(len(phrase), phrase) for of in knowledge()._phrases.values() for phrase, _ in of})
+    rivals = [(one, two) for (size, one), (same, two) in pairwise(phrases) if size == same and size > 12]
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps([f"{one}, {two}" for one, two in rivals[::7]]))
     program = (
         "import json, sys\n"
         "from prunella import Failure, classify\n"
-        "fields = ('service', 'source', 'status', 'code', 'exc_type', 'message', 'headers')\n"
-        "for line in open(sys.argv[1]):\n"
-        "    case = json.loads(line)\n"
-        "    found = classify(Failure(**{name: case[name] for name in fields}))\n"
+        "for text in json.load(open(sys.argv[1])):\n"
+        "    found = classify(Failure(service='acme', message=text))\n"
         "    print(found.kind, found.confidence, found.because)\n"
     )
-    corpus = Path(__file__).parents[1] / "data" / "failures.jsonl"
     said = [
         subprocess.run(
-            [sys.executable, "-c", program, str(corpus)], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", program, str(texts)], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
         ).stdout
         for seed in ("0", "1", "2")
     ]
     assert len(set(said)) == 1
-    assert said[0].count(b"\n") > 300
+    assert said[0].count(b"\n") > 200
