@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import re._parser as sre  # type: ignore[import-not-found]  # the only reader of expressions that there is
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final
 import yaml
 
 from prunella.diagnosis.documents import read_profile
+from prunella.diagnosis.grammar import AT, BRANCH, LITERAL, SUBPATTERN, parse
 from prunella.diagnosis.knowledge import COMPILED, flat_name, prefixes
 from prunella.diagnosis.profile import Profile
 
@@ -131,22 +131,25 @@ def _phrases(protocols: Iterable[Profile]) -> dict[str, list[tuple[str, str]]]:
 
 def needed_words(pattern: str) -> list[str]:
     """Return how the words begin of which every match has one; none where nothing is certain."""
-    return sorted(_needed(list(sre.parse(pattern))))
+    return sorted(_needed(list(parse(pattern, ignore_case=False))))
 
 
 def _needed(tokens: list[Any]) -> set[str]:
     """Return the rarest demand of a sequence: a piece of text in it, or one of the alternatives of a group."""
     demands, run = [], ""
     for operation, value in [*tokens, (None, None)]:
-        if operation is sre.LITERAL:
+        if operation is LITERAL:
             run += chr(value)
+            continue
+        if operation is AT:
+            run += " "  # the edge of a word ends it as a space does
             continue
         words = re.findall(r"\w{4,}|\w{2,3}(?=\W)", run)  # a short last word may go on in what follows
         demands += [{max(words, key=len)[:4]}] if words else []
         run = ""
-        if operation is sre.SUBPATTERN:
+        if operation is SUBPATTERN:
             demands.append(_needed(list(value[-1])))
-        elif operation is sre.BRANCH:
+        elif operation is BRANCH:
             parts = [_needed(list(branch)) for branch in value[1]]
             demands.append(set().union(*parts) if all(parts) else set())
     return min(filter(None, demands), key=len, default=set())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.running import Up, configuration, eventually, running, start
+from flows.test_start import command
 from prunella.testing import FaultyServer
 
 pytestmark = pytest.mark.slow
@@ -119,10 +120,14 @@ def test_breaker_that_opens_is_an_incident_until_it_is_proven(
         up.stop()
 
 
-def test_engine_makes_a_call_that_an_application_far_away_handed_over(tmp_path: Path, shop: FaultyServer) -> None:
-    """Over HTTP with a token: made once, under its own name, by the engine that knows the function."""
-    with running(tmp_path, shop, f"sqlite:///{tmp_path / 'p.db'}", with_plugin(tmp_path, shop)) as up:
-        operation = said(application(tmp_path, _HAND_OVER, *address(up, "engine")))
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "engine"])
+def test_engine_makes_a_call_that_an_application_handed_over(
+    kind: str, tmp_path: Path, shop: FaultyServer, request: pytest.FixtureRequest
+) -> None:
+    """On the engine's own database, or over HTTP with a token: made once, under its own name, by who knows the function."""
+    url = str(request.getfixturevalue("fresh_postgres_url")) if kind == "postgresql" else f"sqlite:///{tmp_path}/p.db"
+    with running(tmp_path, shop, url, with_plugin(tmp_path, shop)) as up:
+        operation = said(application(tmp_path, _HAND_OVER, *address(up, kind)))
         eventually(lambda: up.rows("SELECT id, state, attempts FROM durable_calls") == [(operation, "done", 2)])
         up.stop()
     assert (tmp_path / "shipped.txt").read_text() == "7 express\n"
@@ -151,3 +156,12 @@ def test_call_survives_an_engine_that_is_down_and_an_application_that_is_killed(
         eventually(lambda: up.rows("SELECT id, state, attempts FROM durable_calls") == [(operation, "done", 2)])
         up.stop()
     assert (tmp_path / "shipped.txt").read_text() == "7 express\n"
+
+
+def test_plugin_that_can_not_be_imported_is_named(tmp_path: Path) -> None:
+    """The engine does not start without what it was told to bring along."""
+    (tmp_path / "prunella.yaml").write_text("service: {plugins: [shop.nowhere], listen: '127.0.0.1:0'}\n")
+    done = command(tmp_path, "up")
+    assert done.returncode == 2
+    assert "service.plugins: shop.nowhere can't be imported (ModuleNotFoundError" in done.stderr
+    assert "Traceback" not in done.stderr

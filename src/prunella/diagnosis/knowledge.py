@@ -19,11 +19,10 @@ from prunella.diagnosis.evidence import Evidence
 from prunella.diagnosis.profile import Profile, Rule
 
 COMPILED: Final = Path(__file__).parent / "profiles" / "compiled.json"
-_WORD: Final = re.compile(r"\w+")
+_BEGINNING: Final = re.compile(r"(\w{1,4})\w*")
 _TOKEN: Final = re.compile("[a-z0-9]+")
 _TOKEN_MIN: Final = 5
 """A shorter part of a service's name is too common to stand for a vendor: `box`, `make`, `wise`."""
-_PREFIX: Final = 4
 _NEAR: Final = 600
 """Characters of a text in which words are looked for: what they are about stands first or last."""
 
@@ -157,7 +156,7 @@ _OF_DATABASES: Final = ("db", "python", "node")
 
 def prefixes(text: str) -> set[str]:
     """Return how the words of a lower-case text begin."""
-    return {word[:_PREFIX] for word in _WORD.findall(text)}
+    return set(_BEGINNING.findall(text))
 
 
 def flat_name(name: str) -> str:
