@@ -80,3 +80,10 @@ def test_some_names_hide_only_what_looks_like_a_token() -> None:
     """`auth` often holds a word."""
     assert hides("auth", "c3ZjOmExYjJjM2Q0ZTVmNg==")
     assert not hides("auth", "basic")
+
+
+@pytest.mark.parametrize("text", ["send Authorization: Bearer <token>", "Authorization: Basic", "authorization=Digest"])
+def test_scheme_alone_is_no_secret(text: str) -> None:
+    """A message that explains a header stays readable; with a token behind it the token goes."""
+    assert scrub(text) == text
+    assert "hunter2hunter2" not in scrub("Authorization: Bearer hunter2hunter2")

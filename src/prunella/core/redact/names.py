@@ -102,7 +102,8 @@ _PLAIN: Final = (
     "a an and are as at be been by can cannot changed could did do does disabled empty enabled error expired failed "
     "failure false for format from given has have header if in incorrect invalid is it malformed mismatch missing must "
     "n/a nil no none not null off on or present provided please rejected required revoked set should string that the "
-    "this to true undefined unknown unset use used value was were when with wrong yes you your"
+    "this to true undefined unknown unset use used value was were when with wrong yes you your "
+    "basic bearer digest negotiate"  # a scheme alone, as a message that explains a header writes it
 )
 _PLAIN_WORDS: Final = frozenset(_PLAIN.split())
 """What follows a name in prose ("password: must be ...") and is no secret."""
