@@ -9,6 +9,8 @@ PrunellaError
 │   ├── StoreLocked       another process owns this SQLite file
 │   ├── StoreUnavailable  the database does not answer; nothing was recorded
 │   └── Conflict          the row changed since it was read (compare-and-set lost)
+├── DatabaseUnavailable   a database of the user does not answer, or not in time
+├── DatabaseRefused       a database of the user answers, and refuses: a right, a name, a constraint
 ├── SecretError           a secret is missing, or its ciphertext does not open with the keys at hand
 ├── EgressError
 │   ├── EgressRefused     the address is not one that prunella may call; nothing was sent
@@ -90,6 +92,18 @@ class Conflict(StoreError):
     """Say that a row changed since it was read; read again and decide anew."""
 
     code = "PR304"
+
+
+class DatabaseUnavailable(PrunellaError):
+    """Say that a user's database does not answer, or not within its limits; nothing of the transaction stays."""
+
+    code = "PR310"
+
+
+class DatabaseRefused(PrunellaError):
+    """Say what a user's database refused; nothing of the transaction stays."""
+
+    code = "PR311"
 
 
 class SecretError(PrunellaError):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from prunella.core.records import Failure, Request
+from prunella.core.findings import Finding
+from prunella.core.outcomes import Outcome
+from prunella.core.records import Request
 from prunella.core.services import Service
+
+__all__ = ["Assignment", "Outcome", "Preview", "Remedy", "Target", "Undone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One thing to act on.
+    """One thing to act on at a service.
 
     Args:
         request: the call to make, None where the remedy knows it itself.
@@ -27,24 +32,68 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one act brought about.
+class Assignment:
+    """One finding to act on.
 
     Args:
-        ok: the act did what it should; whether that healed anything is for verification to say.
-        failure: the evidence when it did not.
-        proof: what the reply proves, for the record.
-        timed_out: no reply came in time.
-        busy: another worker is doing the same right now; nothing was done, nothing counts.
-        needs_person: why no repetition by machine can help.
+        run_id: names the attempt; what is archived carries it.
+        idempotency_key: the same for every try of one attempt, so that a receiver can tell a repeat.
     """
 
-    ok: bool
-    status: int | None = None
-    detail: str = ""
-    failure: Failure | None = None
-    proof: Any = None
-    timed_out: bool = False
-    busy: bool = False
-    needs_person: str | None = None
-    token_version: int | None = None
+    run_id: str
+    incident_id: str
+    attempt: int
+    idempotency_key: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an act would do, without doing any of it.
+
+    Args:
+        sql: the statement that would change rows; empty where the remedy writes none itself.
+        before, after: a sample of rows as they are and as they would be; `after` None: known only once it ran.
+    """
+
+    words: str
+    sql: str = ""
+    before: tuple[Mapping[str, Any], ...] = ()
+    after: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What could be put back.
+
+    Args:
+        refused: key of a row -> why it was left as it is.
+    """
+
+    restored: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Remedy(Protocol):
+    """Something that can be done about findings.
+
+    `outside`: it calls the outside, so it goes out in waves. `idempotent`: an attempt that died half-way may be made
+    again under its key. `reversible`: `undo` can put back what it changed.
+    """
+
+    name: str
+    outside: bool
+    idempotent: bool
+    reversible: bool
+
+    async def preview(self, finding: Finding) -> Preview:
+        """Say what would be done, without any write or call."""
+        ...
+
+    async def apply(self, assignments: Sequence[Assignment]) -> list[Outcome]:
+        """Act on each, once; never raises for what one of them runs into."""
+        ...
+
+    async def undo(self, run_id: str) -> Undone:
+        """Put back what the run changed, where it still is as the run left it."""
+        ...

@@ -1,0 +1,169 @@
+"""The narrow handle on one database of the user: short transactions with limits, reflected tables, nothing else.
+
+Work is a function that gets an open connection and runs in a thread of the handle's own, so that a slow database
+holds up neither the event loop nor the other rooms. SQL is built from reflected tables, so every name was seen in the
+live catalogue and is quoted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
+from prunella.core.procedures import DatabaseSource
+
+_CONNECTIONS_MAX = 4
+_BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
+"""SQLSTATEs of a limit that was reached or a lock that was not given: another time it may work."""
+
+Done = TypeVar("Done")
+
+
+class Database:
+    """One of the user's databases.
+
+    Args:
+        source: where it is, and its limits.
+    """
+
+    def __init__(self, source: DatabaseSource) -> None:
+        self.source = source
+        self._engine = _engine(source)
+        self._threads = ThreadPoolExecutor(_CONNECTIONS_MAX, thread_name_prefix=f"database-{source.name}")
+        self._tables: dict[str, Table] = {}
+
+    @property
+    def name(self) -> str:
+        """Return its name in the configuration."""
+        return self.source.name
+
+    @property
+    def kind(self) -> str:
+        """Return postgresql, sqlite or mysql."""
+        return "mysql" if self._engine.dialect.name == "mariadb" else self._engine.dialect.name
+
+    async def reading(self, work: Callable[[Connection], Done]) -> Done:
+        """Run `work` in one read-only transaction; the database itself refuses a write in it."""
+        return await self._in_thread(work, read_only=True)
+
+    async def writing(self, work: Callable[[Connection], Done]) -> Done:
+        """Run `work` in one transaction: committed when it returns, rolled back when it raises."""
+        return await self._in_thread(work, read_only=False)
+
+    def table(self, connection: Connection, name: str) -> Table:
+        """Return a table as the live catalogue has it; reflected once.
+
+        Raises:
+            DatabaseRefused: there is no such table, or this role may not see it.
+        """
+        found = self._tables.get(name)
+        if found is None:
+            try:
+                found = Table(name, MetaData(), schema=self.source.schema, autoload_with=connection, resolve_fks=False)
+            except NoSuchTableError:
+                raise DatabaseRefused(f"database {self.name}: there is no table {name!r} that this role sees") from None
+            self._tables[name] = found
+        return found
+
+    def forget(self, name: str) -> None:
+        """Reflect a table anew at its next use."""
+        self._tables.pop(name, None)
+
+    def now(self, connection: Connection) -> datetime:
+        """Return the moment by the database's own clock, aware."""
+        if self.kind == "sqlite":
+            text: str = connection.exec_driver_sql("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')").scalar_one()
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        if self.kind == "mysql":
+            moment: datetime = connection.exec_driver_sql("SELECT UTC_TIMESTAMP(6)").scalar_one()
+            return moment.replace(tzinfo=UTC)
+        aware: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return aware.astimezone(UTC)
+
+    async def close(self) -> None:
+        """Give every connection back."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._engine.dispose()
+
+    async def _in_thread(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self._in_transaction(work, read_only=read_only)
+        )
+
+    def _in_transaction(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                _limit(connection, self.source, read_only=read_only)
+                return work(connection)
+        except (DBAPIError, PoolTimeout) as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: DBAPIError | PoolTimeout) -> DatabaseUnavailable | DatabaseRefused:
+        """Tell a database that is away or busy from one that refuses; no address, no values in the words."""
+        if isinstance(error, PoolTimeout):
+            return DatabaseUnavailable(f"database {self.name}: all {_CONNECTIONS_MAX} connections are in use")
+        words = str(error.orig).splitlines()[0][:300] if error.orig is not None else type(error).__name__
+        state: str | None = getattr(error.orig, "sqlstate", None)
+        away = error.connection_invalidated or state in _BUSY or (state is None and self.kind != "sqlite")
+        locked = self.kind == "sqlite" and isinstance(error, OperationalError) and "locked" in words
+        kind = DatabaseUnavailable if away or locked else DatabaseRefused
+        if state is None and self.kind != "sqlite":
+            words = type(error.orig).__name__  # the words of connection errors may hold the address
+        return kind(f"database {self.name}: {words}")
+
+
+def _engine(source: DatabaseSource) -> Engine:
+    url = make_url(source.url.reveal())
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": source.lock_timeout_s}, hide_parameters=True)
+        # Left alone, Python's driver begins no transaction before a SELECT, and two looks would see two states.
+        event.listen(engine, "connect", lambda opened, _: setattr(opened, "isolation_level", None))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        return engine
+    options: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+        options = {"application_name": "prunella", "connect_timeout": "5"}
+    return create_engine(
+        url.update_query_dict({name: value for name, value in options.items() if name not in url.query}),
+        pool_size=1,
+        max_overflow=_CONNECTIONS_MAX - 1,
+        pool_timeout=5.0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+def _limit(connection: Connection, source: DatabaseSource, *, read_only: bool) -> None:
+    """Set the transaction's limits; SET LOCAL, so that a pooler in between hands nothing on."""
+    kind = connection.dialect.name
+    statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
+    if kind == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA query_only = {int(read_only)}")
+        deadline = connection.connection.driver_connection
+        assert deadline is not None
+        _stop_after(deadline, source.statement_timeout_s)
+    elif kind == "postgresql":
+        mode = "READ ONLY" if read_only else "READ WRITE"
+        connection.exec_driver_sql(f"SET TRANSACTION {mode}")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {statement_ms}")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock_ms}")
+    else:
+        connection.exec_driver_sql(f"SET SESSION TRANSACTION {'READ ONLY' if read_only else 'READ WRITE'}")
+
+
+def _stop_after(driver: Any, seconds: float) -> None:
+    """Interrupt a SQLite transaction that takes too long; the handler is asked every 10,000 steps of its machine."""
+    from prunella.core.clock import SystemClock
+
+    clock = SystemClock()
+    until = clock.monotonic() + seconds
+    driver.set_progress_handler(lambda: int(clock.monotonic() > until), 10_000)
