@@ -94,7 +94,7 @@ def test_upgrade_that_fails_leaves_nothing(empty_url: str, monkeypatch: pytest.M
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(views, "create_views", fail)
+        patch.setattr(migrations, "create_views", fail)
         with pytest.raises(ZeroDivisionError):
             migrations.upgrade(empty_url)
     assert tables(empty_url) == set()

@@ -26,6 +26,8 @@ class Finding:
         count: how many rows match, those beyond `keys` included.
         total: how many rows there are, counted at least as far as the share limit needs; None where no share applies.
         remedy: the name of the remedy that fits it, where the procedure has several.
+        occurred_at: when its newest evidence arose, where evidence lies about for a while (a log of errors); what is
+            older than the last attempt says nothing about that attempt. None: it is so now.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Finding:
     count: int = 1
     total: int | None = None
     remedy: str | None = None
+    occurred_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +49,13 @@ class Sighting:
 
     Args:
         at: the moment by the database's own clock.
+        complete: everything there is was found; False where the cap cut it off.
         active: how many things could have been found (entities that are under way), for the storm guard.
         blind: why the look shows nothing although there may be something (row-level security); None: it sees.
     """
 
     findings: tuple[Finding, ...] = ()
     at: datetime
+    complete: bool = True
     active: int | None = None
     blind: str | None = None

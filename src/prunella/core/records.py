@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from prunella.core import lineage, redact, shapes
-from prunella.core.states import GateState, IncidentState, OperationState, RunState
+from prunella.core.states import ApprovalState, GateState, IncidentState, OperationState, RunState
 
 
 class Category(StrEnum):
@@ -208,7 +208,13 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """The open case of one problem: at most one per (service, account, fingerprint) is open at a time."""
+    """The open case of one problem: at most one per (service, account, fingerprint) is open at a time.
+
+    Args:
+        procedure, resource: what found it and what it is about, where a check did; both empty for events.
+        regressions: how often it came back soon after it was proven well.
+        memory: what its procedure has to remember from look to look.
+    """
 
     id: str
     service: str
@@ -241,6 +247,10 @@ class Incident:
     claimed_by: str | None = None
     lease_until: datetime | None = None
     resolved_at: datetime | None = None
+    procedure: str = ""
+    resource: str = ""
+    regressions: int = 0
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "category", Category(self.category))
@@ -285,7 +295,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One attempt of a plan on one target; written before the outside call, settled after it."""
+    """One attempt of a plan on one target; written before the outside call, settled after it.
+
+    Args:
+        resource, issue: what it was about and what was wrong with it, where a procedure made it.
+        touched: how many rows it changed.
+        verified_at: when its effect was proven.
+    """
 
     id: str
     incident_id: str
@@ -301,9 +317,40 @@ class Run:
     ended_at: datetime | None = None
     status: int | None = None
     detail: str = ""
+    resource: str = ""
+    issue: str = ""
+    touched: int = 0
+    verified_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", RunState(self.state))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person's answer to a plan, bound to its digest.
+
+    Args:
+        plan: targets, count, share, sample before and after, SQL: what the person was shown.
+        proposed_by: who asked; with four eyes somebody else has to answer.
+    """
+
+    id: str
+    incident_id: str
+    procedure: str
+    plan: Mapping[str, Any]
+    digest: str
+    state: ApprovalState = ApprovalState.WAITING
+    created_at: datetime
+    expires_at: datetime
+    proposed_by: str = "prunella"
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    reason: str = ""
+    superseded_by: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", ApprovalState(self.state))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +421,8 @@ class Notice:
     facts: tuple[tuple[str, str], ...]
     incident_id: str | None = None
     link: str | None = None
+    resource: str | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,6 +444,10 @@ class Notification:
     last_error: str | None = None
     created_at: datetime
     sent_at: datetime | None = None
+    resource: str | None = None
+    run_id: str | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "severity", Severity(self.severity))

@@ -93,6 +93,17 @@ class GateState(StrEnum):
     PAUSED = "paused"
 
 
+class ApprovalState(StrEnum):
+    """Where a proposal stands; `closed`: nothing was left to do when its turn came."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CLOSED = "closed"
+
+
 class OperationState(StrEnum):
     """Where a piece of waiting work stands; `dead` is quarantine: kept, visible, replayable by a person."""
 
@@ -103,7 +114,7 @@ class OperationState(StrEnum):
     CANCELLED = "cancelled"
 
 
-_I, _R, _G, _O = IncidentState, RunState, GateState, OperationState
+_A, _I, _R, _G, _O = ApprovalState, IncidentState, RunState, GateState, OperationState
 
 INCIDENT = StateMachine(
     {
@@ -122,7 +133,8 @@ RUN = StateMachine(
     {
         _R.PLANNED: (_R.RUNNING,),
         _R.RUNNING: (_R.DONE, _R.FAILED, _R.TIMED_OUT, _R.UNKNOWN),
-        _R.DONE: (_R.VERIFIED, _R.INEFFECTIVE),
+        _R.DONE: (_R.VERIFIED, _R.INEFFECTIVE, _R.UNDONE),
+        _R.VERIFIED: (_R.UNDONE,),
         _R.INEFFECTIVE: (_R.UNDONE,),
     },
     name="run",
@@ -144,4 +156,11 @@ OPERATION = StateMachine(
         _O.DEAD: (_O.WAITING, _O.CANCELLED),
     },
     name="operation",
+)
+APPROVAL = StateMachine(
+    {
+        _A.WAITING: (_A.APPROVED, _A.REJECTED, _A.EXPIRED, _A.SUPERSEDED, _A.CLOSED),
+        _A.APPROVED: (_A.SUPERSEDED, _A.CLOSED),
+    },
+    name="approval",
 )

@@ -17,16 +17,19 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from prunella.core.clock import Clock
 from prunella.core.errors import Conflict, StoreError
 from prunella.store.advice import AdviceRows
+from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.gates import GateRows
 from prunella.store.incidents import IncidentRows
+from prunella.store.metrics import MetricRows
 from prunella.store.operations import OperationRows
 from prunella.store.outbox import OutboxRows
 from prunella.store.procedures import ProcedureRows
 from prunella.store.runs import RunRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
+from prunella.store.switches import SwitchRows
 
 _TRIES = 5
 _INSIST_AFTER_S = (0.5, 1.0, 2.0, 4.0)
@@ -49,6 +52,9 @@ class Transaction:
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
         self.advice = AdviceRows(session)
+        self.approvals = ApprovalRows(session)
+        self.switches = SwitchRows(session)
+        self.metrics = MetricRows(session)
         self.after_commit: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:

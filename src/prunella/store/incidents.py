@@ -11,7 +11,7 @@ from sqlalchemy import and_, func, or_, select, update
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
 from prunella.store.session import Session, must_change, record, records, row_of
-from prunella.store.sql import Row, Sql, param, prepare
+from prunella.store.sql import Row, Sql, member_of, param, prepare
 from prunella.store.tables import incidents as t
 
 _S = IncidentState
@@ -51,15 +51,17 @@ _LAST_RESOLVED = Sql(
     .limit(1)
 )
 _LINK_PREVIOUS = Sql(update(t).where(t.c.id == param("id_")).values(previous_id=param("previous"), regressed=True))
+_OF_EVENTS = t.c.procedure == ""  # what a check found is looked at by its procedure alone
 _OPEN_OF_SERVICE = Sql(
     select(t)
-    .where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value)
+    .where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value, _OF_EVENTS)
     .order_by(t.c.first_seen)
     .limit(500)
 )
 _DUE = Sql(
     select(t)
     .where(
+        _OF_EVENTS,
         t.c.state.in_([*_CLAIMABLE, _S.ESCALATED.value]),
         or_(
             t.c.next_at <= param("now"),
@@ -71,9 +73,42 @@ _DUE = Sql(
 )
 _WAKEABLE = Sql(
     select(t.c.id, t.c.next_at, t.c.lease_until).where(
+        _OF_EVENTS,
         t.c.state.in_([state.value for state in _S if state is not _S.RESOLVED]),
         or_(and_(t.c.state.in_(_CLAIMABLE), t.c.next_at.is_not(None)), t.c.lease_until.is_not(None)),
     )
+)
+_OPEN_OF_PROCEDURE = Sql(
+    select(t)
+    .where(t.c.procedure == param("procedure_"), t.c.state != _S.RESOLVED.value)
+    .order_by(t.c.first_seen, t.c.id)
+    .with_for_update()
+)
+_RESOLVED_OF_PROCEDURE = Sql(
+    select(t)
+    .where(
+        t.c.procedure == param("procedure_"),
+        t.c.state == _S.RESOLVED.value,
+        t.c.resolved_at >= param("since"),
+        member_of(t.c.resource, "ids"),
+    )
+    .order_by(t.c.resolved_at)
+)
+_CLAIM_ALL = Sql(
+    update(t)
+    .where(
+        member_of(t.c.id, "ids"),
+        t.c.state != _S.RESOLVED.value,
+        or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
+    )
+    .values(
+        claimed_by=param("worker"),
+        lease_until=param("until"),
+        state=_S.HEALING.value,
+        attempts=t.c.attempts + param("counts"),
+        version=t.c.version + 1,
+    )
+    .returning(*t.c)
 )
 _RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
@@ -148,6 +183,30 @@ class IncidentRows:
     async def open_of(self, service: str) -> list[Incident]:
         """Return a service's open incidents, oldest first, at most 500."""
         return records(Incident, await self._session.fetch(_OPEN_OF_SERVICE, service_=service))
+
+    async def open_of_procedure(self, procedure: str) -> list[Incident]:
+        """Return a procedure's open incidents, oldest first, locked until the transaction ends."""
+        return records(Incident, await self._session.fetch(_OPEN_OF_PROCEDURE, procedure_=procedure))
+
+    async def resolved_of_procedure(
+        self, procedure: str, resources: Sequence[str], since: datetime
+    ) -> dict[str, Incident]:
+        """Return each resource's incident that was resolved last, at or after `since`."""
+        if not resources:
+            return {}
+        rows = await self._session.fetch(_RESOLVED_OF_PROCEDURE, procedure_=procedure, ids=list(resources), since=since)
+        return {one.resource: one for one in records(Incident, rows)}
+
+    async def claim_all(
+        self, incident_ids: Sequence[str], worker: str, now: datetime, until: datetime, *, counts: bool
+    ) -> list[Incident]:
+        """Take those incidents that nobody else has, in no promised order; `counts`: it is an attempt."""
+        if not incident_ids:
+            return []
+        rows = await self._session.fetch(
+            _CLAIM_ALL, ids=list(incident_ids), worker=worker, now=now, until=until, counts=int(counts)
+        )
+        return records(Incident, rows)
 
     async def due(self, now: datetime, since: datetime, most: int) -> list[Incident]:
         """Return open incidents that are due, or rest without a due time and were seen since `since`."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, update
 
 from prunella.core.records import Notification
-from prunella.store.session import Session, records, row_of
+from prunella.store.session import Session, record, records, row_of
 from prunella.store.sql import Row, Sql, member_of, param, prepare
 from prunella.store.tables import notifications as t
 
@@ -59,6 +59,14 @@ _SENT_SINCE = Sql(
         t.c.channel == param("channel_"), t.c.sent_at > param("since")
     )
 )
+
+
+_ACKNOWLEDGE = Sql(
+    update(t)
+    .where(t.c.id == param("id_"), t.c.acknowledged_at.is_(None))
+    .values(acknowledged_at=param("now"), acknowledged_by=param("by"))
+)
+_BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 
 
 class OutboxRows:
@@ -112,6 +120,14 @@ class OutboxRows:
     async def waiting(self) -> list[Row]:
         """Return channel and earliest due time for every channel that has something to send."""
         return await self._session.fetch(_NEXT)
+
+    async def get(self, notification_id: str) -> Notification | None:
+        """Return one notification."""
+        return record(Notification, await self._session.one(_BY_ID, id_=notification_id))
+
+    async def acknowledge(self, notification_id: str, by: str, now: datetime) -> bool:
+        """Note that a person has seen it; False when somebody already had."""
+        return await self._session.change(_ACKNOWLEDGE, id_=notification_id, by=by, now=now) == 1
 
     async def list(self, *, most: int, **equal: Any) -> list[Notification]:
         """Return notifications, newest first, that equal the given columns."""

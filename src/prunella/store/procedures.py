@@ -34,6 +34,12 @@ _FINISH = Sql(
         last_result=param("result", t.c.last_result.type),
     )
 )
+_PAUSE = Sql(update(t).where(t.c.name == param("name_")).values(paused_by=param("by")))
+_EXTEND = Sql(
+    update(t)
+    .where(t.c.name == param("name_"), t.c.claimed_by == param("worker"), t.c.lease_until.is_not(None))
+    .values(lease_until=param("until"))
+)
 _RELEASE_ALL = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=None))
 
 
@@ -61,6 +67,14 @@ class ProcedureRows:
     async def finish(self, name: str, worker: str, now: datetime, *, failed: bool, result: Mapping[str, Any]) -> None:
         """Note how the run ended."""
         await self._session.change(_FINISH, name_=name, worker=worker, now=now, failed=int(failed), result=dict(result))
+
+    async def extend(self, name: str, worker: str, until: datetime) -> bool:
+        """Keep the lease of a run that takes longer; False when it is lost."""
+        return await self._session.change(_EXTEND, name_=name, worker=worker, until=until) == 1
+
+    async def pause(self, name: str, by: str | None) -> None:
+        """Let no run begin until somebody resumes it (`by` None)."""
+        await self._session.change(_PAUSE, name_=name, by=by)
 
     async def release_all(self) -> int:
         """End every lease: only for a store whose other processes are known to be dead."""

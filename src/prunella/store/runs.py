@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select, update
 
 from prunella.core.records import Run
 from prunella.core.states import RunState
-from prunella.store.session import Session, must_change, records, row_of
-from prunella.store.sql import Sql, param
+from prunella.store.session import Session, must_change, record, records, row_of
+from prunella.store.sql import Sql, member_of, param, prepare
 from prunella.store.tables import runs as t
 
 _OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident")).order_by(t.c.started_at, t.c.id))
@@ -23,8 +24,19 @@ _RUNNING_OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident"),
 _SETTLE = Sql(
     update(t)
     .where(t.c.id == param("id_"), t.c.state == param("was"))
-    .values(state=param("state"), ended_at=param("ended"), status=param("status_"), detail=param("detail_"))
+    .values(
+        state=param("state"),
+        ended_at=param("ended"),
+        status=param("status_"),
+        detail=param("detail_"),
+        touched=param("touched_"),
+        verified_at=param("verified"),
+    )
 )
+
+
+_BY_ID = Sql(select(t).where(t.c.id == param("id_")))
+_OF_INCIDENTS = Sql(select(t).where(member_of(t.c.incident_id, "ids"), t.c.state.in_(["running", "done"])))
 
 
 class RunRows:
@@ -47,12 +59,22 @@ class RunRows:
             ended=run.ended_at,
             status_=run.status,
             detail_=run.detail,
+            touched_=run.touched,
+            verified=run.verified_at,
         )
         must_change(touched, f"run {run.id}")
 
     async def of_incident(self, incident_id: str) -> list[Run]:
         """Return an incident's attempts, oldest first."""
         return records(Run, await self._session.fetch(_OF_INCIDENT, incident=incident_id))
+
+    async def get(self, run_id: str) -> Run | None:
+        """Return one attempt."""
+        return record(Run, await self._session.one(_BY_ID, id_=run_id))
+
+    async def unsettled_of(self, incident_ids: Sequence[str]) -> list[Run]:
+        """Return the attempts of several incidents that have not ended, or still wait for their proof."""
+        return records(Run, await self._session.fetch(_OF_INCIDENTS, ids=list(incident_ids))) if incident_ids else []
 
     async def running_of(self, incident_id: str) -> list[Run]:
         """Return an incident's attempts that have not ended."""
@@ -62,3 +84,10 @@ class RunRows:
         """Count the calls to a service that are under way; what began before `since` has died."""
         row = await self._session.one(_IN_FLIGHT, service_=service, since=since)
         return int(row["count"]) if row else 0
+
+    async def list(self, *, most: int, **equal: Any) -> list[Run]:
+        """Return attempts, newest first, that equal the given columns."""
+        query = select(t).order_by(t.c.started_at.desc(), t.c.id.desc()).limit(most)
+        for name, value in equal.items():
+            query = query.where(t.c[name] == value)
+        return records(Run, await self._session.fetch(prepare(query, self._session.dialect)))

@@ -110,6 +110,10 @@ incidents = Table(
     Column("claimed_by", Text),
     Column("lease_until", Moment),
     Column("resolved_at", Moment),
+    _must("procedure", Text, server_default=""),
+    _must("resource", Text, server_default=""),
+    _must("regressions", Integer, server_default="0"),
+    _must("memory", Json, server_default="{}"),
     Index(
         "incidents_one_open",
         "service",
@@ -122,6 +126,7 @@ incidents = Table(
     Index("incidents_by_state", "state", "next_at"),
     Index("incidents_by_scope", "service", "account", "fingerprint", "resolved_at"),
     Index("incidents_by_first_seen", "first_seen", "id"),
+    Index("incidents_by_procedure", "procedure", "state", "first_seen"),
 )
 
 operations = Table(
@@ -165,8 +170,13 @@ runs = Table(
     Column("ended_at", Moment),
     Column("status", Integer),
     _must("detail", Text),
+    _must("resource", Text, server_default=""),
+    _must("issue", Text, server_default=""),
+    _must("touched", Integer, server_default="0"),
+    Column("verified_at", Moment),
     Index("runs_by_incident", "incident_id", "started_at"),
     Index("runs_by_state", "state", "service"),
+    Index("runs_by_procedure", "procedure", "started_at"),
 )
 
 gates = Table(
@@ -233,6 +243,10 @@ notifications = Table(
     Column("last_error", Text),
     _must("created_at", Moment),
     Column("sent_at", Moment),
+    Column("resource", Text),
+    Column("run_id", Text),
+    Column("acknowledged_at", Moment),
+    Column("acknowledged_by", Text),
     UniqueConstraint("key", "channel", name="notifications_once"),
     Index("notifications_by_state", "channel", "state", "next_at"),
     Index("notifications_by_sent", "channel", "sent_at"),
@@ -288,4 +302,48 @@ advice_days = Table(
     _must("tokens", Integer),
     _must("failures", Integer),
     Column("silent_until", Moment),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("incident_id", Text),
+    _must("procedure", Text),
+    _must("plan", Json),
+    _must("digest", Text),
+    _must("state", Text),
+    _must("created_at", Moment),
+    _must("expires_at", Moment),
+    _must("proposed_by", Text),
+    Column("decided_at", Moment),
+    Column("decided_by", Text),
+    _must("reason", Text),
+    Column("superseded_by", Text),
+    Index("approvals_by_procedure", "procedure", "state"),
+    Index("approvals_by_state", "state", "created_at"),
+)
+
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _must("by", Text),
+    _must("reason", Text),
+    _must("since", Moment),
+)
+
+daily_metrics = Table(
+    "daily_metrics",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("procedure", Text, primary_key=True),
+    Column("issue", Text, primary_key=True),
+    Column("action", Text, primary_key=True),
+    _must("detected", Integer),
+    _must("succeeded", Integer),
+    _must("failed", Integer),
+    _must("manual", Integer),
+    _must("notified", Integer),
+    _must("recovery_s", Float),
 )

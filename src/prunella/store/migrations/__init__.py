@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_u
 from sqlalchemy.exc import OperationalError
 
 from prunella.core.errors import SchemaBehind, StoreUnavailable
+from prunella.store.migrations.views import create_views, drop_views
 from prunella.store.tables import SCHEMA
 
 _LOCK = 7_077_852  # any number of our own; two processes that start together migrate one after the other
@@ -26,7 +27,10 @@ def upgrade(url: str) -> None:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             if not inspect(connection).has_schema(SCHEMA):  # IF NOT EXISTS asks for the right to create it even so
                 connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        command.upgrade(_config(connection), "head")
+        if _context(connection).get_current_revision() != head():
+            drop_views(connection)  # they show what the newest tables hold, and hold columns in place
+            command.upgrade(_config(connection), "head")
+            create_views(connection)
 
 
 def current(url: str) -> str | None:

@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.migrations.views import create_views
 from prunella.store.tables import Json, Moment
 
 revision = "0001"
@@ -11,11 +10,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create the tables, close the credentials to everybody but their owner, and add the documents' views."""
+    """Create the tables, and close the credentials to everybody but their owner."""
     _tables()
     if op.get_bind().dialect.name == "postgresql":
         _protect("credentials", "secrets")
-    create_views(op.get_bind())
 
 
 def _protect(*tables: str) -> None:

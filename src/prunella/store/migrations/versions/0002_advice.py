@@ -3,7 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.migrations.views import create_views, drop_views
 from prunella.store.tables import Json, Moment
 
 revision = "0002"
@@ -11,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Create the tables of advice and let the views show it."""
+    """Create the tables of advice."""
     op.create_table(
         "advice",
         sa.Column("day", sa.Text(), nullable=False),
@@ -34,5 +33,3 @@ def upgrade() -> None:
         sa.Column("silent_until", Moment(), nullable=True),
         sa.PrimaryKeyConstraint("day"),
     )
-    drop_views(op.get_bind())
-    create_views(op.get_bind())
