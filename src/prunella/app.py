@@ -22,12 +22,14 @@ from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol
+from prunella.engine import guards, patrol, proposals
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
 from prunella.engine.parts import ADVISE, Parts
-from prunella.engine.patrol import Procedure
+from prunella.engine.patrol import Round
+from prunella.engine.pauses import Pauses
+from prunella.engine.ready import Ready
 from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
 from prunella.guard.place import DatabasePlace
@@ -63,7 +65,7 @@ class App:
     parts: Parts
     intake: Intake
     vault: Vault
-    procedures: Mapping[str, Procedure]
+    rounds: Mapping[str, Round]
     place: DatabasePlace | None
     alone: bool
 
@@ -71,7 +73,7 @@ class App:
     async def running(self) -> AsyncIterator[App]:
         """Heal until the block ends; then finish what is under way."""
         load_plugins(self.settings)
-        await reconcile(self.parts, self.procedures, alone=self.alone)
+        await reconcile(self.parts, self.rounds, alone=self.alone)
         if self.place is not None:
             await self.runner.submit(guards.HANDLER)
         work = asyncio.create_task(self.runner.run(), name="runner")
@@ -151,6 +153,7 @@ def wire(
     rng: Rng | None = None,
     place: DatabasePlace | None = None,
     advice_caller: Caller | None = None,
+    procedures: Mapping[str, Ready] | None = None,
 ) -> App:
     """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place.
 
@@ -179,13 +182,16 @@ def wire(
         worker=worker,
         public_url=settings.public_url,
         development=settings.development,
+        procedures=procedures or {},
+        pauses=Pauses(store, clock),
         advised=settings.advisor is not None and advice_caller is not None,
     )
-    procedures = patrol.standing_procedures(settings.services)
+    rounds = patrol.rounds(settings.services, parts.procedures)
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
     runner.handle("heal", partial(heal, parts))
     runner.handle("deliver", delivery.deliver)
-    runner.handle("procedure", lambda name: patrol.run_procedure(parts, procedures[name]))
+    runner.handle("procedure", partial(_run_procedure, parts, rounds))
+    runner.handle("approval", partial(proposals.expire, parts))
     if settings.advisor is not None and advice_caller is not None:
         advisor = _advisor(settings.advisor, advice_caller, vault, list(remedies))
         aside = replace(parts, ids=Ids(clock, Rng()))
@@ -200,10 +206,15 @@ def wire(
         parts=parts,
         intake=intake,
         vault=vault,
-        procedures=procedures,
+        rounds=rounds,
         place=place,
         alone=isinstance(store, SqliteStore),
     )
+
+
+async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:
+    if name in rounds:  # it may have been taken out of the configuration
+        await patrol.run_procedure(parts, rounds[name])
 
 
 def sealed_credential(

@@ -16,7 +16,7 @@ from prunella.core.services import Health
 from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.engine import patrol, people
 from prunella.engine.parts import LEASE_S, Parts
-from prunella.engine.patrol import Procedure
+from prunella.engine.patrol import Round
 
 MINUTE = 60.0
 
@@ -37,7 +37,7 @@ async def row_of(world: World, name: str) -> Mapping[str, Any]:
 def test_every_deployment_has_a_scan_and_its_probes() -> None:
     """Document B: a scan every 15 minutes over 15 minutes and 50 incidents; a probe per health check."""
     hurried = replace(PROBED, name="hurried", health=Health(path="/", every_s=5))
-    found = patrol.standing_procedures({one.name: one for one in (CRM, PROBED, hurried)})
+    found = patrol.rounds({one.name: one for one in (CRM, PROBED, hurried)}, {})
     assert {name: one.every_s for name, one in found.items()} == {"scan": 900, "probe:probed": 60, "probe:hurried": 5}
     assert (patrol.SCAN_EVERY_S, patrol.SCAN_WINDOW_MINUTES, patrol.SCAN_LIMIT) == (900, 15, 50)
 
@@ -57,7 +57,7 @@ def test_first_run_comes_soon_unless_the_last_is_young(
             ran = START - timedelta(seconds=ran_ago_s)
             async with world.parts.store.transaction() as tx:
                 await tx.procedures.claim("p", "w", ran, ran)
-        await patrol.schedule(world.parts, {"p": Procedure("p", 600, nothing)})
+        await patrol.schedule(world.parts, {"p": Round("p", 600, nothing)})
         assert least_s <= world.due_in_s("p", handler="procedure") <= most_s
 
     play(sqlite_path, story)
@@ -72,7 +72,7 @@ def test_run_leaves_its_log_and_its_successor(sqlite_path: Path) -> None:
             return {"looked": 3}
 
         await row_of(world, "p")
-        await patrol.run_procedure(world.parts, Procedure("p", 600, work))
+        await patrol.run_procedure(world.parts, Round("p", 600, work))
         row = await row_of(world, "p")
         assert (row["runs"], row["failures"], row["lease_until"]) == (1, 0, None)
         assert row["last_result"] == {"looked": 3, "took_s": 2.0}
@@ -100,7 +100,7 @@ def test_procedure_never_overlaps_itself(sqlite_path: Path) -> None:
             return {}
 
         await row_of(world, "p")
-        procedure = Procedure("p", 60, slow)
+        procedure = Round("p", 60, slow)
         other = replace(world.parts, worker="worker-2")
 
         async def every_minute(parts: Parts) -> None:
@@ -132,7 +132,7 @@ def test_failing_procedure_is_logged_and_stops_no_other(sqlite_path: Path) -> No
             ran.append("good")
             return {}
 
-        procedures = {"broken": Procedure("broken", 60, broken), "good": Procedure("good", 60, good)}
+        procedures = {"broken": Round("broken", 60, broken), "good": Round("good", 60, good)}
         world.runner.handle("procedure", lambda name: patrol.run_procedure(world.parts, procedures[name]))
         await patrol.schedule(world.parts, procedures)
         work = asyncio.create_task(world.runner.run())
@@ -291,7 +291,7 @@ def test_scheduled_scan_heals_what_comes_back_later(sqlite_path: Path) -> None:
 
     async def story(world: World) -> None:
         world.hands.script["replay"] = [refused(503)]
-        await patrol.schedule(world.parts, patrol.standing_procedures({"crm": CRM}))
+        await patrol.schedule(world.parts, patrol.rounds({"crm": CRM}, {}))
         receipt = await world.fail()
         await world.later(40 * MINUTE)
         assert (await world.incident(receipt.incident_id)).is_open
@@ -412,7 +412,7 @@ def test_passed_probe_enables_and_wakes_where_that_is_allowed(sqlite_path: Path)
 
     async def story(world: World) -> None:
         world.hands.script["probe"] = [refused(503), refused(503), DONE]
-        await patrol.schedule(world.parts, patrol.standing_procedures(world.parts.services))
+        await patrol.schedule(world.parts, patrol.rounds(world.parts.services, {}))
         incident_id = await world.fail_together(9, "probed")
         assert (await world.gate("probed")).state is GateState.DISABLED
         await world.later(5 * MINUTE)

@@ -44,7 +44,7 @@ def test_everything_that_waits_is_submitted_at_its_time(sqlite_path: Path) -> No
         await people.act_on_incident(world.parts, person, "suppress", by="ada")
         await world.succeed("shy")
         parts = forgetful(world)
-        procedures = patrol.standing_procedures(parts.services)
+        procedures = patrol.rounds(parts.services, {})
         count = await reconcile(parts, procedures, alone=True)
         assert waiting(parts, "heal") == {due: 0.0, later: 90.0}
         assert closed not in waiting(parts, "heal")

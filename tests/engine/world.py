@@ -42,6 +42,7 @@ from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import ADVISE, Parts
+from prunella.engine.pauses import Pauses
 from prunella.engine.plan import Case
 from prunella.engine.report import Receipt
 from prunella.remedies.contract import Outcome, Target
@@ -358,6 +359,8 @@ def build(
         listeners=listeners,
         worker=WORKER,
         public_url="https://prunella.example",
+        procedures={},
+        pauses=Pauses(store, clock),
         advised=advisor is not None,
     )
     if advisor is not None:
@@ -438,4 +441,4 @@ async def _nothing(*ids: str) -> None:
 
 
 async def _run_procedure(parts: Parts, name: str) -> None:
-    await patrol.run_procedure(parts, patrol.standing_procedures(parts.services)[name])
+    await patrol.run_procedure(parts, patrol.rounds(parts.services, parts.procedures)[name])

@@ -24,6 +24,7 @@ from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import Parts
+from prunella.engine.pauses import Pauses
 from prunella.engine.reconcile import reconcile
 from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
@@ -215,9 +216,10 @@ class Process:
             listeners=listeners,
             worker=name,
             public_url="https://prunella.example",
+            pauses=Pauses(self.store, clock),
         )
         self.intake = Intake(self.parts)
-        self.procedures = patrol.standing_procedures(services)
+        self.procedures = patrol.rounds(services, {})
         delivery = Delivery(self.store, runner, caller, self._channel, listeners)
         runner.handle("heal", partial(heal, self.parts))
         runner.handle("deliver", delivery.deliver)

@@ -333,6 +333,7 @@ class Approval:
     Args:
         plan: targets, count, share, sample before and after, SQL: what the person was shown.
         proposed_by: who asked; with four eyes somebody else has to answer.
+        used_at: when the approved plan began to be carried out; it is good for one time.
     """
 
     id: str
@@ -348,6 +349,7 @@ class Approval:
     decided_by: str | None = None
     reason: str = ""
     superseded_by: str | None = None
+    used_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", ApprovalState(self.state))

@@ -118,7 +118,14 @@ _A, _I, _R, _G, _O = ApprovalState, IncidentState, RunState, GateState, Operatio
 
 INCIDENT = StateMachine(
     {
-        _I.PENDING: (_I.OPEN, _I.HEALING, _I.RESOLVED, _I.SUPPRESSED),
+        _I.PENDING: (
+            _I.OPEN,
+            _I.HEALING,
+            _I.AWAITING_APPROVAL,
+            _I.ESCALATED,
+            _I.RESOLVED,
+            _I.SUPPRESSED,
+        ),
         _I.OPEN: (_I.HEALING, _I.VERIFYING, _I.AWAITING_APPROVAL, _I.ESCALATED, _I.SUPPRESSED, _I.RESOLVED),
         _I.HEALING: (_I.OPEN, _I.VERIFYING, _I.AWAITING_APPROVAL, _I.ESCALATED, _I.RESOLVED),
         _I.VERIFYING: (_I.OPEN, _I.HEALING, _I.ESCALATED, _I.SUPPRESSED, _I.RESOLVED),

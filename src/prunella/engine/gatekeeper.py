@@ -53,6 +53,10 @@ def wave(case: Case, plan: Plan) -> Plan:
     return replace(plan, targets=plan.targets[: max(most, 1)])
 
 
+def _resting(case: Case, plan: Plan) -> Verdict | None:
+    return Verdict(Answer.WAIT, case.rest.reason, case.rest.until) if case.rest is not None else None
+
+
 def _configured(case: Case, plan: Plan) -> Verdict | None:
     if case.service is not None:
         return None
@@ -119,4 +123,4 @@ def _crowded(case: Case, plan: Plan) -> Verdict | None:
     return None
 
 
-_RULES: tuple[Rule, ...] = (_configured, _disabled, _paused, _possible, _level, _throttled, _open, _crowded)
+_RULES: tuple[Rule, ...] = (_resting, _configured, _disabled, _paused, _possible, _level, _throttled, _open, _crowded)

@@ -32,10 +32,12 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 
 async def heal(parts: Parts, incident_id: str) -> None:
     """Take one incident one step further."""
+    rest = await parts.pauses.now()
     async with parts.store.transaction() as tx:
         case = await take(parts, tx, incident_id)
         if case is None:
             return
+        case = replace(case, rest=rest)
         plan = choose(case)
         verdict = admit(case, plan)
         if verdict.answer is not Answer.RUN:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from prunella.core.clock import Ids
-from prunella.core.records import Failure, Gate, Incident, Notice, Notification, Severity
+from prunella.core.procedures import Procedure
+from prunella.core.records import Approval, Failure, Gate, Incident, Notice, Notification, Run, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Routes:
                 facts=notice.facts,
                 incident_id=notice.incident_id,
                 link=notice.link,
+                resource=notice.resource,
+                run_id=notice.run_id,
                 next_at=at,
                 created_at=now,
             )
@@ -170,3 +173,127 @@ def _failure_notice(
         incident_id=incident.id,
         link=link,
     )
+
+
+def _of_procedure(
+    policy: Procedure,
+    incident: Incident,
+    kind: str,
+    severity: Severity,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    link: str,
+    run_id: str | None = None,
+) -> Notice:
+    """Say something about one thing that a procedure looks after: once per incident and kind."""
+    return Notice(
+        key=f"{kind}:{incident.id}",
+        kind=kind,
+        severity=severity,
+        title=title,
+        facts=(("Procedure", policy.id), ("Resource", incident.resource), *facts),
+        incident_id=incident.id,
+        link=link,
+        resource=incident.resource,
+        run_id=run_id,
+    )
+
+
+def manual_intervention(policy: Procedure, incident: Incident, why: str, history: Sequence[Run], link: str) -> Notice:
+    """Hand a thing over to a person, with all that was tried (document D)."""
+    title = f"{incident.resource} needs a person"
+    return _of_procedure(
+        policy,
+        incident,
+        "MANUAL_INTERVENTION_REQUIRED",
+        Severity.HIGH,
+        title,
+        (
+            ("Problem", incident.because),
+            ("Why", why),
+            ("History", _history(history)),
+            ("Recommended", _advice(history)),
+        ),
+        link,
+        history[-1].id if history else None,
+    )
+
+
+def healing_failed(policy: Procedure, incident: Incident, why: str, history: Sequence[Run], link: str) -> Notice:
+    """Say that the remedy that comes last has failed, too (document D)."""
+    last = history[-1].remedy if history else "the last remedy"
+    return _of_procedure(
+        policy,
+        incident,
+        "HEALING_FAILED",
+        Severity.HIGH,
+        f"{incident.resource}: {last} failed",
+        (("Problem", incident.because), ("Error", why), ("History", _history(history))),
+        link,
+        history[-1].id if history else None,
+    )
+
+
+def healed(policy: Procedure, incident: Incident, run: Run | None, link: str) -> Notice:
+    """Say once that something was healed (level L1), or that what a person was asked about is well again."""
+    facts = [("Problem", incident.because), ("Resolution", incident.action_taken)]
+    facts += [("Rows", str(run.touched)), ("Run", run.id)] if run is not None and run.touched else []
+    title = f"{policy.id} healed {incident.resource}" if run is not None else f"{incident.resource} is well again"
+    return _of_procedure(
+        policy, incident, "healed", Severity.LOW, title, facts, link, run.id if run is not None else None
+    )
+
+
+def approval_required(policy: Procedure, incident: Incident, approval: Approval, link: str) -> Notice:
+    """Ask a person for an answer to a plan; once per plan."""
+    told = _of_procedure(
+        policy,
+        incident,
+        "APPROVAL_REQUIRED",
+        Severity.MEDIUM,
+        f"{policy.id} asks for approval",
+        (
+            ("Plan", str(approval.plan.get("words", ""))),
+            ("Targets", str(approval.plan.get("count", ""))),
+            ("Answer", f"prunella approve {approval.id}"),
+            ("Expires", approval.expires_at.isoformat(timespec="minutes")),
+        ),
+        link,
+    )
+    return replace(told, key=f"APPROVAL_REQUIRED:{approval.id}")
+
+
+def approval_expired(policy: Procedure, incident: Incident, approval: Approval, link: str) -> Notice:
+    """Pass a plan that nobody answered on to the next tier."""
+    facts = (("Plan", str(approval.plan.get("words", ""))), ("Approval", approval.id))
+    title = f"{policy.id}: nobody answered the plan in time"
+    told = _of_procedure(policy, incident, "APPROVAL_EXPIRED", Severity.HIGH, title, facts, link)
+    return replace(told, key=f"APPROVAL_EXPIRED:{approval.id}")
+
+
+def held(policy: Procedure, incident: Incident, why: str, link: str) -> Notice:
+    """Say that a guard holds a run that would go too far: once per incident."""
+    title = f"{policy.id} is held"
+    return _of_procedure(policy, incident, "HELD", Severity.HIGH, title, (("Why", why),), link)
+
+
+def system_alert(why: str, facts: Sequence[tuple[str, str]], now: datetime, link: str) -> Notice:
+    """Say that the healing itself does badly (document D): at most once an hour."""
+    return Notice(
+        key=f"SYSTEM_ALERT:{now:%Y-%m-%dT%H}",
+        kind="SYSTEM_ALERT",
+        severity=Severity.CRITICAL,
+        title="Healing fails too often",
+        facts=(("Why", why), *facts),
+        link=link,
+    )
+
+
+def _history(runs: Sequence[Run]) -> str:
+    tried = [f"{run.started_at:%H:%M} {run.remedy} {run.state.value}: {run.detail}" for run in runs]
+    return "; ".join(tried)[-1500:] or "nothing was tried"
+
+
+def _advice(runs: Sequence[Run]) -> str:
+    last = f"; the last error: {runs[-1].detail}" if runs and runs[-1].detail else ""
+    return f"look at it, put it right by hand, then: prunella incidents retry{last}"

@@ -11,6 +11,8 @@ from prunella.core.clock import Clock, Ids, Rng
 from prunella.core.events import Listeners
 from prunella.core.services import Service
 from prunella.engine.notices import Routes
+from prunella.engine.pauses import Pauses
+from prunella.engine.ready import Ready
 from prunella.remedies.contract import Outcome, Target
 from prunella.runner.contract import Runner
 from prunella.store.contract import Store
@@ -57,6 +59,8 @@ class Parts:
         seal, unseal: payloads at rest, bound to a row.
         public_url: where links in messages lead, without a slash at the end.
         worker: this process's name in claims and runs.
+        procedures: what is looked after by checks, by name.
+        pauses: what rests as a whole.
         advised: a handler `advise` is registered, so incidents nobody can explain or heal get an opinion.
     """
 
@@ -74,5 +78,7 @@ class Parts:
     worker: str
     public_url: str = ""
     development: bool = False
+    procedures: Mapping[str, Ready] = field(default_factory=dict)
+    pauses: Pauses
     advised: bool = False
     bulletin: Bulletin = field(default_factory=Bulletin)

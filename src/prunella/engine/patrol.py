@@ -6,18 +6,24 @@ A procedure never overlaps itself (a lease in its row), a failing one stops no o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from cronsim import CronSim
+
 from prunella.core import redact
+from prunella.core.errors import PrunellaError
 from prunella.core.records import Category, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
 from prunella.engine import gates, notices, report, trail
 from prunella.engine.parts import Parts
 from prunella.engine.perform import perform
+from prunella.engine.ready import Ready
+from prunella.engine.sweep import sweep
 from prunella.remedies.contract import Target
 from prunella.store.contract import Transaction
 
@@ -30,64 +36,113 @@ _SCHEDULED_WINDOW_MINUTES = 25 * 60  # beyond the 24 hours after which what rest
 _SCAN_BUDGET_S = 8.0
 _FIRST_RUN_S = 10.0
 _SPREAD_S = 5.0
-_PROCEDURE_LEASE_S = 600.0
+_PROCEDURE_LEASE_S = 60.0
 _RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
 
 
 @dataclass(frozen=True, slots=True)
-class Procedure:
-    """Something that is done every so often; `run` returns what the log shall say."""
+class Round:
+    """Something that is done every so often; `run` returns what the log shall say.
+
+    Args:
+        every_s, cron: how often, or when; one of them.
+        waits: the first run comes after the first interval, not soon after the start.
+    """
 
     name: str
-    every_s: float
+    every_s: float | None
     run: Callable[[Parts], Awaitable[Mapping[str, Any]]]
+    cron: str | None = None
+    waits: bool = False
+
+    def after(self, moment: datetime) -> datetime:
+        """Return when the run after one at `moment` is due; ticks that were missed count as one."""
+        if self.every_s is not None:
+            return moment + timedelta(seconds=self.every_s)
+        assert self.cron is not None  # settings demand one of them
+        return next(CronSim(self.cron, moment))
 
 
-def standing_procedures(services: Mapping[str, Service]) -> dict[str, Procedure]:
-    """Return the procedures that every deployment has: the scan, and a probe per service with a health check."""
-    found = [Procedure("scan", SCAN_EVERY_S, _scheduled_scan)]
+def rounds(services: Mapping[str, Service], procedures: Mapping[str, Ready]) -> dict[str, Round]:
+    """Return what every deployment does, a scan and a probe per service with a health check, and its procedures."""
+    found = [Round("scan", SCAN_EVERY_S, _scheduled_scan)]
+    found += [_round(ready) for ready in procedures.values()]
     found += [
-        Procedure(f"probe:{service.name}", service.health.every_s, _prober(service.name))
+        Round(f"probe:{service.name}", service.health.every_s, _prober(service.name))
         for service in services.values()
         if service.health is not None
     ]
-    return {procedure.name: procedure for procedure in found}
+    return {one.name: one for one in found}
 
 
-async def schedule(parts: Parts, procedures: Mapping[str, Procedure]) -> None:
-    """Submit each procedure's next run: soon after the start, unless its last run is younger than its interval."""
+def _round(ready: Ready) -> Round:
+    async def run(parts: Parts) -> Mapping[str, Any]:
+        return (await sweep(parts, ready)).as_log()
+
+    policy = ready.policy
+    return Round(policy.name, policy.every_s, run, policy.cron, policy.first_run == "wait")
+
+
+async def schedule(parts: Parts, procedures: Mapping[str, Round]) -> None:
+    """Submit each round's next run: soon after the start, unless its last run is younger than its interval."""
     now = parts.clock.now()
-    for procedure in procedures.values():
+    for one in procedures.values():
         async with parts.store.transaction() as tx:
-            row = await tx.procedures.register(procedure.name)
+            row = await tx.procedures.register(one.name)
         first = now + timedelta(seconds=_FIRST_RUN_S + parts.rng.random() * _SPREAD_S)
         last: datetime | None = row["last_started_at"]
-        due = first if last is None else max(first, last + timedelta(seconds=procedure.every_s))
-        await parts.runner.submit("procedure", procedure.name, at=due)
+        unseen = one.after(now) if one.waits else first
+        due = max(first, one.after(last)) if last is not None else unseen
+        await parts.runner.submit("procedure", one.name, at=due)
 
 
-async def run_procedure(parts: Parts, procedure: Procedure) -> None:
-    """Run a procedure once, log how it went, and submit its next run."""
+async def run_procedure(parts: Parts, one: Round) -> bool:
+    """Run once, log how it went, and submit the next run; False where it runs already, or a person paused it."""
     started = parts.clock.now()
-    await parts.runner.submit("procedure", procedure.name, at=started + timedelta(seconds=procedure.every_s))
+    await parts.runner.submit("procedure", one.name, at=one.after(started))
     async with parts.store.transaction() as tx:
+        await tx.procedures.register(one.name)
         until = started + timedelta(seconds=_PROCEDURE_LEASE_S)
-        if not await tx.procedures.claim(procedure.name, parts.worker, started, until):
-            return
-    failed, result = False, {}
-    try:
-        result = dict(await procedure.run(parts))
-    except Exception as error:  # a failing procedure must stop no other
-        failed, result = True, {"error": redact.scrub(f"{type(error).__name__}: {error}")[:300]}
-        parts.listeners.emit("engine.failed", handler=procedure.name, error=type(error).__name__)
+        if not await tx.procedures.claim(one.name, parts.worker, started, until):
+            return False
+    async with _keeping(parts, one.name):
+        failed, result = await _carried_out(parts, one)
     ended = parts.clock.now()
     result["took_s"] = round((ended - started).total_seconds(), 3)
     async with parts.store.transaction() as tx:
-        await tx.procedures.finish(procedure.name, parts.worker, ended, failed=failed, result=result)
+        await tx.procedures.finish(one.name, parts.worker, ended, failed=failed, result=result)
         words = ", ".join(f"{name} {value}" for name, value in result.items())
-        await trail.note(
-            parts, tx, "procedure.failed" if failed else "procedure.finished", procedure.name, reason=words
-        )
+        await trail.note(parts, tx, "procedure.failed" if failed else "procedure.finished", one.name, reason=words)
+    return True
+
+
+async def _carried_out(parts: Parts, one: Round) -> tuple[bool, dict[str, Any]]:
+    """Run it; a failing procedure must stop no other."""
+    try:
+        return False, dict(await one.run(parts))
+    except Exception as error:
+        parts.listeners.emit("engine.failed", handler=one.name, error=type(error).__name__)
+        words = str(error) if isinstance(error, PrunellaError) else f"{type(error).__name__}: {error}"
+        return True, {"error": redact.scrub(words)[:500]}
+
+
+@asynccontextmanager
+async def _keeping(parts: Parts, name: str) -> AsyncIterator[None]:
+    """Keep the lease of a run that takes longer."""
+
+    async def renew() -> None:
+        while True:
+            await parts.clock.sleep(_PROCEDURE_LEASE_S / 3)
+            async with parts.store.transaction() as tx:
+                until = parts.clock.now() + timedelta(seconds=_PROCEDURE_LEASE_S)
+                await tx.procedures.extend(name, parts.worker, until)
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def scan(parts: Parts, *, window_minutes: float, limit: int) -> list[Incident]:

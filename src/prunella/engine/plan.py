@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from prunella.core.clock import Rng
 from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation
 from prunella.core.services import Service
+from prunella.engine.pauses import Rest
 from prunella.guard import backoff
 
 TRIES = {Category.AUTH: 3, Category.RATE_LIMIT: 3, Category.NETWORK: 3, Category.DATA: 0, Category.UNKNOWN: 1}
@@ -33,6 +34,7 @@ class Case:
         operations: how many operations the incident has, by state.
         quarantined: why the newest operation in quarantine is there.
         in_flight: calls to this service that are under way in any process.
+        rest: what holds every remedy back: the kill switch, or a maintenance window.
     """
 
     incident: Incident
@@ -46,6 +48,7 @@ class Case:
     quarantined: str | None
     in_flight: int
     now: datetime
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

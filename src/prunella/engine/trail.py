@@ -14,7 +14,14 @@ async def note(
     parts: Parts, tx: Transaction, action: str, target: str, *, reason: str, incident: str | None = None, by: str = ""
 ) -> None:
     """Append to the audit: `by` did `action` to `target` because of `reason`."""
-    entry = AuditEntry(
+    await tx.audit.add([entry(parts, action, target, reason=reason, incident=incident, by=by)])
+
+
+def entry(
+    parts: Parts, action: str, target: str, *, reason: str, incident: str | None = None, by: str = ""
+) -> AuditEntry:
+    """Return an entry of the audit, for those who write several at once."""
+    return AuditEntry(
         id=parts.ids.new(),
         at=parts.clock.now(),
         actor=by or "prunella",
@@ -23,7 +30,6 @@ async def note(
         incident_id=incident,
         reason=reason,
     )
-    await tx.audit.add([entry])
 
 
 async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:

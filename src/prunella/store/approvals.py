@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -17,7 +18,9 @@ _STANDING = [ApprovalState.WAITING.value, ApprovalState.APPROVED.value]
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _STANDING_OF = Sql(
-    select(t).where(t.c.procedure == param("procedure_"), t.c.state.in_(_STANDING)).order_by(t.c.created_at, t.c.id)
+    select(t)
+    .where(t.c.procedure == param("procedure_"), t.c.state.in_(_STANDING), t.c.used_at.is_(None))
+    .order_by(t.c.created_at, t.c.id)
 )
 _MOVE = Sql(
     update(t)
@@ -29,6 +32,11 @@ _MOVE = Sql(
         reason=param("reason_"),
         superseded_by=param("next"),
     )
+)
+_USE = Sql(
+    update(t)
+    .where(t.c.id == param("id_"), t.c.state == ApprovalState.APPROVED.value, t.c.used_at.is_(None))
+    .values(used_at=param("now"))
 )
 _WAITING = Sql(select(t.c.id, t.c.expires_at).where(t.c.state == ApprovalState.WAITING.value))
 
@@ -65,6 +73,10 @@ class ApprovalRows:
             next=approval.superseded_by,
         )
         must_change(touched, f"approval {approval.id}")
+
+    async def use(self, approval_id: str, now: datetime) -> None:
+        """Note that the approved plan is carried out now; `Conflict` when it already was."""
+        must_change(await self._session.change(_USE, id_=approval_id, now=now), f"approval {approval_id}")
 
     async def waiting(self) -> list[dict[str, Any]]:
         """Return id and end of every proposal that waits for a person."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import Text, and_, cast, func, or_, select, update
 
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
 from prunella.store.session import Session, must_change, record, records, row_of
-from prunella.store.sql import Row, Sql, member_of, param, prepare
+from prunella.store.sql import Row, Sql, looked_up, member_of, param, prepare
 from prunella.store.tables import incidents as t
 
 _S = IncidentState
@@ -98,6 +98,7 @@ _CLAIM_ALL = Sql(
     update(t)
     .where(
         member_of(t.c.id, "ids"),
+        cast(t.c.version, Text) == looked_up(t.c.id, "versions"),
         t.c.state != _S.RESOLVED.value,
         or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
     )
@@ -109,6 +110,13 @@ _CLAIM_ALL = Sql(
         version=t.c.version + 1,
     )
     .returning(*t.c)
+)
+_SEEN = Sql(update(t).where(member_of(t.c.id, "ids")).values(last_seen=param("now"), count=t.c.count + 1))
+_EXTEND = Sql(
+    update(t)
+    .where(member_of(t.c.id, "ids"), t.c.claimed_by == param("worker"), t.c.lease_until > param("now"))
+    .values(lease_until=param("until"))
+    .returning(t.c.id)
 )
 _RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
@@ -198,15 +206,31 @@ class IncidentRows:
         return {one.resource: one for one in records(Incident, rows)}
 
     async def claim_all(
-        self, incident_ids: Sequence[str], worker: str, now: datetime, until: datetime, *, counts: bool
+        self, incidents: Sequence[Incident], worker: str, now: datetime, until: datetime, *, counts: bool
     ) -> list[Incident]:
-        """Take those incidents that nobody else has, in no promised order; `counts`: it is an attempt."""
-        if not incident_ids:
+        """Take those that nobody has and that are as they were seen, in no promised order; `counts`: as an attempt."""
+        if not incidents:
             return []
         rows = await self._session.fetch(
-            _CLAIM_ALL, ids=list(incident_ids), worker=worker, now=now, until=until, counts=int(counts)
+            _CLAIM_ALL,
+            ids=[one.id for one in incidents],
+            versions={one.id: str(one.version) for one in incidents},
+            worker=worker,
+            now=now,
+            until=until,
+            counts=int(counts),
         )
         return records(Incident, rows)
+
+    async def extend_all(self, incident_ids: Sequence[str], worker: str, now: datetime, until: datetime) -> set[str]:
+        """Keep the leases of work that goes on; return the incidents that are still this worker's."""
+        rows = await self._session.fetch(_EXTEND, ids=list(incident_ids), worker=worker, now=now, until=until)
+        return {row["id"] for row in rows}
+
+    async def seen_again(self, incident_ids: Sequence[str], now: datetime) -> None:
+        """Count one more look that found them."""
+        if incident_ids:
+            await self._session.change(_SEEN, ids=list(incident_ids), now=now)
 
     async def due(self, now: datetime, since: datetime, most: int) -> list[Incident]:
         """Return open incidents that are due, or rest without a due time and were seen since `since`."""

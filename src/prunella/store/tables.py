@@ -320,6 +320,7 @@ approvals = Table(
     Column("decided_by", Text),
     _must("reason", Text),
     Column("superseded_by", Text),
+    Column("used_at", Moment),
     Index("approvals_by_procedure", "procedure", "state"),
     Index("approvals_by_state", "state", "created_at"),
 )

@@ -43,6 +43,7 @@ def _create_approvals() -> None:
         sa.Column("decided_by", sa.Text()),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("superseded_by", sa.Text()),
+        sa.Column("used_at", Moment()),
     )
     op.create_index("approvals_by_procedure", "approvals", ["procedure", "state"])
     op.create_index("approvals_by_state", "approvals", ["state", "created_at"])
