@@ -49,13 +49,24 @@ class Sighting:
 
     Args:
         at: the moment by the database's own clock.
-        complete: everything there is was found; False where the cap cut it off.
-        active: how many things could have been found (entities that are under way), for the storm guard.
+        count: how many there are where more were found than the cap lets through; None: as many as findings.
+        active: how many things could have been found (entities that are under way), counted at least as far as the
+            storm guard needs: up to twice `count`.
         blind: why the look shows nothing although there may be something (row-level security); None: it sees.
     """
 
     findings: tuple[Finding, ...] = ()
     at: datetime
-    complete: bool = True
+    count: int | None = None
     active: int | None = None
     blind: str | None = None
+
+    @property
+    def found(self) -> int:
+        """Return how many there are, those beyond the cap included."""
+        return len(self.findings) if self.count is None else self.count
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether everything there is was found."""
+        return self.found <= len(self.findings)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.types import NullType
 
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
@@ -23,6 +24,10 @@ from prunella.core.procedures import DatabaseSource
 _CONNECTIONS_MAX = 4
 _BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
 """SQLSTATEs of a limit that was reached or a lock that was not given: another time it may work."""
+
+_NAME_BYTES_MAX = {"postgresql": 63, "mysql": 256, "sqlite": 1000}
+"""PostgreSQL would cut a longer name silently, and with luck find another table."""
+_NAME_CHARS_SHOWN = 60
 
 Done = TypeVar("Done")
 
@@ -61,16 +66,15 @@ class Database:
     def table(self, connection: Connection, name: str) -> Table:
         """Return a table as the live catalogue has it; reflected once.
 
+        On SQLite the columns are untyped, so that values come and go exactly as they are stored; what was declared
+        stands in `column.info["declared"]`.
+
         Raises:
             DatabaseRefused: there is no such table, or this role may not see it.
         """
         found = self._tables.get(name)
         if found is None:
-            try:
-                found = Table(name, MetaData(), schema=self.source.schema, autoload_with=connection, resolve_fks=False)
-            except NoSuchTableError:
-                raise DatabaseRefused(f"database {self.name}: there is no table {name!r} that this role sees") from None
-            self._tables[name] = found
+            found = self._tables[name] = self._reflected(connection, name)
         return found
 
     def forget(self, name: str) -> None:
@@ -87,6 +91,26 @@ class Database:
             return moment.replace(tzinfo=UTC)
         aware: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return aware.astimezone(UTC)
+
+    def _reflected(self, connection: Connection, name: str) -> Table:
+        bytes_max = _NAME_BYTES_MAX.get(self.kind, _NAME_BYTES_MAX["sqlite"])
+        if not name or "\0" in name or len(name.encode(errors="replace")) > bytes_max:
+            raise DatabaseRefused(
+                f"database {self.name}: {name[:_NAME_CHARS_SHOWN]!r} can't name a table; "
+                f"a name has 1 to {bytes_max} bytes and no NUL"
+            )
+        listeners = [("column_reflect", _untyped)] if self.kind == "sqlite" else []
+        try:
+            return Table(
+                name,
+                MetaData(),
+                schema=self.source.schema,
+                autoload_with=connection,
+                resolve_fks=False,
+                listeners=listeners,
+            )
+        except (NoSuchTableError, UnicodeError):
+            raise DatabaseRefused(f"database {self.name}: there is no table {name!r} that this role sees") from None
 
     async def close(self) -> None:
         """Give every connection back."""
@@ -142,6 +166,12 @@ def _engine(source: DatabaseSource) -> Engine:
     )
 
 
+def _untyped(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
+    """Keep a declared type aside: SQLite doesn't enforce it, and reading by it would change or refuse values."""
+    column["info"] = {"declared": column["type"]}
+    column["type"] = NullType()
+
+
 def _limit(connection: Connection, source: DatabaseSource, *, read_only: bool) -> None:
     """Set the transaction's limits; SET LOCAL, so that a pooler in between hands nothing on."""
     kind = connection.dialect.name
@@ -152,12 +182,12 @@ def _limit(connection: Connection, source: DatabaseSource, *, read_only: bool) -
         assert deadline is not None
         _stop_after(deadline, source.statement_timeout_s)
     elif kind == "postgresql":
-        mode = "READ ONLY" if read_only else "READ WRITE"
-        connection.exec_driver_sql(f"SET TRANSACTION {mode}")
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {statement_ms}")
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {lock_ms}")
+        mode = "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE"
+        connection.exec_driver_sql(  # one way to the server for all three
+            f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms}"
+        )
     else:
-        connection.exec_driver_sql(f"SET SESSION TRANSACTION {'READ ONLY' if read_only else 'READ WRITE'}")
+        connection.exec_driver_sql("SET SESSION time_zone = '+00:00'")
 
 
 def _stop_after(driver: Any, seconds: float) -> None:

@@ -84,7 +84,7 @@ async def take(
         incident = known.get(key) or opened.get(key)
         if incident is not None and not _acted_since(incident, looked_at):
             await _judge(parts, tx, ready, stock, incident, finding, unsettled.get(incident.id, []), now)
-    if sighting.complete:
+    if sighting.is_complete:
         for key, incident in known.items():
             if key not in found and only in (None, key):
                 await _gone(parts, tx, ready, stock, incident, unsettled.get(incident.id, []), now)
@@ -93,8 +93,8 @@ async def take(
 
 def is_storm(sighting: Sighting) -> bool:
     """Tell whether so many are stuck at once that they share a cause: more than half, and more than 20."""
-    found = len(sighting.findings)
-    return sighting.active is not None and found > _STORM_MIN and found > sighting.active * _STORM_SHARE
+    found, active = sighting.found, sighting.active
+    return active is not None and found > _STORM_MIN and found > active * _STORM_SHARE
 
 
 def as_new(parts: Parts, ready: Ready, finding: Finding, now: datetime) -> Due:

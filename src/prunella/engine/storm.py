@@ -60,7 +60,7 @@ async def _postpone(parts: Parts, tx: Transaction, situation: Situation, storm: 
 
 async def _standing(parts: Parts, tx: Transaction, situation: Situation) -> Incident:
     """Return the storm's incident; a new one is told once."""
-    ready, found = situation.ready, len(situation.sighting.findings)
+    ready, found = situation.ready, situation.sighting.found
     because = f"{found} of {situation.sighting.active} active are stuck at once"
     now = parts.clock.now()
     known = next((one for one in await tx.incidents.open_of_procedure(ready.name) if one.resource == STORM), None)

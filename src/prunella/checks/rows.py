@@ -1,0 +1,57 @@
+"""Rows that should not be as they are (HEAL_DATA_002): counted in full, named up to a cap, changed by nobody here."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from prunella.core.findings import Finding, Sighting
+from prunella.core.procedures import RowsCheck
+from prunella.databases import conditions, counting
+from prunella.databases.columns import column_of, key_of
+from prunella.databases.handle import Database
+from prunella.databases.moments import Moments
+from prunella.databases.visibility import blind
+
+
+class Rows:
+    """Find the rows that match a condition, as one finding with their keys.
+
+    Args:
+        cap: how many of them are named at most.
+        share_max: the table is counted up to the size at which the matches are no larger share.
+    """
+
+    def __init__(self, database: Database, spec: RowsCheck, *, cap: int = 500, share_max: float = 0.20) -> None:
+        self._database = database
+        self._spec = spec
+        self._cap = cap
+        self._share_max = share_max
+
+    async def look(self, only: str | None = None) -> Sighting:
+        return await self._database.reading(lambda connection: self._look(connection, only))
+
+    def _look(self, connection: Connection, only: str | None) -> Sighting:
+        spec = self._spec
+        table = self._database.table(connection, spec.table)
+        moments = Moments(self._database, connection, unit=spec.unit)
+        hidden = blind(self._database, connection, table)
+        if hidden is not None or only not in (None, spec.table):
+            return Sighting(at=moments.now, blind=hidden)
+        old = [moments.older_than(column_of(table, name), seconds) for name, seconds in spec.older_than.items()]
+        found = select(key_of(table).label("key")).where(conditions.matching(table, spec.where), *old)
+        count, keys = counting.counted(connection, found, self._cap)
+        moments.settle()
+        if not count:
+            return Sighting(at=moments.now)
+        wanted = conditions.words(spec.where, spec.older_than)
+        finding = Finding(
+            key=spec.table,
+            issue="ROWS_MATCH",
+            message=f"{count} rows of {spec.table} match: {wanted}",
+            kind="data.business",
+            facts={"table": spec.table, "count": count, "where": wanted},
+            keys=keys,
+            count=count,
+            total=counting.size(connection, table, counting.enough(count, self._share_max)),
+        )
+        return Sighting(findings=(finding,), at=moments.now)
