@@ -31,6 +31,7 @@ from prunella.databases.moments import Moments
 from prunella.databases.visibility import blind
 
 NO_SOURCE = "(no source)"
+_FACTS = ("source", "message", "newest", "count")
 _READ_CHARS, _SHOWN_CHARS = 2000, 300
 
 
@@ -73,16 +74,12 @@ class Failed:
         fresh += [moments.from_(at, after)] if after is not None else []
         fresh += [_is_source(source, only)] if only is not None else []
         fresh += [~self._good_since(table, moments)] if spec.good is not None else []
-        text = (
-            null()
-            if spec.message is None
-            else func.substr(cast(column_of(table, spec.message), String), 1, _READ_CHARS)
-        )
+        said = null() if spec.message is None else cast(column_of(table, spec.message), String)
         order = moments.latest(at)
         errors = (
             select(
                 source.label("source"),
-                text.label("message"),
+                func.substr(said, 1, _READ_CHARS).label("message"),
                 order.label("newest"),
                 func.count().over(partition_by=source).label("count"),
                 func.row_number().over(partition_by=source, order_by=order.desc()).label("place"),
@@ -91,9 +88,7 @@ class Failed:
             .subquery()
         )
         return (
-            select(
-                errors.c.source, errors.c.message, errors.c.newest, errors.c.count, func.count().over().label("sources")
-            )
+            select(*(errors.columns[name] for name in _FACTS), func.count().over().label("sources"))
             .where(errors.c.place == 1)
             .order_by(errors.c.newest.desc())
             .limit(self._cap)
@@ -116,8 +111,7 @@ class Failed:
         return Finding(
             key=key,
             issue="FAILED_SYNC",
-            message=f"{count} errors of {key} in the last {spec.within_s / 60:g} min"
-            + (f"; the last: {said}" if said else ""),
+            message=f"{count} errors of {key} in the last {spec.within_s / 60:g} min" + (f": {said}" if said else ""),
             facts={
                 "source": None if source is None else key,
                 "last_error": said,

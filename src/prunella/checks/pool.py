@@ -41,9 +41,7 @@ class Pool:
     def __init__(self, database: Database, spec: PoolCheck, *, cap: int = 500) -> None:
         if database.kind == "sqlite":
             raise ConfigError(
-                [
-                    f"database {database.name}: SQLite is a file without connections to count; a pool check needs a server"
-                ]
+                [f"database {database.name}: SQLite is a file and has no connections to count; check a server"]
             )
         self._database = database
         self._spec = spec
@@ -60,8 +58,8 @@ class Pool:
         finding = Finding(
             key=KEY,
             issue="POOL_HIGH",
-            message=f"{facts['used']} of {facts['max']} connections are in use ({share:.0%}, {facts['idle']} of them idle), "
-            f"more than {self._spec.above:.0%}",
+            message=f"{facts['used']} of {facts['max']} connections are in use ({share:.0%}), {facts['idle']} of them "
+            f"idle; that is more than {self._spec.above:.0%}",
             kind="resource",
             facts={**facts, "share": round(share, 4)},
         )

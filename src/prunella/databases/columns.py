@@ -59,8 +59,8 @@ def column_of(table: FromClause, name: str) -> Column[Any]:
     Raises:
         DatabaseRefused: the table has none of that name.
     """
-    found: Any = table.columns.get(name)
-    if found is None:
+    found = table.columns.get(name)
+    if not isinstance(found, Column):
         raise DatabaseRefused(no_such_column(table, name))
     return found
 
@@ -123,7 +123,7 @@ def has_key(column: Column[Any], text: str) -> ColumnElement[bool]:
 
 
 def _name(table: FromClause) -> str:
-    return getattr(table, "element", table).name
+    return str(getattr(getattr(table, "element", table), "name", table))
 
 
 _LISTED_MAX = 12

@@ -275,9 +275,8 @@ class _Number:
 
     def after(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
         ahead = column > self._at_most(at)
-        return (
-            and_(ahead, func.typeof(column) != "text") if isinstance(column.type, NullType) else ahead
-        )  # texts are greater
+        untyped = isinstance(column.type, NullType)  # SQLite, where each text is greater than each number
+        return and_(ahead, func.typeof(column) != "text") if untyped else ahead
 
     def until(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
         return column <= self._at_most(at)
