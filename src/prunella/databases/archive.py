@@ -1,0 +1,202 @@
+"""Change and delete rows of the user, each with its image in an archive that stands beside it.
+
+The image is written in the transaction of the change, by the database itself: what is archived is what was changed,
+even if the process is killed. A row that is no longer as the check saw it is left alone and is not archived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
+
+from prunella.core.errors import DatabaseRefused
+from prunella.databases import images
+from prunella.databases.handle import Database
+
+Still = Callable[[Connection, Table], ColumnElement[bool]]
+"""The condition that a row must still meet at the moment of the change."""
+
+
+_COLUMNS = ("run_id", "table_name", "key", "before", "after")
+_MAKING = 0x7072756E  # names the lock under which the archive is made
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What could be put back: how many rows, and key -> why a row was left as it is."""
+
+    rows: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Archive:
+    """The archive of one database; every method works within the transaction it is given.
+
+    On PostgreSQL an image is made by the statement that changes the row; on SQLite just before it, under the same
+    write lock.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def table(self) -> Table:
+        """Return the archive's own table."""
+        return images.SQLITE if self._database.kind == "sqlite" else images.POSTGRES
+
+    def ready(self, connection: Connection) -> None:
+        """Make the archive where it is missing, and the connection write images.
+
+        Raises:
+            DatabaseRefused: this role may not make it, or the database is of a kind that has none.
+        """
+        if self._database.kind == "sqlite":
+            images.teach(connection)
+            connection.execute(CreateTable(images.SQLITE, if_not_exists=True))
+            # The write lock first: a change that follows a look waits for it in vain once somebody else has written.
+            connection.execute(images.SQLITE.delete().where(text("0")))
+        elif self._database.kind == "postgresql":
+            settings = [func.set_config(name, value, True) for name, value in images.OUTPUT.items()]
+            there = connection.execute(select(func.to_regclass(f"{images.SCHEMA}.archive"), *settings)).scalar()
+            if there is None:
+                self._make(connection)
+        else:
+            raise DatabaseRefused(
+                f"database {self._database.name}: rows of {self._database.kind} are not changed, because they could "
+                "not be put back; use a remedy of your own (prunella.plugin)"
+            )
+
+    def delete(
+        self, connection: Connection, table: Table, keys: Sequence[Any], *, run_id: str, still: Still | None = None
+    ) -> list[str]:
+        """Archive and delete the rows of these keys that are still as they were seen; return their keys as text."""
+        key = key_columns(table)
+        where = _chosen(connection, table, keys, still)
+        columns = [(one.name, one) for one in table.columns]
+        image, name = images.image(columns, self._database.kind), images.key_of(key, self._database.kind)
+        if self._database.kind == "sqlite":
+            entries = self._archived(connection, select(*self._entry(run_id, table, name, image)).where(where))
+            connection.execute(delete(table).where(where))  # the write lock is held: these are the same rows
+            return entries
+        gone = delete(table).where(where).returning(name.label("key"), image.label("before")).cte("gone")
+        return self._archived(connection, select(*self._entry(run_id, table, gone.c.key, gone.c.before)))
+
+    def change(
+        self,
+        connection: Connection,
+        table: Table,
+        keys: Sequence[Any],
+        values: Mapping[str, Any],
+        *,
+        run_id: str,
+        still: Still | None = None,
+    ) -> list[str]:
+        """Archive and change the rows of these keys that are still as they were seen; return their keys as text."""
+        key, kind = key_columns(table), self._database.kind
+        where = _chosen(connection, table, keys, still)
+        changed = [table.c[name] for name in values]
+        kept = [*key, *changed]
+        if any(one in key for one in changed):
+            raise DatabaseRefused(f"table {table.name}: a remedy does not change the primary key")
+        if kind == "sqlite":
+            return self._changed_on_sqlite(connection, table, where, values, run_id=run_id)
+        seen = select(*kept).where(where).with_for_update(of=table).cte("seen")
+        same = and_(*(one == seen.c[one.name] for one in key))
+        before = images.image([(one.name, seen.c[one.name]) for one in kept], kind)
+        after = images.image([(one.name, one) for one in kept], kind)
+        name = images.key_of(key, kind)
+        written = update(table).values(dict(values)).where(same)
+        done = written.returning(name.label("key"), before.label("before"), after.label("after")).cte("done")
+        return self._archived(connection, select(*self._entry(run_id, table, done.c.key, done.c.before, done.c.after)))
+
+    def _changed_on_sqlite(
+        self, connection: Connection, table: Table, where: ColumnElement[bool], values: Mapping[str, Any], *, run_id: str
+    ) -> list[str]:
+        key = key_columns(table)
+        kept = [(one.name, one) for one in (*key, *(table.c[name] for name in values))]
+        name, image = images.key_of(key, "sqlite"), images.image(kept, "sqlite")
+        found = select(*self._entry(run_id, table, name, image)).where(where)
+        into = insert(self.table).from_select(_COLUMNS, found).returning(self.table.c.id, self.table.c.key)
+        ids = {entry: number for number, entry in connection.execute(into).tuples()}
+        changed = connection.execute(update(table).values(dict(values)).where(where).returning(*key)).all()
+        left = select(name, image).where(_among(key, [tuple(one) for one in changed]))  # what triggers did is seen, too
+        rows = [{"entry": ids[one], "image": spelled} for one, spelled in connection.execute(left).tuples()]
+        if rows:
+            entry = self.table.c.id == bindparam("entry")
+            connection.execute(update(self.table).where(entry).values(after=bindparam("image")), rows)
+        return list(ids)
+
+    def _archived(self, connection: Connection, entries: Select[Any]) -> list[str]:
+        into = insert(self.table).from_select(_COLUMNS, entries).returning(self.table.c.key)
+        return list(connection.execute(into).scalars())
+
+    def _entry(self, run_id: str, table: Table, key: Any, before: Any, after: Any = None) -> list[ColumnElement[Any]]:
+        last = cast(null(), Text) if after is None else after
+        return [literal(run_id, Text), literal(table.name, Text), key, before, last]
+
+    def _make(self, connection: Connection) -> None:
+        try:
+            with connection.begin_nested():
+                connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+                connection.execute(CreateSchema(images.SCHEMA, if_not_exists=True))
+                connection.execute(CreateTable(images.POSTGRES, if_not_exists=True))
+                for index in images.POSTGRES.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+        except ProgrammingError:
+            raise DatabaseRefused(
+                f"database {self._database.name}: there is no archive ({images.SCHEMA}.archive), and this role may not "
+                "make it; run what this prints as the owner of the database: prunella db grant --print"
+            ) from None
+
+
+def key_columns(table: Table) -> list[Column[Any]]:
+    """Return the columns of a table's primary key.
+
+    Raises:
+        DatabaseRefused: it has none, so that no row of it could be named.
+    """
+    key = list(table.primary_key.columns)
+    if not key:
+        raise DatabaseRefused(f"table {table.name}: it has no primary key, so its rows are not changed; add one")
+    return key
+
+
+def among(table: Table, keys: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition that a row's primary key is one of `keys`."""
+    return _among(key_columns(table), keys)
+
+
+def _among(key: Sequence[Column[Any]], keys: Sequence[Any]) -> ColumnElement[bool]:
+    if len(key) > 1:
+        return tuple_(*key).in_([tuple(one) for one in keys])
+    values = [one[0] if isinstance(one, tuple) else one for one in keys]
+    return key[0].in_(values)
+
+
+def _chosen(connection: Connection, table: Table, keys: Sequence[Any], still: Still | None) -> ColumnElement[bool]:
+    chosen = among(table, keys)
+    return chosen if still is None else and_(chosen, still(connection, table))
