@@ -7,7 +7,6 @@ even if the process is killed. A row that is no longer as the check saw it is le
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -36,6 +35,9 @@ from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 from prunella.core.errors import DatabaseRefused
 from prunella.databases import images
 from prunella.databases.handle import Database
+from prunella.databases.restore import Restored, restore
+from prunella.databases.restore_postgres import OnPostgres
+from prunella.databases.restore_sqlite import OnSqlite
 
 Still = Callable[[Connection, Table], ColumnElement[bool]]
 """The condition that a row must still meet at the moment of the change."""
@@ -43,14 +45,6 @@ Still = Callable[[Connection, Table], ColumnElement[bool]]
 
 _COLUMNS = ("run_id", "table_name", "key", "before", "after")
 _MAKING = 0x7072756E  # names the lock under which the archive is made
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What could be put back: how many rows, and key -> why a row was left as it is."""
-
-    rows: int = 0
-    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Archive:
@@ -133,18 +127,34 @@ class Archive:
         done = written.returning(name.label("key"), before.label("before"), after.label("after")).cte("done")
         return self._archived(connection, select(*self._entry(run_id, table, done.c.key, done.c.before, done.c.after)))
 
+    def undo(self, connection: Connection, run_id: str) -> Restored:
+        """Put back what a run changed, where it still is as the run left it; a second time nothing is left to do.
+
+        Raises:
+            DatabaseRefused: the archive holds nothing of this run.
+        """
+        self.ready(connection)
+        putting = OnSqlite(connection) if self._database.kind == "sqlite" else OnPostgres(connection)
+        return restore(self._database, self.table, connection, run_id, putting)
+
     def _changed_on_sqlite(
-        self, connection: Connection, table: Table, where: ColumnElement[bool], values: Mapping[str, Any], *, run_id: str
+        self,
+        connection: Connection,
+        table: Table,
+        where: ColumnElement[bool],
+        values: Mapping[str, Any],
+        *,
+        run_id: str,
     ) -> list[str]:
         key = key_columns(table)
         kept = [(one.name, one) for one in (*key, *(table.c[name] for name in values))]
         name, image = images.key_of(key, "sqlite"), images.image(kept, "sqlite")
         found = select(*self._entry(run_id, table, name, image)).where(where)
         into = insert(self.table).from_select(_COLUMNS, found).returning(self.table.c.id, self.table.c.key)
-        ids = {entry: number for number, entry in connection.execute(into).tuples()}
+        ids = {entry: number for number, entry in connection.execute(into)}
         changed = connection.execute(update(table).values(dict(values)).where(where).returning(*key)).all()
         left = select(name, image).where(_among(key, [tuple(one) for one in changed]))  # what triggers did is seen, too
-        rows = [{"entry": ids[one], "image": spelled} for one, spelled in connection.execute(left).tuples()]
+        rows = [{"entry": ids[one], "image": spelled} for one, spelled in connection.execute(left)]
         if rows:
             entry = self.table.c.id == bindparam("entry")
             connection.execute(update(self.table).where(entry).values(after=bindparam("image")), rows)

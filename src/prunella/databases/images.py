@@ -1,6 +1,7 @@
-"""How a row is written down so that it can be put back byte for byte: an object of column -> text, made by the database.
+"""How a row is written down so that it can be put back byte for byte: an object of column -> text.
 
-PostgreSQL writes each column as its own output function does (what pg_dump trusts), NULL as JSON null. SQLite has no
+The database writes it: PostgreSQL each column as its own output function does (what pg_dump trusts), NULL as JSON
+null. SQLite has no
 types of columns but of values: each text begins with the letter of its storage class. Python floats, dates and
 decimals never come in between.
 """
@@ -19,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     DateTime,
+    Float,
     Identity,
     Integer,
     LargeBinary,
@@ -29,9 +31,11 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    null,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.types import NullType
 
 SCHEMA = "prunella"
 POSTGRES = Table(
@@ -80,7 +84,7 @@ def image(named: Iterable[tuple[str, ColumnElement[Any]]], kind: str) -> ColumnE
     pairs = list(named)
     if kind == "postgresql":
         names = literal([name for name, _ in pairs], ARRAY(Text))
-        return cast(func.json_object(names, array([text_of(one) for _, one in pairs], type_=Text)), Text)
+        return cast(func.json_object(names, array([text_of(one) for _, one in pairs])), Text)
     calls: list[ColumnElement[Any]] = []
     for start in range(0, len(pairs), _COLUMNS_PER_CALL):
         some = pairs[start : start + _COLUMNS_PER_CALL]
@@ -93,10 +97,19 @@ def image(named: Iterable[tuple[str, ColumnElement[Any]]], kind: str) -> ColumnE
 
 
 def text_of(one: ColumnElement[Any]) -> ColumnElement[str]:
-    """Return PostgreSQL's text of an expression; the cast of a blank-padded text would drop its blanks."""
-    if isinstance(one.type, CHAR):
-        return case((one.is_not(None), func.format("%s", one)))
+    """Return PostgreSQL's text of an expression: what its type writes, not what a cast makes of it."""
+    if written_by_type(one):
+        return case((one.is_distinct_from(null()), func.format("%s", one)))
     return cast(one, Text)
+
+
+def written_by_type(one: ColumnElement[Any]) -> bool:
+    """Tell whether a cast to text could be another text: that of a blank-padded one drops its blanks.
+
+    Types that SQLAlchemy does not know may be such. IS DISTINCT FROM, because a composite value that holds a NULL is
+    not `IS NOT NULL`.
+    """
+    return isinstance(one.type, (CHAR, NullType))
 
 
 def key_of(columns: Sequence[ColumnElement[Any]], kind: str) -> ColumnElement[str]:
@@ -123,16 +136,18 @@ def exact(one: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((func.typeof(one) == "text", cast(one, LargeBinary)), else_=type_coerce(one, LargeBinary))
 
 
-def read(spelled: str) -> tuple[str, Any]:
-    """Return what one spelled value of SQLite binds as: the SQL of its place, and the value."""
+def bound(spelled: str | None) -> ColumnElement[Any]:
+    """Return a spelled value of SQLite as an expression that is exactly this value."""
+    if spelled is None:
+        return null()
     letter, _, rest = spelled.partition(":")
     if letter == "i":
-        return "?", int(rest)
+        return literal(int(rest), Integer)
     if letter == "r":
-        return "?", float(rest)
+        return literal(float(rest), Float)
     if letter == "b":
-        return "?", bytes.fromhex(rest)
-    return "CAST(? AS TEXT)", rest.encode() if letter == "t" else bytes.fromhex(rest)
+        return literal(bytes.fromhex(rest), LargeBinary)
+    return cast(literal(rest.encode() if letter == "t" else bytes.fromhex(rest), LargeBinary), Text)
 
 
 def _spelled(*parts: Any) -> str:
