@@ -47,8 +47,12 @@ ELSEWHERE = {
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour
     "settings/addresses.py": "settings/test_problems.py",  # settings are one surface: file in, records or mistakes out
     "settings/build.py": "settings/test_settings.py",
+    "settings/checks.py": "settings/test_procedures.py",
+    "settings/choice.py": "settings/test_procedures.py",
+    "settings/columns.py": "settings/test_procedures.py",
     "settings/environment.py": "settings/test_settings.py",
     "settings/model.py": "settings/test_settings.py",
+    "settings/records.py": "settings/test_procedures.py",
     "settings/section.py": "settings/test_problems.py",
     "settings/values.py": "settings/test_problems.py",
     "store/migrations/__init__.py": "store/test_migrations.py",

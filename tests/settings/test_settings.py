@@ -68,8 +68,28 @@ databases:
   shop: {url: "${SHOP_DATABASE_URL}", schema: public}
 limits: {targets_max: 500}
 windows: [{name: night, cron: "0 2 * * SUN", for: 2h}]
-procedures: {stale: {id: HEAL_1, database: shop}}
-entities: {order: {table: orders}}
+procedures:
+  stale:
+    database: shop
+    check: {freshness: {table: products, column: synced_at, older_than: 4h}}
+    remedy: {webhook: {url: "https://n8n.example/webhook/{source}", bearer: "${CRM_TOKEN}"}}
+    every: 15m
+  hide:
+    database: shop
+    check: {rows: {table: products, where: {stock: 0, price: {lt: 5, ne: null}, kind: [a, b]}, older_than: {at: 1m}}}
+    remedy: {set: {visible: false, batch: 100}, then: push}
+    cron: "0 3 * * *"
+    limits: {waves: [1, 2]}
+entities:
+  order:
+    database: shop
+    table: orders
+    key: id
+    status: status
+    since: updated_at
+    transitions: {NEW: [PAID, 7], PAID: [SENT]}
+    stuck: {NEW: {after: 30m, remedy: nudge}}
+    give_up: {after_attempts: 2, remedy: cancel}
 known_issues: {packs: [builtin]}
 advisor: {enabled: false}
 
@@ -94,11 +114,14 @@ ENVIRON = {
     "HUBSPOT_CLIENT_ID": "client-17",
     "HUBSPOT_TOKEN": "seed-abcdef-3",
     "CRM_TOKEN": "crm-abcdef-4",
+    "SHOP_DATABASE_URL": "postgresql://shop:shop-abcdef-8@db/shop",
     "TEAMS_URL": "https://teams.example/abcdef-5",
     "HOOK_URL": "https://hook.example/abcdef-6",
 }
-SECRETS = [value for value in ENVIRON.values() if "abcdef" in value]
-LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "auth")
+SECRETS = [
+    value.removeprefix("postgresql://shop:").removesuffix("@db/shop") for value in ENVIRON.values() if "abcdef" in value
+]
+LATER = ("known_issues", "auth")
 
 
 @pytest.fixture
@@ -220,8 +243,8 @@ def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:
         "notify.rules[0].escalate",
     }
     assert loaded(EXAMPLE, ENVIRON).warnings[-2:] == (
-        "prunella.yaml:62:30 notify.rules[2].to: holds no channel that this version can serve; nobody hears these",
-        "prunella.yaml:64:1 auth: accepted, but this version does not use it yet",
+        "prunella.yaml:82:30 notify.rules[2].to: holds no channel that this version can serve; nobody hears these",
+        "prunella.yaml:84:1 auth: accepted, but this version does not use it yet",
     )
 
 

@@ -17,15 +17,16 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from prunella.core.errors import ConfigError
+from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Window
 from prunella.core.redact import Secret
 from prunella.core.services import Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
-from prunella.settings import build, environment
+from prunella.settings import build, environment, records
 from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
 from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
 from prunella.settings.problems import problems_of
-from prunella.settings.source import Source, read
+from prunella.settings.source import Loc, Source, read
 from prunella.settings.values import Reading
 
 __all__ = ["AdvisorSettings", "ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
@@ -42,6 +43,7 @@ class Settings:
         environment: `production`, or `development`, where failures may be forced.
         secret_key: PRUNELLA_SECRET_KEY as it stands in the environment; None where it is not set.
         migrate: `auto` brings the tables up to date at the start, `manual` only checks them.
+        procedures: those of the file, and one for each entity.
         seeds: service -> access and refresh token for a store that holds none yet.
         secrets: every secret's value in file and environment, for the redactor.
         warnings: what a person should know, in the form of the errors.
@@ -62,8 +64,14 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
     routes: Routes = field(default_factory=Routes)
     advisor: AdvisorSettings | None = None
+    databases: Mapping[str, DatabaseSource] = field(default_factory=dict, repr=False)
+    limits: Limits = field(default_factory=Limits, repr=False)
+    windows: tuple[Window, ...] = field(default=(), repr=False)
+    procedures: Mapping[str, Procedure] = field(default_factory=dict, repr=False)
+    entities: Mapping[str, Entity] = field(default_factory=dict, repr=False)
     secrets: tuple[Secret, ...] = ()
     warnings: tuple[str, ...] = ()
+    _places: Source = field(default_factory=lambda: Source(""), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.public_url:
@@ -75,6 +83,10 @@ class Settings:
     def development(self) -> bool:
         """Tell whether failures may be forced."""
         return self.environment == "development"
+
+    def problem(self, loc: Loc, text: str) -> str:
+        """Write a message about the value at `loc` as loading does: file:line:col path: text."""
+        return self._places.problem(loc, text).text
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -116,8 +128,11 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
     notify = file.notify or NotifySection()
     key = reading.environ.get(environment.KEY)
     own = _own((file.service or OwnSection()).given())
+    addresses = [own.get("database_url", ""), *(one.url for one in (file.databases or {}).values())]
+    passwords = [secret for address in addresses for secret in _password(address)]
     return Settings(
         **own,
+        **records.healing(file),
         secret_key=reading.keep(key) if key else None,
         egress=_egress(file.egress or EgressSection()),
         services=build.services(file),
@@ -125,8 +140,9 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         channels=build.channels(notify),
         routes=build.routes(notify),
         advisor=build.advisor(file.advisor),
-        secrets=tuple(dict.fromkeys([*reading.secrets, *_password(own.get("database_url", ""))])),
+        secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),
         warnings=_warnings(file, source, reading),
+        _places=Source(source.name, values=source.values, keys=source.keys),
     )
 
 
@@ -152,8 +168,10 @@ def _password(database_url: str) -> list[Secret]:
 
 def _warnings(file: File, source: Source, reading: Reading) -> tuple[str, ...]:
     found = [source.place(loc, at_key=True).problem(loc, text) for loc, text in build.unused(file)]
-    database = source.value(("service", "database_url"))
-    if isinstance(database, str) and "${" not in database and _password(database):
-        text = "a password stands here in plain text; put it into the environment and write ${NAME}"
-        found.append(source.problem(("service", "database_url"), text))
+    addresses: list[Loc] = [("service", "database_url"), *(("databases", name, "url") for name in file.databases or {})]
+    for loc in addresses:
+        address = source.value(loc)
+        if isinstance(address, str) and "${" not in address and _password(address):
+            text = "a password stands here in plain text; put it into the environment and write ${NAME}"
+            found.append(source.problem(loc, text))
     return (*(problem.text for problem in sorted(found)), *environment.unknown(reading.environ, source.variables))

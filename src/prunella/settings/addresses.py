@@ -18,6 +18,12 @@ from prunella.settings.values import REFERENCE, Text, hidden, nearest, reference
 _NAME: Final = re.compile(r"[\w .:/@+-]{1,100}")  # what events may carry as `service_name`
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.6.2
 _HOST: Final = re.compile(r"[a-z0-9._-]{1,253}(?::[0-9]{1,5})?", re.IGNORECASE)
+_BACKENDS: Final = {
+    **{name: name for name in ("postgresql", "sqlite", "mysql", "mariadb")},
+    "postgres": "postgresql",
+}
+_FACT: Final = re.compile(r"\{[A-Za-z_]\w{0,62}\}", re.ASCII)
+FUNCTION: Final = re.compile(r"[\w.:-]{1,100}")
 _LISTEN: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
 
 
@@ -61,6 +67,37 @@ def _database(text: str) -> str:
         known = False
     if not known:
         raise hidden("is no database address; write sqlite:///prunella.db or postgresql://user:${NAME}@host/database")
+    return text
+
+
+def _user_database(text: str) -> str:
+    scheme, colon, rest = text.partition("://")
+    backend = _BACKENDS.get(scheme.partition("+")[0])
+    try:
+        fits = bool(colon and rest.strip("/")) and text.isprintable() and urlsplit(text).port != 0
+    except ValueError:
+        fits = False
+    if backend is None or not fits:
+        forms = "postgresql://user:${NAME}@host/database, mysql://… or sqlite:///file.db"
+        raise hidden(f"is no database address; write {forms}")
+    return text.replace(scheme.partition("+")[0], backend, 1)
+
+
+def _template(text: str) -> str:
+    """Check an address in which facts of a finding may stand, as {source}; never where the call goes."""
+    place = text.partition("://")[2].partition("/")[0].partition("?")[0]
+    if "{" in place or "}" in place:
+        raise wrong("holds {…} in its host; facts of a finding may stand behind the host only")
+    filled = _FACT.sub("x", text)
+    if "{" in filled or "}" in filled:
+        raise wrong("holds a brace that is no {name}; write e.g. https://host/{source}")
+    _web_address(filled)
+    return text
+
+
+def _function(text: str) -> str:
+    if not FUNCTION.fullmatch(text):
+        raise wrong('is no name of a function; write it as in @remedy("…")')
     return text
 
 
@@ -121,6 +158,10 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 Address = Annotated[Text, AfterValidator(_web_address)]
 BaseAddress = Annotated[Text, AfterValidator(_base_address)]
 DatabaseAddress = Annotated[Text, AfterValidator(_database)]
+UserDatabase = Annotated[Text, AfterValidator(_user_database)]
+Template = Annotated[Text, AfterValidator(_template)]
+Function = Annotated[Text, AfterValidator(_function)]
+"""A function of the user, by the name it registered."""
 Listen = Annotated[Text, AfterValidator(_listen)]
 Host = Annotated[Text, AfterValidator(_host)]
 Module = Annotated[Text, AfterValidator(_module)]

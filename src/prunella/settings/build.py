@@ -24,7 +24,7 @@ from prunella.settings.model import (
 from prunella.settings.source import Loc
 
 _UNUSED = "accepted, but this version does not use it yet"
-_LATER = ("databases", "limits", "windows", "procedures", "entities", "known_issues", "auth")
+_LATER = ("known_issues", "auth")
 _LATER_CHANNELS = frozenset({"email", "apprise"})
 
 Seeds = Mapping[str, tuple[Secret, Secret | None]]

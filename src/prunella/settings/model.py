@@ -12,6 +12,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from prunella.core.redact import scrub_tree
 from prunella.settings import addresses as at
+from prunella.settings import procedures as healing
 from prunella.settings import values as of
 from prunella.settings.section import Found, Section, names_of
 from prunella.settings.source import Loc
@@ -274,25 +275,33 @@ class File(Section):
     service: OwnSection | None = None
     egress: EgressSection | None = None
     services: dict[at.Name, ServiceSection] | None = None
-    databases: Mappings = None
-    limits: Mappings = None
-    windows: Annotated[list[Any] | None, of.LATER] = None
-    procedures: Mappings = None
-    entities: Mappings = None
+    databases: dict[at.Name, healing.DatabaseSection] | None = None
+    limits: healing.LimitsSection | None = None
+    windows: list[healing.WindowSection] | None = None
+    procedures: dict[at.Name, healing.ProcedureSection] | None = None
+    entities: dict[at.Name, healing.EntitySection] | None = None
     known_issues: Mappings = None
     advisor: AdvisorSection | None = None
     notify: NotifySection | None = None
     auth: Mappings = None
 
     def misfits(self) -> Found:
+        return [
+            *healing.misfits(self.databases or {}, self.procedures or {}, self.entities or {}),
+            *healing.windows_named_twice(self.windows or []),
+            *self._called_without_tls(),
+        ]
+
+    def _called_without_tls(self) -> Found:
         if self.egress is not None and self.egress.allow_http:
             return []
         refused = of.wrong("is not called without TLS; use https, or set egress.allow_http: true")
-        called = {
+        called: dict[Loc, str | None] = {
             ("services", name, *loc): address
             for name, service in (self.services or {}).items()
             for loc, address in _addresses(service).items()
         }
+        called |= healing.addresses(self.procedures or {})
         if self.advisor is not None and self.advisor.enabled:
             called["advisor", "base_url"] = self.advisor.base_url
         return [

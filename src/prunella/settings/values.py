@@ -77,6 +77,11 @@ def expanded(value: Any, info: ValidationInfo) -> Any:
     return _REFERENCE.sub(lambda match: _variable(match, info), value)
 
 
+def opened(text: str, info: ValidationInfo) -> Secret:
+    """Return the text with the environment's values as a secret that the redactor knows."""
+    return _reading(info).keep(expanded(text, info))
+
+
 def _variable(match: re.Match[str], info: ValidationInfo) -> str:
     name = match[1]
     if not match[2] or not _VARIABLE.fullmatch(name):
@@ -158,7 +163,7 @@ def secret_of(value: Any, info: ValidationInfo, *, storable: bool) -> SecretSour
         return SecretRef(name)
     if "${" not in value and not value.startswith(_STORED):
         raise plain_secret(storable=storable)
-    return _reading(info).keep(expanded(value, info))
+    return opened(value, info)
 
 
 def _secret(value: Any, info: ValidationInfo) -> SecretSource:
