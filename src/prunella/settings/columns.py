@@ -51,7 +51,9 @@ def misnamed(text: str) -> PydanticCustomError | None:
 def plain_value(value: Any, info: ValidationInfo) -> Any:
     """Return what is compared with or written into a column: a text, figure, truth or nothing."""
     if isinstance(value, list | dict):
-        raise of.wrong("is no single value; write a text, a number, true, false or null")
+        raise of.hidden(
+            "holds a list or a mapping where one value belongs; write a text, a number, true, false or null"
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise of.hidden("is too large for a number; write it in quotes, or a smaller one")
     return of.expanded(value, info)
