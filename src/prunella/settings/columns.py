@@ -83,8 +83,8 @@ def _compared(name: str, operand: Any, info: ValidationInfo) -> Any:
 
 
 def _several(values: list[Any], info: ValidationInfo) -> list[Any]:
-    if not values or None in values:
-        raise of.hidden("is a list that is empty or holds null; list values, and look for null by itself")
+    if not values:
+        raise of.hidden("holds an empty list, which fits no row; name at least one value")
     return [plain_value(value, info) for value in values]
 
 

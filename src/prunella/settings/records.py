@@ -71,7 +71,9 @@ def _window(section: WindowSection) -> to.Window:
 
 
 def procedure(name: str, section: ProcedureSection, over: to.Limits) -> to.Procedure:
-    """Return a procedure; its limits stand over those of the file."""
+    """Return a procedure; its limits stand over those of the file, and each delay is an attempt."""
+    if section.remedy is not None and section.remedy.retry_later is not None:
+        over = replace(over, attempts=len(section.remedy.retry_later.delays))
     remedy = None if section.remedy is None else _remedy(section.remedy)
     given = _seconds({n: v for n, v in section.given().items() if n in ("database", "every", "cron", "notify_above")})
     if section.verify is not None:
