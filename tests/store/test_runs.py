@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from prunella.core.errors import Conflict
 from prunella.core.states import RunState
 from prunella.store.contract import Store
-from store.making import at, run
+from store.making import at, incident, run
 
 pytestmark = pytest.mark.anyio
 
@@ -46,3 +47,27 @@ async def test_runs_in_flight_are_counted_by_service(store: Store) -> None:
         assert await tx.runs.in_flight("hubspot", at(-1)) == 2
         assert await tx.runs.in_flight("hubspot", at(0)) == 0
         await tx.runs.add([])
+
+
+async def test_attempts_are_tallied(store: Store) -> None:
+    """By issue, remedy and state, with the mean time from finding to proof; older ones and replays do not count."""
+    about: dict[str, Any] = {"procedure": "stuck-order", "remedy": "reassign_vendor", "issue": "STUCK_PENDING"}
+    async with store.transaction() as tx:
+        await tx.incidents.open_or_join(incident(1))
+        proven = [run(n, **about, state=RunState.VERIFIED, ended_at=at(1), verified_at=at(n * 100)) for n in (1, 2)]
+        failed = run(3, **about, state=RunState.FAILED, ended_at=at(1), incident_id="forgotten")
+        await tx.runs.add([*proven, failed, run(4, **about, started_at=at(-1)), run(5)])
+        rows = sorted((row["issue"], row["remedy"], row["state"], row["cases"]) for row in await tx.runs.tallies(at(0)))
+        place = ("STUCK_PENDING", "reassign_vendor")
+        assert rows == [(*place, "failed", 1), (*place, "verified", 2)]
+        took_s = {row["state"]: row["took_s"] for row in await tx.runs.tallies(at(0))}
+        assert took_s == {"failed": None, "verified": pytest.approx(150.0, abs=0.01)}
+
+
+async def test_ended_attempts_are_counted(store: Store) -> None:
+    """By state, from a moment on; replays do not count."""
+    async with store.transaction() as tx:
+        ends = [(1, RunState.FAILED, 5.0), (2, RunState.FAILED, -5.0), (3, RunState.VERIFIED, 0.0)]
+        await tx.runs.add([run(n, issue="STALE_SYNC", state=state, ended_at=at(end)) for n, state, end in ends])
+        await tx.runs.add([run(9, state=RunState.FAILED, ended_at=at(5))])
+        assert await tx.runs.ended_since(at(0)) == {RunState.FAILED: 1, RunState.VERIFIED: 1}

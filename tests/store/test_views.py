@@ -210,7 +210,7 @@ async def test_admin_notifications_show_what_administrators_are_told(store: Stor
 
 async def test_healing_metrics_show_the_days(store: Store, outside: Outside) -> None:
     """Document D's daily figures: what was found and done by issue and action; rates are NULL where nothing ended."""
-    stuck_order = {"procedure": "stuck-order", "issue": "STUCK_PENDING", "action": "reassign_vendor"}
+    stuck_order: dict[str, Any] = {"procedure": "stuck-order", "issue": "STUCK_PENDING", "action": "reassign_vendor"}
     async with store.transaction() as tx:
         await tx.metrics.add(
             [
@@ -248,7 +248,7 @@ async def test_healing_statistics_view_breaks_the_attempts_down(store: Store, ou
         " FROM healing_statistics_view ORDER BY recovery_status"
     )
     group = ("2026-03-01", "STUCK_PENDING", "REASSIGN_VENDOR")
-    assert rows == [(*group, "FAILED", 1, 1.0, 0, 1, 0), (*group, "SUCCESS", 2, 2.5, 2, 0, 0)]
+    assert rows == [(*group, "FAILED", 1, None, 0, 1, 0), (*group, "SUCCESS", 2, 2.5, 2, 0, 0)]
 
 
 async def test_healing_logs_name_the_resource(store: Store, outside: Outside) -> None:

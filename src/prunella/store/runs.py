@@ -11,7 +11,8 @@ from sqlalchemy import func, select, update
 from prunella.core.records import Run
 from prunella.core.states import RunState
 from prunella.store.session import Session, must_change, record, records, row_of
-from prunella.store.sql import Sql, member_of, param, prepare
+from prunella.store.sql import Row, Sql, member_of, param, prepare, seconds_between
+from prunella.store.tables import incidents
 from prunella.store.tables import runs as t
 
 _OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident")).order_by(t.c.started_at, t.c.id))
@@ -37,6 +38,23 @@ _SETTLE = Sql(
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _OF_INCIDENTS = Sql(select(t).where(member_of(t.c.incident_id, "ids"), t.c.state.in_(["running", "done"])))
+_TALLIES = Sql(
+    select(
+        t.c.issue,
+        t.c.remedy,
+        t.c.state,
+        func.count().label("cases"),
+        func.avg(seconds_between(incidents.c.first_seen, t.c.verified_at)).label("took_s"),
+    )
+    .select_from(t.outerjoin(incidents, incidents.c.id == t.c.incident_id))
+    .where(t.c.issue != "", t.c.started_at >= param("since"))
+    .group_by(t.c.issue, t.c.remedy, t.c.state)
+)
+_ENDED_SINCE = Sql(
+    select(t.c.state, func.count().label("count"))
+    .where(t.c.issue != "", t.c.ended_at >= param("since"))
+    .group_by(t.c.state)
+)
 
 
 class RunRows:
@@ -84,6 +102,15 @@ class RunRows:
         """Count the calls to a service that are under way; what began before `since` has died."""
         row = await self._session.one(_IN_FLIGHT, service_=service, since=since)
         return int(row["count"]) if row else 0
+
+    async def tallies(self, since: datetime) -> Sequence[Row]:
+        """Count procedures' attempts that began since, by issue, remedy and state; `took_s` from finding to proof."""
+        return await self._session.fetch(_TALLIES, since=since)
+
+    async def ended_since(self, since: datetime) -> dict[RunState, int]:
+        """Count procedures' attempts that ended since, by state."""
+        rows = await self._session.fetch(_ENDED_SINCE, since=since)
+        return {RunState(row["state"]): row["count"] for row in rows}
 
     async def list(self, *, most: int, **equal: Any) -> list[Run]:
         """Return attempts, newest first, that equal the given columns."""

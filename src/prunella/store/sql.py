@@ -13,7 +13,18 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
-from sqlalchemy import BindParameter, Boolean, Column, ColumnElement, LargeBinary, String, Table, Text, bindparam
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    bindparam,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.ext.compiler import compiles
@@ -103,6 +114,29 @@ def _looked_up_sqlite(element: looked_up, compiler: Any, **kw: Any) -> str:
 @compiles(looked_up, "postgresql")
 def _looked_up_postgresql(element: looked_up, compiler: Any, **kw: Any) -> str:
     return f"{compiler.process(element.values)} ->> {compiler.process(element.column, **kw)}"
+
+
+class seconds_between(ColumnElement[float]):  # noqa: N801, reads as SQL
+    """The seconds from one moment to another."""
+
+    inherit_cache = True
+    type = Float()
+
+    def __init__(self, start: ColumnElement[Any], end: ColumnElement[Any]) -> None:
+        self.start = start
+        self.end = end
+
+
+@compiles(seconds_between, "sqlite")
+def _seconds_sqlite(element: seconds_between, compiler: Any, **kw: Any) -> str:
+    start, end = compiler.process(element.start, **kw), compiler.process(element.end, **kw)
+    return f"((julianday({end}) - julianday({start})) * 86400)"
+
+
+@compiles(seconds_between, "postgresql")
+def _seconds_postgresql(element: seconds_between, compiler: Any, **kw: Any) -> str:
+    start, end = compiler.process(element.start, **kw), compiler.process(element.end, **kw)
+    return f"CAST(extract(epoch FROM {end} - {start}) AS double precision)"
 
 
 def param(name: str, kind: Any = None) -> BindParameter[Any]:

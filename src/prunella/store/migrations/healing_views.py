@@ -100,9 +100,10 @@ def healing_metrics(sql: Spelling) -> str:
 def healing_statistics_view(sql: Spelling) -> str:
     """What was done and what came of it, by day, issue, action and status (document D)."""
     took = sql.minutes("h.issue_detected_at", "h.recovery_completed_at")
+    proven = f"CASE WHEN h.recovery_status = 'SUCCESS' THEN {took} END"
     return f"""
     SELECT {sql.day("h.recovery_attempted_at")} AS stat_date, h.issue_type, h.recovery_action, h.recovery_status,
-           CAST(count(*) AS integer) AS total_cases, {sql.rounded(f"avg({took})")} AS avg_recovery_time_minutes,
+           CAST(count(*) AS integer) AS total_cases, {sql.rounded(f"avg({proven})")} AS avg_recovery_time_minutes,
            CAST(sum(CASE WHEN h.recovery_status = 'SUCCESS' THEN 1 ELSE 0 END) AS integer) AS successful_recoveries,
            CAST(sum(CASE WHEN h.recovery_status = 'FAILED' THEN 1 ELSE 0 END) AS integer) AS failed_recoveries,
            CAST(sum(CASE WHEN h.admin_notified THEN 1 ELSE 0 END) AS integer) AS admin_notifications_sent
