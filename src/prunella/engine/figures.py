@@ -46,7 +46,7 @@ def recovery_status(run: Run) -> str:
 
 def after_run(run: Run, incident: Incident, now: datetime) -> Daily | None:
     """Return what an attempt that ended now adds to the day's figures; None while its proof is awaited."""
-    place = {"day": _day(now), "procedure": run.procedure, "issue": run.issue, "action": run.remedy}
+    place: dict[str, Any] = {"day": _day(now), "procedure": run.procedure, "issue": run.issue, "action": run.remedy}
     match recovery_status(run):
         case "SUCCESS":
             return Daily(**place, succeeded=1, recovery_s=(now - incident.first_seen).total_seconds())

@@ -96,8 +96,12 @@ async def schedule(parts: Parts, procedures: Mapping[str, Round]) -> None:
         await parts.runner.submit("procedure", one.name, at=due)
 
 
-async def run_procedure(parts: Parts, one: Round) -> bool:
-    """Run once, log how it went, and submit the next run; False where it runs already, or a person paused it."""
+async def run_procedure(parts: Parts, one: Round, *, tells: bool = False) -> bool:
+    """Run once, log how it went, and submit the next run; False where it runs already, or a person paused it.
+
+    Args:
+        tells: what it raises is logged and raised again, for a person who waits for it.
+    """
     started = parts.clock.now()
     await parts.runner.submit("procedure", one.name, at=one.after(started))
     async with parts.store.transaction() as tx:
@@ -106,24 +110,27 @@ async def run_procedure(parts: Parts, one: Round) -> bool:
         if not await tx.procedures.claim(one.name, parts.worker, started, until):
             return False
     async with _keeping(parts, one.name):
-        failed, result = await _carried_out(parts, one)
+        result, error = await _carried_out(parts, one)
+    failed = error is not None
     ended = parts.clock.now()
     result["took_s"] = round((ended - started).total_seconds(), 3)
     async with parts.store.transaction() as tx:
         await tx.procedures.finish(one.name, parts.worker, ended, failed=failed, result=result)
         words = ", ".join(f"{name} {value}" for name, value in result.items())
         await trail.note(parts, tx, "procedure.failed" if failed else "procedure.finished", one.name, reason=words)
+    if error is not None and tells:
+        raise error
     return True
 
 
-async def _carried_out(parts: Parts, one: Round) -> tuple[bool, dict[str, Any]]:
-    """Run it; a failing procedure must stop no other."""
+async def _carried_out(parts: Parts, one: Round) -> tuple[dict[str, Any], Exception | None]:
+    """Run it and return what the log shall say; a failing procedure must stop no other."""
     try:
-        return False, dict(await one.run(parts))
+        return dict(await one.run(parts)), None
     except Exception as error:
         parts.listeners.emit("engine.failed", handler=one.name, error=type(error).__name__)
         words = str(error) if isinstance(error, PrunellaError) else f"{type(error).__name__}: {error}"
-        return True, {"error": redact.scrub(words)[:500]}
+        return {"error": redact.scrub(words)[:500]}, error
 
 
 @asynccontextmanager

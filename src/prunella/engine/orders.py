@@ -1,0 +1,126 @@
+"""What a person may order about procedures: run one now, try it dry, heal one thing, pause, resume, undo.
+
+A person outranks the schedule, never the rules: limits, levels and the state machine hold for orders, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prunella.core.errors import IllegalTransition
+from prunella.core.records import Run
+from prunella.core.states import RUN, IncidentState, RunState
+from prunella.engine import patrol, trail
+from prunella.engine.parts import Parts
+from prunella.engine.patrol import Round
+from prunella.engine.pauses import KILL_SWITCH
+from prunella.engine.sweep import Order, Swept, must_be_known, preview, sweep
+from prunella.remedies.contract import Undone
+
+_WAKE_AT_ONCE = 500
+
+
+async def dry_run(parts: Parts, name: str, only: str | None = None) -> Swept:
+    """Say what a procedure would do now; nothing is written and nobody is called."""
+    return await preview(parts, must_be_known(parts, name), only)
+
+
+async def run_now(parts: Parts, name: str, *, by: str) -> Swept:
+    """Run a procedure now, as its schedule would.
+
+    Raises:
+        IllegalTransition: it runs already, or is paused.
+    """
+    ready = must_be_known(parts, name)
+    swept: list[Swept] = []
+
+    async def run(parts: Parts) -> dict[str, object]:
+        swept.append(await sweep(parts, ready))
+        return {**swept[0].as_log(), "by": by}
+
+    policy = ready.policy
+    one = Round(policy.name, policy.every_s, run, policy.cron)
+    if not await patrol.run_procedure(parts, one, tells=True):
+        raise IllegalTransition(f"procedure {name} runs already, or is paused; look with: prunella procedures")
+    return swept[0]
+
+
+async def heal_one(parts: Parts, name: str, key: str, *, remedy: str | None, by: str) -> Swept:
+    """Heal one thing now, by the remedy that fits or the one that is named."""
+    ready = must_be_known(parts, name)
+    async with parts.store.transaction() as tx:
+        await trail.note(parts, tx, "entity.heal", key, reason=remedy or "as the ladder says", by=by)
+    return await sweep(parts, ready, Order(only=key, remedy=remedy, by=by))
+
+
+async def pause(parts: Parts, name: str | None, *, by: str, reason: str = "") -> None:
+    """Let no step of a procedure begin, or of anything (`name` None: the kill switch), until somebody resumes it."""
+    async with parts.store.transaction() as tx:
+        if name is None:
+            await tx.switches.put(KILL_SWITCH, by, reason, parts.clock.now())
+        else:
+            await tx.procedures.register(must_be_known(parts, name).name)
+            await tx.procedures.pause(name, by)
+        await trail.note(parts, tx, "pause", name or "everything", reason=reason, by=by)
+    parts.pauses.forget()
+
+
+async def resume(parts: Parts, name: str | None, *, by: str, reason: str = "") -> None:
+    """End a pause, and look at everything that it held back."""
+    async with parts.store.transaction() as tx:
+        if name is None:
+            was_paused = await tx.switches.drop(KILL_SWITCH)
+        else:
+            was_paused = (await tx.procedures.register(must_be_known(parts, name).name))["paused_by"] is not None
+            await tx.procedures.pause(name, None)
+        if not was_paused:
+            raise IllegalTransition(f"{name or 'nothing as a whole'} is not paused; resume needs something that is")
+        await trail.note(parts, tx, "resume", name or "everything", reason=reason, by=by)
+    parts.pauses.forget()
+    for one in [name] if name is not None else list(parts.procedures):
+        await parts.runner.submit("procedure", one)
+    if name is None:
+        await _wake_all(parts)
+
+
+async def undo(parts: Parts, run_id: str, *, by: str) -> Undone | None:
+    """Put back what a run changed, where it still is as the run left it; None when there is no such run.
+
+    Raises:
+        IllegalTransition: the run changed nothing that could be put back, is under way, or was undone before.
+    """
+    async with parts.store.transaction() as tx:
+        run = await tx.runs.get(run_id)
+    if run is None:
+        return None
+    ready = parts.procedures.get(run.procedure)
+    remedy = ready.remedies.get(run.remedy) if ready is not None else None
+    if remedy is None or not remedy.reversible:
+        raise IllegalTransition(
+            f"run {run_id} ({run.procedure or 'a recovery'}, {run.remedy}) can't be undone by machine"
+        )
+    if run.state in (RunState.RUNNING, RunState.PLANNED):
+        raise IllegalTransition(f"run {run_id} is under way; wait for its end")
+    if run.state is RunState.UNDONE:
+        raise IllegalTransition(f"run {run_id} was undone before")
+    undone = await remedy.undo(run_id)
+    await _note_undone(parts, run, undone, by)
+    return undone
+
+
+async def _note_undone(parts: Parts, run: Run, undone: Undone, by: str) -> None:
+    async with parts.store.transaction() as tx:
+        if undone.restored and RUN.allows(run.state, RunState.UNDONE):
+            await tx.runs.settle(replace(run, state=RunState.UNDONE, detail=f"undone by {by}: {run.detail}"), run.state)
+        refused = f"; {len(undone.refused)} refused" if undone.refused else ""
+        reason = f"{undone.restored} rows put back{refused}"
+        await trail.note(parts, tx, "run.undone", run.resource, reason=reason, incident=run.incident_id, by=by)
+
+
+async def _wake_all(parts: Parts) -> None:
+    """Look again at every incident that the kill switch held."""
+    open_states = [IncidentState.OPEN.value, IncidentState.VERIFYING.value]
+    async with parts.store.transaction() as tx:
+        waiting = await tx.incidents.list(most=_WAKE_AT_ONCE, state=open_states, procedure="")
+        for incident in waiting:
+            await patrol.wake(parts, tx, await tx.incidents.take(incident.id))
