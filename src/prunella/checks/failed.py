@@ -119,6 +119,7 @@ class Failed:
                 "newest": None if at is None else at.isoformat(),
             },
             count=count,
+            occurred_at=at,
         )
 
 

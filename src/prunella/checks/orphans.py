@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, exists, select
 
 from prunella.core.findings import Finding, Sighting
 from prunella.core.procedures import OrphansCheck
@@ -32,19 +32,14 @@ class Orphans:
 
     def _look(self, connection: Connection, only: str | None) -> Sighting:
         spec, database = self._spec, self._database
-        child, parent = database.table(connection, spec.child), database.table(connection, spec.parent).alias("parent")
+        child = database.table(connection, spec.child)
         moments = Moments(database, connection, unit=spec.unit)
         hidden = blind(database, connection, child) or blind(
             database, connection, database.table(connection, spec.parent), whole=True
         )
         if hidden is not None or only not in (None, spec.child):
             return Sighting(at=moments.now, blind=hidden)
-        reference = column_of(child, spec.column)
-        key = parent.columns[column_of(database.table(connection, spec.parent), spec.parent_key).name]
-        old = [moments.older_than(column_of(child, name), seconds) for name, seconds in spec.older_than.items()]
-        found = select(key_of(child).label("key")).where(
-            reference.is_not(None), ~exists().where(key == reference).correlate(child), *old
-        )
+        found = select(key_of(child).label("key")).where(self._orphaned(connection, child, moments))
         count, keys = counting.counted(connection, found, self._cap)
         moments.settle()
         if not count:
@@ -62,3 +57,15 @@ class Orphans:
             total=counting.size(connection, child, counting.enough(count, self._share_max)),
         )
         return Sighting(findings=(finding,), at=moments.now)
+
+    def condition(self, connection: Connection, table: Table) -> ColumnElement[bool]:
+        """Return what a row must still meet when it is deleted."""
+        return self._orphaned(connection, table, Moments(self._database, connection, unit=self._spec.unit))
+
+    def _orphaned(self, connection: Connection, child: Table, moments: Moments) -> ColumnElement[bool]:
+        spec = self._spec
+        parents = self._database.table(connection, spec.parent)
+        key = parents.alias("parent").columns[column_of(parents, spec.parent_key).name]
+        reference = column_of(child, spec.column)
+        old = [moments.older_than(column_of(child, name), seconds) for name, seconds in spec.older_than.items()]
+        return and_(reference.is_not(None), ~exists().where(key == reference).correlate(child), *old)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, select
 
 from prunella.core.findings import Finding, Sighting
 from prunella.core.procedures import RowsCheck
@@ -37,8 +37,7 @@ class Rows:
         hidden = blind(self._database, connection, table)
         if hidden is not None or only not in (None, spec.table):
             return Sighting(at=moments.now, blind=hidden)
-        old = [moments.older_than(column_of(table, name), seconds) for name, seconds in spec.older_than.items()]
-        found = select(key_of(table).label("key")).where(conditions.matching(table, spec.where), *old)
+        found = select(key_of(table).label("key")).where(self._matching(table, moments))
         count, keys = counting.counted(connection, found, self._cap)
         moments.settle()
         if not count:
@@ -55,3 +54,12 @@ class Rows:
             total=counting.size(connection, table, counting.enough(count, self._share_max)),
         )
         return Sighting(findings=(finding,), at=moments.now)
+
+    def condition(self, connection: Connection, table: Table) -> ColumnElement[bool]:
+        """Return what a row must still meet when it is changed."""
+        return self._matching(table, Moments(self._database, connection, unit=self._spec.unit))
+
+    def _matching(self, table: Table, moments: Moments) -> ColumnElement[bool]:
+        ages = self._spec.older_than.items()
+        old = [moments.older_than(column_of(table, name), seconds) for name, seconds in ages]
+        return and_(conditions.matching(table, self._spec.where), *old)

@@ -14,7 +14,7 @@ from prunella.engine.ready import MANUAL, Ready
 from prunella.store.contract import Transaction
 from prunella.store.metrics import Daily
 
-_KEPT = ("facts", "acted_at", "healed")
+_KEPT = ("facts", "acted_at", "acted_there", "healed")
 """What of an incident's memory is wanted when its resource is found again."""
 _DIED = "the worker died in mid-call"
 _I = IncidentState

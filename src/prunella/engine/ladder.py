@@ -74,6 +74,12 @@ def is_old(finding: Finding, since: datetime | None) -> bool:
     return finding.occurred_at is not None and since is not None and finding.occurred_at <= since
 
 
+def acted_there(incident: Incident) -> datetime | None:
+    """Return when it was last acted on, by the clock of the database that the evidence is dated by."""
+    moment = incident.memory.get("acted_there")
+    return datetime.fromisoformat(moment) if moment else None
+
+
 def again_at(ready: Ready, attempts: int, now: datetime) -> datetime:
     """Return when to try again after `attempts` attempts: as configured, or the cool-down, doubled each time."""
     if ready.delays_s:
@@ -95,7 +101,7 @@ def proof_by(ready: Ready, now: datetime) -> datetime | None:
 def _verifying(incident: Incident, finding: Finding, done: Run, now: datetime) -> Turn:
     """Wait for the proof, or see that there is none."""
     is_over = incident.next_at is None or incident.next_at <= now
-    if is_old(finding, done.started_at):
+    if is_old(finding, acted_there(incident) or done.started_at):
         if is_over:
             return Turn(Next.PROVEN, "nothing newer has happened since the attempt")
         return Turn(Next.WAIT, f"verifying until {_clock(incident.next_at)}", incident.next_at)

@@ -35,6 +35,7 @@ class Due:
 
     Args:
         remedy: the name of the one that fits.
+        seen_at: when it was seen, by the database's own clock.
         final: it is the remedy that comes last.
         again: the attempt that a dead worker left behind; it is made again under its key.
     """
@@ -42,6 +43,7 @@ class Due:
     incident: Incident
     finding: Finding
     remedy: str
+    seen_at: datetime
     final: bool = False
     again: Run | None = None
 
@@ -51,9 +53,11 @@ class Stock:
     """What one look came to.
 
     Args:
+        seen_at: when the look was, by the database's own clock.
         waiting: key -> why nothing is done about it now.
     """
 
+    seen_at: datetime
     due: list[Due] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     resolved: int = 0
@@ -70,7 +74,7 @@ async def take(
         looked_at: when the look began, by the store's clock; what was done since then is not in it.
     """
     now = parts.clock.now()
-    stock = Stock()
+    stock = Stock(seen_at=sighting.at)
     known = {one.resource: one for one in await tx.incidents.open_of_procedure(ready.name)}
     raging = known.pop(STORM, None)
     if raging is not None and not is_storm(sighting):
@@ -99,7 +103,8 @@ def is_storm(sighting: Sighting) -> bool:
 
 def as_new(parts: Parts, ready: Ready, finding: Finding, now: datetime) -> Due:
     """Return a finding as something due that nobody has recorded: for a dry run."""
-    return Due(incident=_incident(parts, ready, finding, None, now), finding=finding, remedy=ready.remedy_for(finding))
+    incident = _incident(parts, ready, finding, None, now)
+    return Due(incident=incident, finding=finding, remedy=ready.remedy_for(finding), seen_at=now)
 
 
 def healed(incident: Incident, finding: Finding) -> Incident:
@@ -156,7 +161,10 @@ async def _plan(
 ) -> None:
     """Let a thing be acted on, unless all that is left of it flaps."""
     if finding.keys or finding.total is None:
-        stock.due.append(Due(incident=incident, finding=finding, remedy=ready.remedy_for(finding), again=again))
+        remedy = ready.remedy_for(finding)
+        stock.due.append(
+            Due(incident=incident, finding=finding, remedy=remedy, seen_at=stock.seen_at, again=again)
+        )
         return
     why = f"flapping: these rows came back {ladder.REGRESSIONS_MAX} times soon after they were healed"
     await endings.hand_over(parts, tx, ready, incident, why)
@@ -169,7 +177,9 @@ async def _last_remedy(
     """Try the remedy that comes last, or hand over to a person."""
     flapping = incident.regressions >= ladder.REGRESSIONS_MAX
     if ready.give_up in ready.remedies and not incident.memory.get("gave_up") and not flapping:
-        stock.due.append(Due(incident=incident, finding=finding, remedy=ready.give_up, final=True))
+        stock.due.append(
+            Due(incident=incident, finding=finding, remedy=ready.give_up, seen_at=stock.seen_at, final=True)
+        )
         return
     memory = {**incident.memory, "flapping": True} if flapping else incident.memory
     await endings.hand_over(parts, tx, ready, replace(incident, memory=memory), turn.reason)
@@ -296,7 +306,8 @@ def _incident(parts: Parts, ready: Ready, finding: Finding, previous: Incident |
 def _is_new(finding: Finding, previous: Incident, looked_at: datetime) -> bool:
     """Tell whether a finding was seen, and arose, after its resource was last proven well."""
     resolved_at = previous.resolved_at
-    return resolved_at is None or (looked_at > resolved_at and not ladder.is_old(finding, resolved_at))
+    acted_there = ladder.acted_there(previous) or resolved_at
+    return resolved_at is None or (looked_at > resolved_at and not ladder.is_old(finding, acted_there))
 
 
 def _acted_since(incident: Incident, looked_at: datetime) -> bool:

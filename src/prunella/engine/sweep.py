@@ -131,7 +131,8 @@ async def _ordered(parts: Parts, ready: Ready, sighting: Sighting, due: Sequence
     if incident is None or (incident.lease_until is not None and incident.lease_until > parts.clock.now()):
         return []
     remedy = order.remedy or ready.remedy_for(finding)
-    return [Due(incident=incident, finding=finding, remedy=remedy, final=remedy == ready.give_up)]
+    final = remedy == ready.give_up
+    return [Due(incident=incident, finding=finding, remedy=remedy, seen_at=sighting.at, final=final)]
 
 
 async def _situation(parts: Parts, ready: Ready, sighting: Sighting, due: Sequence[Due]) -> Situation:
@@ -215,9 +216,12 @@ async def _last_chances(parts: Parts, ready: Ready, swept: Swept) -> None:
             for one in await tx.incidents.open_of_procedure(ready.name)
             if one.resource in failed and one.attempts >= ready.attempts and one.state is IncidentState.OPEN
         ]
-    found = {one.key: one for one in (await look(ready)).findings} if spent else {}
+    if not spent:
+        return
+    sighting = await look(ready)
+    found = {one.key: one for one in sighting.findings}
     final = [
-        Due(incident=one, finding=found[one.resource], remedy=ready.give_up, final=True)
+        Due(incident=one, finding=found[one.resource], remedy=ready.give_up, seen_at=sighting.at, final=True)
         for one in spent
         if one.resource in found and not one.memory.get("gave_up")
     ]

@@ -153,7 +153,8 @@ async def _settle_one(
 ) -> IncidentState:
     """Decide where one incident goes after its attempt; return its new state."""
     now = parts.clock.now()
-    incident = replace(incident, memory={**incident.memory, "acted_at": now.isoformat()})
+    acted = {"acted_at": now.isoformat(), "acted_there": due.seen_at.isoformat()}
+    incident = replace(incident, memory={**incident.memory, **acted})
     by_person = incident.state in (IncidentState.ESCALATED, IncidentState.SUPPRESSED)  # taken over meanwhile
     if by_person and not outcome.ok:
         return (await endings.saved(tx, replace(incident, claimed_by=None, lease_until=None))).state
