@@ -109,7 +109,7 @@ def test_functions_that_nobody_registered_are_named_at_their_place(settings: Set
             f"known: manual_intervention, nudges, retry_workflow{ends}"
         ),
         (
-            "prunella.yaml:19:38 entities.order.stuck.NEW.remedy: 'nudge' is no remedy that a module registered; "
+            "prunella.yaml:20:38 entities.order.stuck.NEW.remedy: 'nudge' is no remedy that a module registered; "
             f"did you mean nudges?{ends}"
         ),
     ]

@@ -736,6 +736,11 @@ BROKEN: list[tuple[str, str, str]] = [
         "3:70 procedures.p.cron: '0 0 30 2 *' is no moment that comes; write minute hour day month weekday, e.g. '0 2 * * SUN'",
     ),
     (
+        "a last Monday that is the first of a month",
+        procedure(ROWS, "remedy: nudge, cron: '0 0 */31 * 1L'"),
+        "3:70 procedures.p.cron: '0 0 */31 * 1L' is no moment that comes; write minute hour day month weekday, e.g. '0 2 * * SUN'",
+    ),
+    (
         "an unknown level",
         procedure(ROWS, "remedy: nudge, every: 5m, level: L9"),
         "3:82 procedures.p.level: 'L9' is not one of L0, L1, L2, L3",
@@ -948,6 +953,16 @@ def test_procedures_answer_a_damaged_file(data: st.DataObject, home: Path) -> No
         piece = data.draw(st.sampled_from(["", text[start:end] * 2, "{", "]", ": ", "\n", "'", "${X}", "all", "null"]))
         text = text[:start] + piece + text[end:]
     assert misplaced(text) == []
+
+
+CRON = st.lists(st.sampled_from(["*", "0", "5", "31", "L", "LW", "#", "/", "-", ",", "MON", "FEB", "60", "9" * 30]))
+
+
+@FUZZ
+@given(fields=st.lists(CRON.map("".join), min_size=4, max_size=6))
+def test_cron_answers_any_fields(fields: list[str], home: Path) -> None:
+    """Whatever looks like a cron line is a schedule or a mistake with its place."""
+    assert misplaced(json.dumps({"windows": [{"name": "n", "cron": " ".join(fields), "for": "1h"}]})) == []
 
 
 # For editors ------------------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def _cron(text: str) -> str:
     try:
         turns = CronSim(text, _SOME_DAY) if _CRON.fullmatch(text) else None
         comes = turns is not None and next(turns, None) is not None
-    except (CronSimError, ValueError, AssertionError):
+    except CronSimError:
         comes = False
     if not comes:
         raise of.wrong("is no moment that comes; write minute hour day month weekday, e.g. '0 2 * * SUN'")
