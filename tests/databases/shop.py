@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,6 +77,7 @@ def opened(url: str) -> Iterator[Shop]:
         yield shop
     finally:
         for handle in shop.handles:
-            asyncio.run(handle.close())
+            handle._threads.shutdown()
+            handle._engine.dispose()
         shop.run(*(f"DROP OWNED BY {role}; DROP ROLE {role}" for role in shop.roles))
         engine.dispose()

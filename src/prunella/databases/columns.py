@@ -31,7 +31,7 @@ def sort_of(column: Column[Any], kind: str) -> Sort:
     """Return the sort of a column of a database of that kind."""
     found: Any = declared(column)
     if kind == "sqlite":  # a declared type binds nothing there; texts are what dates and times are kept as
-        return Sort.NUMBER if isinstance(found, types.Numeric | types.Integer) else Sort.TEXT
+        return Sort.NUMBER if isinstance(found, types.Numeric | types.Float | types.Integer) else Sort.TEXT
     if isinstance(found, types.DateTime):
         aware = found.timezone or (kind == "mysql" and isinstance(found, mysql.TIMESTAMP))
         return Sort.AWARE if aware else Sort.NAIVE
@@ -132,6 +132,7 @@ _SORTS: tuple[tuple[Any, Sort], ...] = (
     (types.Date, Sort.DATE),
     (types.Boolean, Sort.BOOLEAN),
     (types.Numeric, Sort.NUMBER),
+    (types.Float, Sort.NUMBER),
     (types.Integer, Sort.NUMBER),
     (types.String, Sort.TEXT),
 )

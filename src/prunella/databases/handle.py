@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from psycopg import DataError
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -156,7 +159,7 @@ def _engine(source: DatabaseSource) -> Engine:
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
         options = {"application_name": "prunella", "connect_timeout": "5"}
-    return create_engine(
+    engine = create_engine(
         url.update_query_dict({name: value for name, value in options.items() if name not in url.query}),
         pool_size=1,
         max_overflow=_CONNECTIONS_MAX - 1,
@@ -164,6 +167,33 @@ def _engine(source: DatabaseSource) -> Engine:
         pool_pre_ping=True,
         hide_parameters=True,
     )
+    if url.get_backend_name() == "postgresql":
+        event.listen(engine, "connect", _read_all_dates)
+    return engine
+
+
+def _read_all_dates(opened: Any, _: Any) -> None:
+    """Let a date that Python can't hold (infinity, the year 20000) come as PostgreSQL's text instead of an error."""
+    for name in ("date", "timestamp", "timestamptz"):
+        usual = opened.adapters.get_loader(opened.adapters.types[name].oid, Format.TEXT)
+        opened.adapters.register_loader(name, _patient(usual))
+
+
+def _patient(usual: type[Loader]) -> type[Loader]:
+    class Patient(Loader):
+        """Fall back to the text."""
+
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._usual = usual(oid, context)
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._usual.load(data)
+            except DataError:
+                return bytes(data).decode()
+
+    return Patient
 
 
 def _untyped(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:

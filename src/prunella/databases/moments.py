@@ -217,7 +217,7 @@ class _Zoned:
         return at
 
     def read(self, value: Any, now: datetime) -> datetime | None:
-        return value.astimezone(UTC) if isinstance(value, datetime) else None
+        return value.astimezone(UTC) if isinstance(value, datetime) else None  # infinity comes as text
 
 
 class _Naive:
@@ -320,7 +320,9 @@ class _Text:
         driver.create_function(self._early, 1, lambda text: self._microseconds(text, 0), deterministic=True)
 
     def before(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
-        surely = and_(column < _day(at - _BEHIND - _DAY), _like(column, _ISO_BEGINS), self._zone_known(column))
+        day = func.substr(column, 1, 10, type_=NullType())
+        exists = func.date(day, "+0 days", type_=NullType()) == day  # the 31st of February becomes another day
+        surely = and_(column < _day(at - _BEHIND - _DAY), _like(column, _ISO_BEGINS), exists, self._zone_known(column))
         return and_(column < _day(at + _AHEAD + _DAY), or_(surely, self._is(self._late, column) < _micro(at)))
 
     def since(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
