@@ -8,8 +8,9 @@ live catalogue and is quoted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import NullType
 
+from prunella.core.clock import SystemClock
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
 
@@ -127,8 +129,11 @@ class Database:
 
     def _in_transaction(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
         try:
-            with self._engine.connect() as connection, connection.begin():
-                _limit(connection, self.source, read_only=read_only)
+            with (
+                self._engine.connect() as connection,
+                connection.begin(),
+                _limited(connection, self.source, read_only=read_only),
+            ):
                 return work(connection)
         except (DBAPIError, PoolTimeout) as error:
             raise self._translated(error) from error
@@ -140,7 +145,9 @@ class Database:
         words = str(error.orig).splitlines()[0][:300] if error.orig is not None else type(error).__name__
         state: str | None = getattr(error.orig, "sqlstate", None)
         away = error.connection_invalidated or state in _BUSY or (state is None and self.kind != "sqlite")
-        locked = self.kind == "sqlite" and isinstance(error, OperationalError) and "locked" in words
+        locked = (
+            self.kind == "sqlite" and isinstance(error, OperationalError) and words.endswith(("locked", "interrupted"))
+        )
         kind = DatabaseUnavailable if away or locked else DatabaseRefused
         if state is None and self.kind != "sqlite":
             words = type(error.orig).__name__  # the words of connection errors may hold the address
@@ -202,28 +209,45 @@ def _untyped(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
     column["type"] = NullType()
 
 
-def _limit(connection: Connection, source: DatabaseSource, *, read_only: bool) -> None:
-    """Set the transaction's limits; SET LOCAL, so that a pooler in between hands nothing on."""
-    kind = connection.dialect.name
-    statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
-    if kind == "sqlite":
+@contextmanager
+def _limited(connection: Connection, source: DatabaseSource, *, read_only: bool) -> Iterator[None]:
+    """Hold a transaction within its limits; nothing of them stays on the connection for whoever is next."""
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        driver: Any = connection.connection.driver_connection
         connection.exec_driver_sql(f"PRAGMA query_only = {int(read_only)}")
-        deadline = connection.connection.driver_connection
-        assert deadline is not None
-        _stop_after(deadline, source.statement_timeout_s)
-    elif kind == "postgresql":
+        _stop_after(driver, source.statement_timeout_s)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+            driver.execute("PRAGMA query_only = 0")
+        return
+    statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
+    if dialect == "postgresql":
         mode = "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE"
-        connection.exec_driver_sql(  # one way to the server for all three
+        connection.exec_driver_sql(  # one way to the server for all; LOCAL, so that a pooler hands nothing on
             f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms}"
         )
     else:
-        connection.exec_driver_sql("SET SESSION time_zone = '+00:00'")
+        for setting in _mysql_settings(connection, source):
+            connection.exec_driver_sql(f"SET SESSION {setting}")
+        connection.exec_driver_sql(f"SET SESSION TRANSACTION {'READ ONLY' if read_only else 'READ WRITE'}")
+    yield
+
+
+def _mysql_settings(connection: Connection, source: DatabaseSource) -> tuple[str, ...]:
+    """Return the limits in the words of MySQL (milliseconds, SELECT only) or MariaDB (seconds), and UTC."""
+    statement = (
+        f"max_statement_time = {source.statement_timeout_s:g}"
+        if getattr(connection.dialect, "is_mariadb", False)
+        else f"max_execution_time = {round(source.statement_timeout_s * 1000)}"
+    )
+    return statement, f"innodb_lock_wait_timeout = {max(round(source.lock_timeout_s), 1)}", "time_zone = '+00:00'"
 
 
 def _stop_after(driver: Any, seconds: float) -> None:
     """Interrupt a SQLite transaction that takes too long; the handler is asked every 10,000 steps of its machine."""
-    from prunella.core.clock import SystemClock
-
     clock = SystemClock()
     until = clock.monotonic() + seconds
     driver.set_progress_handler(lambda: int(clock.monotonic() > until), 10_000)
