@@ -133,7 +133,11 @@ def test_failing_procedure_is_logged_and_stops_no_other(sqlite_path: Path) -> No
             return {}
 
         procedures = {"broken": Round("broken", 60, broken), "good": Round("good", 60, good)}
-        world.runner.handle("procedure", lambda name: patrol.run_procedure(world.parts, procedures[name]))
+
+        async def run(name: str) -> None:
+            await patrol.run_procedure(world.parts, procedures[name])
+
+        world.runner.handle("procedure", run)
         await patrol.schedule(world.parts, procedures)
         work = asyncio.create_task(world.runner.run())
         await world.later(200)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from prunella.core.clock import Clock
 from prunella.core.findings import Finding, Sighting
 from prunella.core.outcomes import Outcome
 from prunella.core.procedures import Entity, Limits, PluginCheck, PluginRemedy, Procedure, StuckRule
@@ -14,7 +15,6 @@ from prunella.core.records import Level
 from prunella.core.states import StateMachine
 from prunella.engine.ready import Ready
 from prunella.remedies.contract import Assignment, Preview, Undone
-from prunella.testing import LoopClock
 
 ORDER = Entity(
     name="order",
@@ -37,7 +37,7 @@ class Ward:
         rows: the sick are rows of one table, `total` in number, and one finding names them all.
     """
 
-    clock: LoopClock
+    clock: Clock
     sick: dict[str, str] = field(default_factory=dict)
     active: int | None = None
     cures: bool = True

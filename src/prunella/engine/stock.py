@@ -162,9 +162,7 @@ async def _plan(
     """Let a thing be acted on, unless all that is left of it flaps."""
     if finding.keys or finding.total is None:
         remedy = ready.remedy_for(finding)
-        stock.due.append(
-            Due(incident=incident, finding=finding, remedy=remedy, seen_at=stock.seen_at, again=again)
-        )
+        stock.due.append(Due(incident=incident, finding=finding, remedy=remedy, seen_at=stock.seen_at, again=again))
         return
     why = f"flapping: these rows came back {ladder.REGRESSIONS_MAX} times soon after they were healed"
     await endings.hand_over(parts, tx, ready, incident, why)
