@@ -368,7 +368,7 @@ BY_PROBE = replace(PROBED, enable_again="by_probe")
 @pytest.mark.parametrize(
     ("service", "state", "well", "asked", "after"),
     [
-        (PROBED, GateState.CLOSED, True, 0, GateState.CLOSED),
+        (PROBED, GateState.CLOSED, True, 1, GateState.CLOSED),
         (PROBED, GateState.PAUSED, True, 0, GateState.PAUSED),
         (BY_PROBE, GateState.PAUSED, True, 0, GateState.PAUSED),
         (PROBED, GateState.DISABLED, True, 1, GateState.DISABLED),
@@ -382,7 +382,7 @@ BY_PROBE = replace(PROBED, enable_again="by_probe")
 def test_probe_lifts_only_what_it_may(
     sqlite_path: Path, service: Any, state: GateState, well: bool, asked: int, after: GateState
 ) -> None:
-    """A pause is never probed; a disablement ends by probe only where the service says so; an open gate half opens."""
+    """A pause is never probed, all else is; a disablement ends by probe only where the service says so; an open gate half opens."""
 
     async def story(world: World) -> None:
         world.hands.script["probe"] = [DONE if well else refused(503)]
@@ -458,3 +458,37 @@ def test_probe_of_a_service_that_breaks_is_a_failed_probe(sqlite_path: Path) -> 
 def test_services_of_these_stories_differ_in_their_health_checks() -> None:
     """Only the probed one has an address to ask."""
     assert [one.name for one in (CRM, SHY, OAUTHED, PROBED) if one.health is not None] == ["probed"]
+
+
+# Outages ----------------------------------------------------------------------------------------------------------------
+
+
+def test_service_that_stops_answering_is_shut_and_comes_back(sqlite_path: Path) -> None:
+    """HEAL_CONN_003: down twice in a row shuts the gate, an hour is told once; back: the downtime is recorded and told."""
+
+    async def story(world: World) -> None:
+        for answer, gap in [(503, 60)] * 62 + [(200, 60)] * 3:
+            world.hands.script["probe"] = [DONE if answer == 200 else refused(answer)]
+            await patrol.probe(world.parts, "probed")
+            await world.later(gap)
+        gate = await world.gate("probed")
+        assert (gate.state, gate.down_since) == (GateState.CLOSED, None)
+        told = [(one.kind, dict(one.facts).get("Downtime")) for one in await world.told()]
+        assert told == [("SERVICE_STILL_DOWN", None), ("SERVICE_STILL_DOWN", None), ("recovered", "1 h 2 min")]
+        (entry,) = await world.audit("gate.recovered")
+        assert entry.reason == "down for 1 h 2 min"
+
+    play(sqlite_path, story)
+
+
+def test_one_lost_answer_is_no_outage(sqlite_path: Path) -> None:
+    """A single failed health check shuts nothing and tells nobody."""
+
+    async def story(world: World) -> None:
+        world.hands.script["probe"] = [refused(503), DONE, refused(503), DONE]
+        for _ in range(4):
+            await patrol.probe(world.parts, "probed")
+        assert (await world.gate("probed")).state is GateState.CLOSED
+        assert await world.told() == []
+
+    play(sqlite_path, story)

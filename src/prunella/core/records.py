@@ -365,6 +365,7 @@ class Gate:
         auth, data, unknown: consecutive failures from outside, towards `disabled` (document B).
         counting_from: network failures before this moment no longer count.
         throttled_until: the service asked for silence until then; not a state, a wait.
+        down_since: when it stopped answering; None while it answers.
     """
 
     service: str
@@ -385,6 +386,7 @@ class Gate:
     recovery_fail_count: int = 0
     last_recovery_at: datetime | None = None
     auto_recovery_enabled: bool = True
+    down_since: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", GateState(self.state))

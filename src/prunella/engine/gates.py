@@ -75,13 +75,15 @@ def throttle(gate: Gate, until: datetime) -> Gate:
 def enable(gate: Gate, now: datetime, *, by: str) -> Gate:
     """Close the gate again and start every count anew."""
     gate = move(gate, GateState.CLOSED, now, reason=None, by=by)
-    return replace(count_success(gate, now), counting_from=now, openings=0, successes=0, throttled_until=None)
+    return replace(
+        count_success(gate, now), counting_from=now, openings=0, successes=0, throttled_until=None, down_since=None
+    )
 
 
 def _after_success(gate: Gate, limits: GateLimits, now: datetime) -> Gate:
     gate = replace(count_success(gate, now), successes=gate.successes + 1, last_recovery_at=now)
     if gate.state is GateState.HALF_OPEN and gate.successes >= limits.successes:
-        return replace(move(gate, GateState.CLOSED, now, reason=None), openings=0, successes=0)
+        return replace(move(gate, GateState.CLOSED, now, reason=None), openings=0, successes=0, down_since=None)
     return gate
 
 
@@ -91,4 +93,9 @@ def _open(gate: Gate, limits: GateLimits, now: datetime, rng: Rng) -> Gate:
     doubled = 2 ** min(gate.openings, _DOUBLINGS_MAX)
     open_s = min(limits.open_s * doubled, max(limits.open_s, _OPEN_MAX_S)) * (1.0 + rng.random() * 0.1)
     opened = move(gate, GateState.OPEN, now, reason=reason)
-    return replace(opened, openings=gate.openings + 1, reopen_at=now + timedelta(seconds=open_s))
+    return replace(
+        opened,
+        openings=gate.openings + 1,
+        reopen_at=now + timedelta(seconds=open_s),
+        down_since=gate.down_since or now,
+    )

@@ -138,6 +138,44 @@ def enabled(gate: Gate, by: str, link: str) -> Notice:
     )
 
 
+def still_down(
+    service: str,
+    detail: str,
+    since: datetime,
+    now: datetime,
+    status_page: str | None,
+    next_at: datetime,
+    link: str,
+) -> Notice:
+    """Say that a service does not answer its health check (document A): at most once an hour."""
+    return Notice(
+        key=f"still_down:{service}:{since.isoformat()}:{int((now - since).total_seconds() // 3600)}",
+        kind="SERVICE_STILL_DOWN",
+        severity=Severity.HIGH,
+        title=f"{service} is down",
+        facts=(
+            ("Service", service),
+            ("Error", detail),
+            ("Down Since", since.isoformat(timespec="seconds")),
+            ("Status Page", status_page or "none is configured"),
+            ("Next Check", next_at.isoformat(timespec="seconds")),
+        ),
+        link=link,
+    )
+
+
+def back(service: str, downtime: str, since: datetime, link: str) -> Notice:
+    """Say that a service answers again, and how long it did not: once per outage."""
+    return Notice(
+        key=f"back:{service}:{since.isoformat()}",
+        kind="recovered",
+        severity=Severity.LOW,
+        title="Integration Recovered",
+        facts=(("Service", service), ("Resolution", "the health check passes again"), ("Downtime", downtime)),
+        link=link,
+    )
+
+
 def spell_duration(seconds: float) -> str:
     """Write a duration as people say it: 340 ms, 4.2 s, 3 min 5 s, 2 h 10 min."""
     if seconds < 1:

@@ -16,7 +16,7 @@ from cronsim import CronSim
 
 from prunella.core import redact
 from prunella.core.errors import PrunellaError
-from prunella.core.records import Category, Incident, Level
+from prunella.core.records import Category, Gate, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
 from prunella.engine import gates, notices, report, trail
@@ -37,6 +37,7 @@ _SCAN_BUDGET_S = 8.0
 _FIRST_RUN_S = 10.0
 _SPREAD_S = 5.0
 _PROCEDURE_LEASE_S = 60.0
+_HEALTH_FAILURES = 2  # one lost answer is no outage
 _RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
 
 
@@ -219,23 +220,66 @@ def _prober(service: str) -> Callable[[Parts], Awaitable[Mapping[str, Any]]]:
 
 
 async def probe(parts: Parts, name: str) -> Mapping[str, Any]:
-    """Ask a service that is shut whether it is well again; let calls pass where its policy allows a probe to."""
+    """Ask a service whether it is well (HEAL_CONN_003): shut its gate when it is down, let calls pass when it is back.
+
+    While the gate is shut what is meant for the service waits; once it is back, that resumes in its order.
+    """
     service = parts.services[name]
     async with parts.store.transaction() as tx:
         gate = await tx.gates.take(name, parts.clock.now())
-    if gate.state in (GateState.CLOSED, GateState.PAUSED):
+    if gate.state is GateState.PAUSED:
         return {"gate": gate.state.value}
     target = Target(service=service, account="", incident_id="probe", idempotency_key=f"probe:{parts.ids.new()}")
     outcome = await perform(parts, "probe", lambda: target)
     async with parts.store.transaction() as tx:
-        gate = await tx.gates.take(name, parts.clock.now())
-        if outcome.ok and gate.state is GateState.DISABLED and service.enable_again == "by_probe":
-            await enable(parts, tx, name, by="a passed health probe")
-        elif outcome.ok and gate.state in (GateState.OPEN, GateState.HALF_OPEN):
-            now = parts.clock.now()
-            half_open = gates.begin_probe(replace(gate, reopen_at=now), now)
-            await tx.gates.save(gates.record_call(half_open, True, service.gate, now, parts.rng))
+        before = await tx.gates.take(name, parts.clock.now())
+        gate = await (_well if outcome.ok else _down)(parts, tx, service, before, outcome.detail)
     return {"gate": gate.state.value, "well": outcome.ok, "detail": outcome.detail}
+
+
+async def _well(parts: Parts, tx: Transaction, service: Service, before: Gate, detail: str) -> Gate:
+    """A service answers: close its gate step by step, and say how long it was down."""
+    now = parts.clock.now()
+    if before.state is GateState.DISABLED:
+        if service.enable_again == "by_probe":
+            await enable(parts, tx, service.name, by="a passed health probe")
+        return await tx.gates.take(service.name, now)
+    gate = gates.count_success(before, now)
+    if before.state in (GateState.OPEN, GateState.HALF_OPEN):
+        half_open = gates.begin_probe(replace(before, reopen_at=now), now)
+        gate = gates.record_call(half_open, True, service.gate, now, parts.rng)
+    if gate != before:
+        await tx.gates.save(gate)
+    if before.down_since is not None and gate.down_since is None:
+        await _recovered(parts, tx, service, before.down_since)
+    return gate
+
+
+async def _recovered(parts: Parts, tx: Transaction, service: Service, down_since: datetime) -> None:
+    """Record the downtime, say so once, and resume what waited."""
+    downtime = notices.spell_duration((parts.clock.now() - down_since).total_seconds())
+    await trail.note(parts, tx, "gate.recovered", service.name, reason=f"down for {downtime}")
+    link = f"{parts.public_url}/services/{service.name}"
+    await trail.tell(parts, tx, [notices.back(service.name, downtime, down_since, link)])
+    await wake_service(parts, tx, service.name, by_person=False)
+
+
+async def _down(parts: Parts, tx: Transaction, service: Service, before: Gate, detail: str) -> Gate:
+    """A service does not answer: shut its gate at the second time in a row, and say so while it lasts."""
+    now = parts.clock.now()
+    if before.state is GateState.DISABLED:
+        return before
+    limits = replace(service.gate, failures=min(service.gate.failures, _HEALTH_FAILURES))
+    gate = gates.record_call(before, False, limits, now, parts.rng)
+    await tx.gates.save(gate)
+    if gate.down_since is not None and service.health is not None:
+        next_at = now + timedelta(seconds=service.health.every_s)
+        link = f"{parts.public_url}/services/{service.name}"
+        told = notices.still_down(service.name, detail, gate.down_since, now, service.health.status_page, next_at, link)
+        await trail.tell(parts, tx, [told])
+        if before.down_since is None:
+            await trail.note(parts, tx, "gate.down", service.name, reason=detail)
+    return gate
 
 
 async def enable(parts: Parts, tx: Transaction, name: str, *, by: str, person: bool = False) -> None:

@@ -200,6 +200,7 @@ gates = Table(
     _must("recovery_fail_count", Integer),
     Column("last_recovery_at", Moment),
     _must("auto_recovery_enabled", Boolean),
+    Column("down_since", Moment),
 )
 
 credentials = Table(
