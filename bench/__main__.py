@@ -8,7 +8,7 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "guard", "intake", "flood", "begin", "classify", "known", "grouping", "redact")
+NAMES = ("imports", "guard", "intake", "flood", "begin", "detect", "classify", "known", "grouping", "redact")
 
 
 def main() -> None:

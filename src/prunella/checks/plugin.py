@@ -67,9 +67,7 @@ class Plugin:
         """
         context = _Context(self._database, self._cap, self._function, self._clock, self._log)
         try:
-            returned = await asyncio.wait_for(self._called(context), self._function.timeout_s)
-        except TimeoutError:
-            self._refuse(f"did not end within {self._function.timeout_s:g} s; raise timeout_s or let it do less")
+            returned = await self._in_time(asyncio.ensure_future(self._called(context)))
         except PluginFailed:
             raise
         except Exception as error:
@@ -77,6 +75,16 @@ class Plugin:
         found = self._findings(returned)
         count, kept = len(found), [one for one in found if only in (None, one.key)][: self._cap]
         return Sighting(findings=tuple(kept), at=await self._now(), count=count if only is None else None)
+
+    async def _in_time(self, call: asyncio.Future[Any]) -> Any:
+        done, _ = await asyncio.wait({call}, timeout=self._function.timeout_s)
+        if not done:
+            call.cancel()  # and not waited for: it may not listen
+            call.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            self._refuse(f"did not end within {self._function.timeout_s:g} s; raise timeout_s or let it do less")
+        if call.cancelled():
+            self._refuse("cancelled itself")
+        return call.result()
 
     async def _called(self, context: _Context) -> Any:
         function = self._function.function
@@ -177,6 +185,7 @@ def _in_thread(work: Callable[[], Any]) -> Future[Any]:
     future: Future[Any] = Future()
 
     def run() -> None:
+        future.set_running_or_notify_cancel()  # from here on it can't be cancelled, only waited for
         try:
             future.set_result(work())
         except BaseException as error:

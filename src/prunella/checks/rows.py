@@ -37,8 +37,9 @@ class Rows:
         hidden = blind(self._database, connection, table)
         if hidden is not None or only not in (None, spec.table):
             return Sighting(at=moments.now, blind=hidden)
-        found = select(key_of(table).label("key")).where(self._matching(table, moments))
-        count, keys = counting.counted(connection, found, self._cap)
+        key = key_of(table)
+        found = select(key).where(self._matching(table, moments))
+        count, keys = counting.named(connection, found, key, self._cap)
         moments.settle()
         if not count:
             return Sighting(at=moments.now)

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, select
+
+
+def named(connection: Connection, found: Select[Any], key: ColumnElement[Any], cap: int) -> tuple[int, tuple[Any, ...]]:
+    """Count every row of a condition, and return the first keys in order; for conditions that an index answers.
+
+    The count alone may not have to read the rows; and where all are named, no walk along the key is worth its while.
+    """
+    count = connection.execute(found.with_only_columns(func.count())).scalar_one()
+    if not count:
+        return 0, ()
+    keys = found.with_only_columns(key).order_by(key)
+    rows = connection.execute(keys.limit(cap) if count > cap else keys).scalars()
+    return count, tuple(rows)
 
 
 def counted(connection: Connection, found: Select[Any], cap: int) -> tuple[int, tuple[Any, ...]]:
-    """Count every row of a selection of `key`, and return the first keys in order: one pass, `cap` in memory."""
+    """Do the same in one pass, for conditions that are costly to answer twice; the selection is one of `key`."""
     matches = found.cte("matches")
     count = select(func.count()).select_from(matches).scalar_subquery()
     rows = connection.execute(select(matches.c.key, count).order_by(matches.c.key).limit(cap)).all()

@@ -111,13 +111,14 @@ def _by_hand(procedures: Sequence[Procedure], entities: Sequence[Entity], schema
     """Say what only the user can know: what functions of his own read and change."""
     for entity in entities:
         table = f"{schema}.{_quoted(entity.table)}"
-        yield f"-- Where remedies of {_line(entity.name)} change more columns: GRANT UPDATE (column, ...) ON {table} TO {role};"
+        more = f"GRANT UPDATE (column, ...) ON {table} TO {role};"
+        yield f"-- Where remedies of {_line(entity.name)} change more columns: {more}"
     plugins = [
         one.name for one in procedures if isinstance(one.check, PluginCheck) or isinstance(one.remedy, PluginRemedy)
     ]
     if plugins:
         yield f"-- {_line(', '.join(plugins))} run functions of your own: grant what their SQL reads and changes, too."
-    yield f"-- Where row-level security is on, {role} needs a policy that shows it the rows: FOR ALL TO {role} USING (true)."
+    yield f"-- Where row-level security is on, {role} needs a policy that shows it the rows, FOR ALL TO {role} USING (true)."
 
 
 def _needs(procedures: Sequence[Procedure], entities: Sequence[Entity]) -> dict[str, _Needs]:

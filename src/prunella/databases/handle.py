@@ -33,6 +33,7 @@ _BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
 _NAME_BYTES_MAX = {"postgresql": 63, "mysql": 256, "sqlite": 1000}
 """PostgreSQL would cut a longer name silently, and with luck find another table."""
 _NAME_CHARS_SHOWN = 60
+_BEGUN = "prunella_begun"
 
 Done = TypeVar("Done")
 
@@ -96,6 +97,11 @@ class Database:
             return moment.replace(tzinfo=UTC)
         aware: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return aware.astimezone(UTC)
+
+    def begun(self, connection: Connection) -> datetime:
+        """Return the moment at which this transaction began, by the database's own clock; asked for only once."""
+        begun: datetime = connection.info[_BEGUN] if self.kind == "postgresql" else self.now(connection)
+        return begun
 
     def _reflected(self, connection: Connection, name: str) -> Table:
         bytes_max = _NAME_BYTES_MAX.get(self.kind, _NAME_BYTES_MAX["sqlite"])
@@ -226,9 +232,13 @@ def _limited(connection: Connection, source: DatabaseSource, *, read_only: bool)
     statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
     if dialect == "postgresql":
         mode = "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE"
-        connection.exec_driver_sql(  # one way to the server for all; LOCAL, so that a pooler hands nothing on
-            f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms}"
+        opened: Any = connection.connection.driver_connection
+        cursor = opened.execute(  # one way to the server for all; LOCAL, so that a pooler hands nothing on
+            f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; "
+            f"SET LOCAL lock_timeout = {lock_ms}; SELECT clock_timestamp()"
         )
+        *_, begun = cursor.results()
+        connection.info[_BEGUN] = begun.fetchone()[0].astimezone(UTC)
     else:
         for setting in _mysql_settings(connection, source):
             connection.exec_driver_sql(f"SET SESSION {setting}")

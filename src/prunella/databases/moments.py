@@ -81,7 +81,7 @@ class Moments:
     """
 
     def __init__(self, database: Database, connection: Connection, *, unit: str | None = None) -> None:
-        self.now = database.now(connection)
+        self.now = database.begun(connection)
         self._database = database
         self._connection = connection
         self._unit = unit

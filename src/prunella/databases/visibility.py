@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Table, text
 
 from prunella.databases.handle import Database
 
+_ACTIVE = "SELECT row_security_active(to_regclass(%s))"
 _FACTS = text(
     """
-    SELECT row_security_active(c.oid) AS active, current_user AS role, greatest(c.reltuples, 0)::bigint AS estimate,
+    SELECT current_user AS role, greatest(c.reltuples, 0)::bigint AS estimate,
       EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
         AND (p.polroles = '{0}' OR EXISTS (SELECT 1 FROM unnest(p.polroles) r WHERE pg_has_role(r, 'USAGE')))) AS some,
       EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
@@ -36,8 +37,10 @@ def blind(database: Database, connection: Connection, table: Table, *, whole: bo
     if database.kind != "postgresql":
         return None
     name = connection.dialect.identifier_preparer.format_table(table)
+    if not connection.exec_driver_sql(_ACTIVE, (name,)).scalar():
+        return None
     facts: Any = connection.execute(_FACTS, {"name": name}).mappings().one_or_none()
-    if facts is None or not facts["active"]:
+    if facts is None:
         return None
     if not facts["some"]:
         return _sentence(table, facts["role"], "no policy lets it see any")
