@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table, and_, true
 
 from prunella.core.errors import DatabaseRefused
-from prunella.databases.archive import Archive
+from prunella.databases.archive import Archive, among
 from prunella.databases.handle import Database
 from users import opened, rows, run
 
@@ -30,29 +30,38 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: st
         yield database
 
 
+def chosen(database: Database, connection: Connection, name: str, keys: Any, still: Any) -> tuple[Table, Any]:
+    """Return a table and the condition that its rows of these keys meet."""
+    table = database.table(connection, name)
+    return table, and_(among(table, keys), still(connection, table) if still else true())
+
+
 def out_of_stock(connection: Connection, table: Table) -> ColumnElement[bool]:
     """Return what the check of these tests looks for."""
     return table.c.stock == 0
 
 
-async def delete(database: Database, *keys: Any, run_id: str = "run-1", **how: Any) -> list[str]:
+async def delete(database: Database, *keys: Any, run_id: str = "run-1", still: Any = None) -> list[str]:
     """Archive and delete products in one transaction."""
     archive = Archive(database)
 
     def work(connection: Connection) -> list[str]:
         archive.ready(connection)
-        return archive.delete(connection, database.table(connection, "products"), keys, run_id=run_id, **how)
+        return archive.delete(connection, *chosen(database, connection, "products", keys, still), run_id=run_id)
 
     return sorted(await database.writing(work))
 
 
-async def change(database: Database, *keys: Any, run_id: str = "run-1", values: Any = None, **how: Any) -> list[str]:
+async def change(
+    database: Database, *keys: Any, run_id: str = "run-1", values: Any = None, still: Any = None
+) -> list[str]:
     """Archive and change products in one transaction."""
     archive, wanted = Archive(database), values or {"visible": False}
 
     def work(connection: Connection) -> list[str]:
         archive.ready(connection)
-        return archive.change(connection, database.table(connection, "products"), keys, wanted, run_id=run_id, **how)
+        table, where = chosen(database, connection, "products", keys, still)
+        return archive.change(connection, table, where, wanted, run_id=run_id)
 
     return sorted(await database.writing(work))
 
@@ -106,7 +115,7 @@ async def test_transaction_that_fails_leaves_neither_change_nor_image(shop: Data
 
     def work(connection: Connection) -> None:
         archive.ready(connection)
-        archive.delete(connection, shop.table(connection, "products"), [1], run_id="run-1")
+        archive.delete(connection, *chosen(shop, connection, "products", [1], None), run_id="run-1")
         raise RuntimeError("struck")
 
     with pytest.raises(RuntimeError, match="struck"):
@@ -128,8 +137,10 @@ async def test_key_of_several_columns_names_a_row(shop: Database) -> None:
     def work(connection: Connection) -> tuple[list[str], list[str]]:
         archive.ready(connection)
         lines = shop.table(connection, "lines")
-        deleted = archive.delete(connection, lines, [("a", 1)], run_id="run-1")
-        return deleted, archive.change(connection, lines, [("a", 2), ("b", 9)], {"amount": 7}, run_id="run-1")
+        deleted = archive.delete(connection, lines, among(lines, [("a", 1)]), run_id="run-1")
+        return deleted, archive.change(
+            connection, lines, among(lines, [("a", 2), ("b", 9)]), {"amount": 7}, run_id="run-1"
+        )
 
     deleted, changed = await shop.writing(work)
     assert [json.loads(one) for one in (*deleted, *changed)] in ([["a", "1"], ["a", "2"]], [["a", 1], ["a", 2]])
@@ -144,7 +155,7 @@ async def test_table_without_a_key_is_refused(shop: Database) -> None:
     archive = Archive(shop)
     with pytest.raises(DatabaseRefused, match="table heap: it has no primary key"):
         await shop.writing(
-            lambda connection: archive.delete(connection, shop.table(connection, "heap"), [1], run_id="r")
+            lambda connection: archive.delete(connection, shop.table(connection, "heap"), true(), run_id="r")
         )
 
 

@@ -6,7 +6,7 @@ even if the process is killed. A row that is no longer as the check saw it is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -38,10 +38,6 @@ from prunella.databases.handle import Database
 from prunella.databases.restore import Restored, restore
 from prunella.databases.restore_postgres import OnPostgres
 from prunella.databases.restore_sqlite import OnSqlite
-
-Still = Callable[[Connection, Table], ColumnElement[bool]]
-"""The condition that a row must still meet at the moment of the change."""
-
 
 _COLUMNS = ("run_id", "table_name", "key", "before", "after")
 _MAKING = 0x7072756E  # names the lock under which the archive is made
@@ -84,12 +80,9 @@ class Archive:
                 "not be put back; use a remedy of your own (prunella.plugin)"
             )
 
-    def delete(
-        self, connection: Connection, table: Table, keys: Sequence[Any], *, run_id: str, still: Still | None = None
-    ) -> list[str]:
-        """Archive and delete the rows of these keys that are still as they were seen; return their keys as text."""
+    def delete(self, connection: Connection, table: Table, where: ColumnElement[bool], *, run_id: str) -> list[str]:
+        """Archive and delete the rows that meet `where` at this moment; return their keys as text."""
         key = key_columns(table)
-        where = _chosen(connection, table, keys, still)
         columns = [(one.name, one) for one in table.columns]
         image, name = images.image(columns, self._database.kind), images.key_of(key, self._database.kind)
         if self._database.kind == "sqlite":
@@ -103,15 +96,13 @@ class Archive:
         self,
         connection: Connection,
         table: Table,
-        keys: Sequence[Any],
+        where: ColumnElement[bool],
         values: Mapping[str, Any],
         *,
         run_id: str,
-        still: Still | None = None,
     ) -> list[str]:
-        """Archive and change the rows of these keys that are still as they were seen; return their keys as text."""
+        """Archive and change the rows that meet `where` at this moment; return their keys as text."""
         key, kind = key_columns(table), self._database.kind
-        where = _chosen(connection, table, keys, still)
         changed = [table.c[name] for name in values]
         kept = [*key, *changed]
         if any(one in key for one in changed):
@@ -196,7 +187,7 @@ def key_columns(table: Table) -> list[Column[Any]]:
 
 
 def among(table: Table, keys: Sequence[Any]) -> ColumnElement[bool]:
-    """Return the condition that a row's primary key is one of `keys`."""
+    """Return the condition that a row's primary key is one of `keys`; a key of several columns is a tuple."""
     return _among(key_columns(table), keys)
 
 
@@ -205,8 +196,3 @@ def _among(key: Sequence[Column[Any]], keys: Sequence[Any]) -> ColumnElement[boo
         return tuple_(*key).in_([tuple(one) for one in keys])
     values = [one[0] if isinstance(one, tuple) else one for one in keys]
     return key[0].in_(values)
-
-
-def _chosen(connection: Connection, table: Table, keys: Sequence[Any], still: Still | None) -> ColumnElement[bool]:
-    chosen = among(table, keys)
-    return chosen if still is None else and_(chosen, still(connection, table))

@@ -18,11 +18,14 @@ from prunella.core.findings import Finding, Row
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Failure
 from prunella.databases import images
-from prunella.databases.archive import Archive, Still, among, key_columns
+from prunella.databases.archive import Archive, among, key_columns
 from prunella.databases.conditions import shown
 from prunella.databases.handle import Database
 from prunella.databases.written import expressions
 from prunella.remedies.contract import Assignment, Preview, Undone
+
+Still = Callable[[Connection, Table], ColumnElement[bool]]
+"""The check's own condition: what a row must still meet at the moment of the change."""
 
 Then = Callable[[Assignment, Sequence[Row]], Awaitable[Outcome]]
 """What hears of each batch: its rows as they are now, or, where they were deleted, as they were."""
@@ -96,14 +99,14 @@ class _Batches:
         """Return the statement without its condition, and the values it writes; None where it deletes."""
         raise NotImplementedError
 
-    def _do(self, connection: Connection, table: Table, keys: Sequence[Any], run_id: str) -> list[str]:
-        """Change the rows of these keys that are still as they were seen; return their keys as text."""
+    def _do(self, connection: Connection, table: Table, where: ColumnElement[bool], run_id: str) -> list[str]:
+        """Change the rows that meet `where`; return their keys as text."""
         raise NotImplementedError
 
     def _preview(self, connection: Connection, finding: Finding) -> Preview:
         table = self._database.table(connection, self._table)
         statement, values = self._statement(connection, table)
-        still = [] if self._still is None else [self._still(connection, table)]
+        still = self._condition(connection, table)
         written = [one.label(f"written {name}") for name, one in (values or {}).items()]
         sample = select(*table.columns, *written).where(among(table, finding.keys[:_SAMPLE]), *still)
         found = [tuple(one) for one in connection.execute(sample)]
@@ -149,10 +152,13 @@ class _Batches:
         table = self._database.table(connection, self._table)
         deletes = self._statement(connection, table)[1] is None
         rows = self._rows(connection, table, keys) if self._then is not None and deletes else {}
-        touched = self._do(connection, table, keys, run_id)
+        touched = self._do(connection, table, and_(among(table, keys), *self._condition(connection, table)), run_id)
         if self._then is not None and not deletes:
             rows = self._rows(connection, table, keys)
         return len(touched), [rows[key] for key in touched if key in rows]
+
+    def _condition(self, connection: Connection, table: Table) -> list[ColumnElement[bool]]:
+        return [] if self._still is None else [self._still(connection, table)]
 
     def _rows(self, connection: Connection, table: Table, keys: Sequence[Any]) -> dict[str, Row]:
         """Read the rows of these keys, by key as text; held, so that what is told is what is done."""
@@ -202,9 +208,9 @@ class SetRows(_Batches):
         values = expressions(self._database, connection, table, self._values)
         return update(table).values(values), values
 
-    def _do(self, connection: Connection, table: Table, keys: Sequence[Any], run_id: str) -> list[str]:
+    def _do(self, connection: Connection, table: Table, where: ColumnElement[bool], run_id: str) -> list[str]:
         values = expressions(self._database, connection, table, self._values)
-        return self._archive.change(connection, table, keys, values, run_id=run_id, still=self._still)
+        return self._archive.change(connection, table, where, values, run_id=run_id)
 
 
 class ArchiveAndDelete(_Batches):
@@ -219,8 +225,8 @@ class ArchiveAndDelete(_Batches):
     def _statement(self, connection: Connection, table: Table) -> tuple[Any, Mapping[str, ColumnElement[Any]] | None]:
         return delete(table), None
 
-    def _do(self, connection: Connection, table: Table, keys: Sequence[Any], run_id: str) -> list[str]:
-        return self._archive.delete(connection, table, keys, run_id=run_id, still=self._still)
+    def _do(self, connection: Connection, table: Table, where: ColumnElement[bool], run_id: str) -> list[str]:
+        return self._archive.delete(connection, table, where, run_id=run_id)
 
 
 def _named(table: Table, keys: Sequence[Any]) -> ColumnElement[bool]:
