@@ -151,6 +151,13 @@ class Archive:
             connection.execute(update(self.table).where(entry).values(after=bindparam("image")), rows)
         return list(ids)
 
+    def take(self, connection: Connection, table: Table, entries: Select[Any]) -> set[str]:
+        """Archive what a statement returns as run, key, before and after; return the runs."""
+        found = entries.subquery()
+        columns = [found.c[0], literal(table.name, Text), *list(found.c)[1:]]
+        into = insert(self.table).from_select(_COLUMNS, select(*columns)).returning(self.table.c.run_id)
+        return set(connection.execute(into).scalars())
+
     def _archived(self, connection: Connection, entries: Select[Any]) -> list[str]:
         into = insert(self.table).from_select(_COLUMNS, entries).returning(self.table.c.key)
         return list(connection.execute(into).scalars())

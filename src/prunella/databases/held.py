@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -27,14 +28,28 @@ class _RolledBack(Exception):
 
 
 class HeldTransaction:
-    """One transaction, used from the event loop or from a plug-in's thread; not by two at once."""
+    """One transaction, used from the event loop or from a plug-in's thread; not by two at once.
 
-    def __init__(self, database: Database, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        first: what its connection does before anything else.
+        turn: waited for before it opens and given back at its end, where only one may be open at a time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        first: Callable[[Connection], None] | None = None,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
         self._database = database
         self._loop = loop
         self._statements: SimpleQueue[Statement | bool] = SimpleQueue()
         self._served: Future[None] | None = None
-        self._over = False
+        self._over = self._ending = False
+        self._first = first
+        self._alone = turn
         self._turn = threading.Lock()
 
     @property
@@ -51,7 +66,7 @@ class HeldTransaction:
                 return done
             self._statements.put((work, done))
             if self._served is None:
-                self._served = asyncio.run_coroutine_threadsafe(self._database.writing(self._serve), self._loop)
+                self._served = asyncio.run_coroutine_threadsafe(self._opened(), self._loop)
                 self._served.add_done_callback(self._ended)
         return done
 
@@ -60,14 +75,14 @@ class HeldTransaction:
         return await asyncio.wrap_future(self.submit(work))
 
     async def end(self, *, commit: bool) -> None:
-        """Commit or roll back; nothing to do where nothing was run.
+        """Commit or roll back; nothing to do where nothing was run, or where it is over.
 
         Raises:
             DatabaseRefused, DatabaseUnavailable: it could not be committed.
         """
         with self._turn:
-            self._over = True
-        if self._served is None:
+            ended, self._ending, self._over = self._ending, True, True
+        if ended or self._served is None:
             return
         self._statements.put(commit)
         try:
@@ -75,8 +90,14 @@ class HeldTransaction:
         except _RolledBack:
             return
 
+    async def _opened(self) -> None:
+        async with nullcontext() if self._alone is None else self._alone:
+            await self._database.writing(self._serve)
+
     def _serve(self, connection: Connection) -> None:
         """Run what is handed over until the word to end comes."""
+        if self._first is not None:
+            self._first(connection)
         while True:
             wanted = self._statements.get()
             if isinstance(wanted, bool):

@@ -39,19 +39,20 @@ def _expression(kind: str, moments: Moments | None, column: Column[Any], value: 
     if isinstance(value, ColumnElement):
         return value
     if isinstance(value, str) and value == NOW and moments is not None:
-        return _bound(column, moments.value(column))
+        return bound(column, moments.value(column))
     if kind != "sqlite":
-        return _bound(column, value)
+        return bound(column, value)
     if isinstance(value, datetime):
         aware = value.tzinfo is not None and moments is not None
-        return _bound(column, moments.value(column, value) if aware and moments else value.isoformat(" "))
+        return bound(column, moments.value(column, value) if aware and moments else value.isoformat(" "))
     if isinstance(value, (date, time)):
-        return _bound(column, value.isoformat())
+        return bound(column, value.isoformat())
     if isinstance(value, Decimal):
-        return _bound(column, str(value))
-    return _bound(column, json.dumps(value) if isinstance(value, (dict, list)) else value)
+        return bound(column, str(value))
+    return bound(column, json.dumps(value) if isinstance(value, (dict, list)) else value)
 
 
-def _bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
+def bound(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    """Return a value as a parameter of the column's type."""
     known = not isinstance(column.type, NullType)
     return bindparam(None, value, type_=column.type if known else NullType(), unique=True)

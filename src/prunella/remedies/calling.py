@@ -135,9 +135,9 @@ class _Calls:
         return self._run.answer_of(call)
 
 
-async def called(name: str, function: Callable[..., Any], run: Run, *arguments: Any) -> Outcome:
-    """Call `function(run, *arguments)` and return what came of it; never raises but for its own cancellation."""
-    task = asyncio.ensure_future(_judged(name, function, run, arguments))
+async def called(name: str, function: Callable[..., Any], run: Run, subject: Any, **params: Any) -> Outcome:
+    """Call `function(run, subject)` and return what came of it; raises only what cancels the caller."""
+    task = asyncio.ensure_future(_judged(name, lambda: function(run, subject, **params), function))
     try:
         done, _ = await asyncio.wait({task}, timeout=run.timeout_s)
     except BaseException:
@@ -151,12 +151,12 @@ async def called(name: str, function: Callable[..., Any], run: Run, *arguments: 
     return _with_lines(outcome, run)
 
 
-async def _judged(name: str, function: Callable[..., Any], run: Run, arguments: tuple[Any, ...]) -> Outcome:
+async def _judged(name: str, call: Callable[[], Any], function: Callable[..., Any]) -> Outcome:
     try:
         if inspect.iscoroutinefunction(function):
-            result = await function(run, *arguments)
+            result = await call()
         else:
-            result = await _in_thread(name, lambda: function(run, *arguments))
+            result = await _in_thread(name, call)
             if inspect.isawaitable(result):
                 result = await result
     except (Exception, SystemExit) as error:
