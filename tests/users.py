@@ -34,4 +34,5 @@ async def run(database: Database, *statements: str) -> None:
 
 async def rows(database: Database, sql: str) -> Sequence[tuple[Any, ...]]:
     """Return what a query finds."""
-    return await database.reading(lambda connection: [tuple(one) for one in connection.exec_driver_sql(sql)])
+    plain = sql.replace("%", "%%") if database.kind == "postgresql" else sql
+    return await database.reading(lambda connection: [tuple(one) for one in connection.exec_driver_sql(plain)])

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, ProgrammingError, SQLAlchemyError
 
 from prunella.core.clock import Clock, SystemClock
-from prunella.core.errors import DatabaseRefused, DatabaseUnavailable, IllegalTransition
+from prunella.core.errors import DatabaseRefused, DatabaseUnavailable, IllegalTransition, PrunellaError
 from prunella.core.findings import Finding, Row
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Failure
@@ -32,6 +32,8 @@ from prunella.remedies.contract import Assignment, Preview, Undone
 
 MOVED_ON = "it moved on meanwhile"
 _AT_ONCE = 8
+_CHARS_MAX = 500
+_REFUSED = (DatabaseRefused, DatabaseUnavailable, SQLAlchemyError)
 
 
 class Rules(Protocol):
@@ -188,7 +190,7 @@ class FunctionRemedy:
                 outcomes = await held.run(lambda connection: self._write(connection, wanted))
             whole = all(outcome.ok and outcome.detail != MOVED_ON for outcome in outcomes)
             await held.end(commit=whole)
-        except (DatabaseRefused, DatabaseUnavailable, SQLAlchemyError) as error:
+        except _REFUSED as error:
             await held.end(commit=False)
             return [_failed(self.name, error)] * len(wanted)
         if whole:
@@ -204,11 +206,11 @@ class FunctionRemedy:
             return list(results.values())
         try:
             written = await self._database.writing(lambda connection: self._write(connection, rest))
-        except (DatabaseRefused, DatabaseUnavailable) as error:
-            if len(rest) == 1 or isinstance(error, DatabaseUnavailable):
-                written = [_failed(self.name, error)] * len(rest)
-            else:
+        except _REFUSED as error:
+            if len(rest) > 1 and _is_of_a_row(error):
                 written = [(await self._written([one]))[0] for one in rest]
+            else:
+                written = [_failed(self.name, error)] * len(rest)
         results |= {one.run_id: outcome for (one, _), outcome in zip(rest, written, strict=True)}
         return list(results.values())
 
@@ -243,6 +245,13 @@ def _subject(assignment: Assignment) -> Row:
     return MappingProxyType({**finding.facts, "key": finding.key, "keys": finding.keys})
 
 
+def _is_of_a_row(error: Exception) -> bool:
+    """Tell a value that can't be written from a database that is away."""
+    if isinstance(error, DatabaseUnavailable):  # the driver, too, refuses values, and then there is no SQLSTATE
+        return isinstance(error.__cause__, (DataError, ProgrammingError))
+    return True
+
+
 def _key(assignments: tuple[Assignment, ...]) -> str:
     """Return the key under which a receiver can tell a repeat: of the attempt, or of all attempts of a batch."""
     if len(assignments) == 1:
@@ -252,5 +261,6 @@ def _key(assignments: tuple[Assignment, ...]) -> str:
 
 
 def _failed(name: str, error: Exception) -> Outcome:
-    failure = Failure(service=name, source="db", exc_type=type(error).__name__, message=str(error))
-    return replace(Outcome.failed(str(error)), failure=failure)
+    words = str(error) if isinstance(error, PrunellaError) else f"{type(error).__name__}: {error}"[:_CHARS_MAX]
+    failure = Failure(service=name, source="db", exc_type=type(error).__name__, message=words)
+    return replace(Outcome.failed(failure.message), failure=failure)
