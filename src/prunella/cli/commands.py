@@ -184,14 +184,24 @@ def config_schema() -> None:
 
 
 @db_cli.command("upgrade")
-def db_upgrade() -> None:
+def db_upgrade(
+    compat: Annotated[
+        bool, typer.Option("--compat", help="Install SQL functions and views in your PostgreSQL databases, too.")
+    ] = False,
+) -> None:
     """Create or change the tables as this version wants them."""
     from prunella.store import migrations
 
-    url = world.settings().database_url
-    before = migrations.current(url)
-    migrations.upgrade(url)
-    print(f"tables at revision {migrations.current(url)} (were at {before or 'none'})")
+    settings = world.settings()
+    before = migrations.current(settings.database_url)
+    migrations.upgrade(settings.database_url)
+    print(f"tables at revision {migrations.current(settings.database_url)} (were at {before or 'none'})")
+    if compat:
+        import asyncio
+
+        from prunella.cli.compat import install_everywhere
+
+        asyncio.run(install_everywhere(settings, print))
 
 
 @secret_cli.command("set")
