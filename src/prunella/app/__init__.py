@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
+from prunella.app.procedures import Care, take_care
 from prunella.core import redact
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SecretError, Undelivered
@@ -29,7 +30,6 @@ from prunella.engine.intake import Intake
 from prunella.engine.parts import ADVISE, Parts
 from prunella.engine.patrol import Round
 from prunella.engine.pauses import Pauses
-from prunella.engine.ready import Ready
 from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
 from prunella.guard.place import DatabasePlace
@@ -56,6 +56,7 @@ class App:
 
     Args:
         place: what the guards of applications hand over, share and notice, in the same database.
+        care: the user's databases.
         alone: this process is the only one on its store, so whoever held a lease before is dead.
     """
 
@@ -68,11 +69,11 @@ class App:
     rounds: Mapping[str, Round]
     place: DatabasePlace | None
     alone: bool
+    care: Care = field(default_factory=Care)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[App]:
         """Heal until the block ends; then finish what is under way."""
-        load_plugins(self.settings)
         await reconcile(self.parts, self.rounds, alone=self.alone)
         if self.place is not None:
             await self.runner.submit(guards.HANDLER)
@@ -113,15 +114,21 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     redact.known.set_hash_key(keys.derive("redaction"))
     for secret in settings.secrets:
         redact.known.register(secret)
+    load_plugins(settings)
     store = await open_store(settings)
     caller = Egress(settings.egress)
     advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
     place = await asyncio.to_thread(DatabasePlace, settings.database_url)
+    care = Care()
     try:
-        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller)
+        care = await take_care(settings, caller, Vault(store, keys))
+        for unchecked in care.unchecked.values():
+            tell(f"{unchecked}; its procedures wait until it answers")
+        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care)
         await _seed(app)
         yield app
     finally:
+        await care.close()
         place.close()
         await caller.close()
         if advice_caller is not None:
@@ -153,7 +160,7 @@ def wire(
     rng: Rng | None = None,
     place: DatabasePlace | None = None,
     advice_caller: Caller | None = None,
-    procedures: Mapping[str, Ready] | None = None,
+    care: Care | None = None,
 ) -> App:
     """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place.
 
@@ -182,8 +189,8 @@ def wire(
         worker=worker,
         public_url=settings.public_url,
         development=settings.development,
-        procedures=procedures or {},
-        pauses=Pauses(store, clock),
+        procedures=care.procedures if care is not None else {},
+        pauses=Pauses(store, clock, settings.windows),
         advised=settings.advisor is not None and advice_caller is not None,
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
@@ -208,6 +215,7 @@ def wire(
         vault=vault,
         rounds=rounds,
         place=place,
+        care=care or Care(),
         alone=isinstance(store, SqliteStore),
     )
 

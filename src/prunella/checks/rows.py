@@ -27,6 +27,11 @@ class Rows:
         self._cap = cap
         self._share_max = share_max
 
+    @property
+    def table(self) -> str:
+        """Return the name of the table whose rows are named."""
+        return self._spec.table
+
     async def look(self, only: str | None = None) -> Sighting:
         return await self._database.reading(lambda connection: self._look(connection, only))
 

@@ -164,10 +164,10 @@ async def _settle_one(
     still = (
         next((one for one in after.findings if one.key == due.finding.key), None) if after is not None else due.finding
     )
-    acted = {str(key) for key in due.finding.keys}
-    left = still is not None and acted.isdisjoint(map(str, still.keys)) if acted else False
-    if still is None or (acted and left):
-        how = ready.proof if still is None else f"{len(acted)} rows are healed; {still.count} are left for the next run"
+    mine = {str(key) for key in due.finding.keys}
+    left = still is not None and bool(mine) and mine.isdisjoint(map(str, still.keys))
+    if still is None or left:
+        how = ready.proof if still is None else f"{len(mine)} rows are healed; {still.count} are left for the next run"
         await endings.proven(parts, tx, ready, stock.healed(incident, due.finding), [run], how)
         return IncidentState.RESOLVED
     if by_person:
