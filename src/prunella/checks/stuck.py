@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, and_, func, or_, select, union_all
 
-from prunella.core.findings import Finding, Sighting
+from prunella.core.findings import Finding, Row, Sighting
 from prunella.core.procedures import Entity
 from prunella.databases import counting
-from prunella.databases.columns import column_of, has_key, key_text
+from prunella.databases.columns import column_of, has_key, key_text, may_be_key
 from prunella.databases.conditions import as_value
 from prunella.databases.handle import Database
 from prunella.databases.moments import Moments
@@ -32,6 +32,17 @@ class Stuck:
 
     async def look(self, only: str | None = None) -> Sighting:
         return await self._database.reading(lambda connection: self._look(connection, only))
+
+    async def row(self, key: str) -> Row | None:
+        return await self._database.reading(lambda connection: self._row(connection, key))
+
+    def _row(self, connection: Connection, key: str) -> Row | None:
+        table = self._database.table(connection, self._entity.table)
+        column = column_of(table, self._entity.key)
+        if not may_be_key(column, key):
+            return None
+        found = connection.execute(select(table).where(has_key(column, key)).limit(1)).mappings().first()
+        return None if found is None else dict(found)
 
     def _look(self, connection: Connection, only: str | None) -> Sighting:
         entity = self._entity

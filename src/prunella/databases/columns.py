@@ -5,6 +5,7 @@ Everything is read off reflected tables; a name that is not in the catalogue nev
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
@@ -122,6 +123,20 @@ def has_key(column: Column[Any], text: str) -> ColumnElement[bool]:
     return or_(*ways)
 
 
+def may_be_key(column: Column[Any], text: str) -> bool:
+    """Tell whether a text could be a key of the column, so that asking for it is no error of the database."""
+    if "\0" in text:
+        return False
+    if isinstance(column.type, types.NullType):
+        return not text.startswith("\\x") or re.fullmatch(r"\\x([0-9a-fA-F]{2})*", text) is not None
+    if isinstance(column.type, types.Integer):
+        bits = next((bits for of, bits in _BITS if isinstance(column.type, of)), 32)
+        return re.fullmatch(r"-?[0-9]{1,19}", text) is not None and -(2 ** (bits - 1)) <= int(text) < 2 ** (bits - 1)
+    if isinstance(column.type, types.Uuid):
+        return re.fullmatch(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}", text) is not None
+    return True
+
+
 def _name(table: FromClause) -> str:
     return str(getattr(getattr(table, "element", table), "name", table))
 
@@ -136,3 +151,4 @@ _SORTS: tuple[tuple[Any, Sort], ...] = (
     (types.Integer, Sort.NUMBER),
     (types.String, Sort.TEXT),
 )
+_BITS: tuple[tuple[type[types.Integer], int], ...] = ((types.BigInteger, 64), (types.SmallInteger, 16))

@@ -10,6 +10,10 @@ from prunella.core.clock import Ids
 from prunella.core.procedures import Procedure
 from prunella.core.records import Approval, Failure, Gate, Incident, Notice, Notification, Run, Severity
 
+DASHBOARD = "dashboard"
+"""The channel that is always there: what a person should know stands on it from the moment it is said."""
+_LOUD = frozenset({Severity.HIGH, Severity.CRITICAL})
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -27,30 +31,34 @@ class Routes:
     routes: tuple[Route, ...] = ()
 
     def outgoing(self, notice: Notice, ids: Ids, now: datetime) -> list[Notification]:
-        """Return the outbox rows for one notice."""
+        """Return the outbox rows for one notice; one that a person has to see is on the dashboard at once."""
         due: dict[str, datetime] = {}
         for route in self.routes:
             if notice.severity in route.severities:
                 for channel in route.channels:
                     due.setdefault(channel, _next_digest(now, route.digest_s))
-        return [
-            Notification(
-                id=ids.new(),
-                key=notice.key,
-                channel=channel,
-                kind=notice.kind,
-                severity=notice.severity,
-                title=notice.title,
-                facts=notice.facts,
-                incident_id=notice.incident_id,
-                link=notice.link,
-                resource=notice.resource,
-                run_id=notice.run_id,
-                next_at=at,
-                created_at=now,
-            )
-            for channel, at in due.items()
-        ]
+        sent = [_row(notice, channel, ids, now, next_at=at) for channel, at in due.items()]
+        if notice.resource is not None or notice.severity in _LOUD:
+            sent.append(replace(_row(notice, DASHBOARD, ids, now, next_at=None), state="sent", sent_at=now))
+        return sent
+
+
+def _row(notice: Notice, channel: str, ids: Ids, now: datetime, *, next_at: datetime | None) -> Notification:
+    return Notification(
+        id=ids.new(),
+        key=notice.key,
+        channel=channel,
+        kind=notice.kind,
+        severity=notice.severity,
+        title=notice.title,
+        facts=notice.facts,
+        incident_id=notice.incident_id,
+        link=notice.link,
+        resource=notice.resource,
+        run_id=notice.run_id,
+        next_at=next_at,
+        created_at=now,
+    )
 
 
 def _next_digest(now: datetime, every_s: float) -> datetime:

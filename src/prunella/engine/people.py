@@ -13,6 +13,8 @@ from prunella.store.contract import Transaction, again_on_conflict
 
 INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate")
 SERVICE_ACTS = ("disable", "enable", "pause", "resume", "probe")
+_FORGOTTEN = frozenset({"gave_up", "flapping", "clean_since", "healed", "runbook"})
+"""What of an incident's memory would keep it a person's."""
 
 
 @again_on_conflict
@@ -90,7 +92,23 @@ async def _ack(parts: Parts, tx: Transaction, incident: Incident, by: str) -> No
 async def _retry(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
     if incident.state is IncidentState.HEALING:
         raise IllegalTransition(f"incident {incident.id} is being healed right now; wait for the outcome")
-    await patrol.wake(parts, tx, incident, by_person=True)
+    if incident.procedure:
+        await _begin_anew(parts, tx, incident)
+    else:
+        await patrol.wake(parts, tx, incident, by_person=True)
+
+
+async def _begin_anew(parts: Parts, tx: Transaction, incident: Incident) -> None:
+    """Forget what was tried in vain, and let the procedure that found it look again."""
+    name = incident.procedure
+    if name not in parts.procedures:
+        raise IllegalTransition(f"incident {incident.id} is of procedure {name}, which is no longer in prunella.yaml")
+    memory = {key: value for key, value in incident.memory.items() if key not in _FORGOTTEN}
+    fresh = replace(
+        incident, state=IncidentState.OPEN, attempts=0, regressions=0, next_at=None, held_reason=None, memory=memory
+    )
+    await tx.incidents.save(replace(fresh, level=parts.procedures[name].policy.level))
+    await parts.runner.submit("procedure", name, tx=tx)
 
 
 async def _suppress(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:

@@ -39,7 +39,8 @@ async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
         return
     await tx.outbox.add(queued)
     for row in queued:
-        await parts.runner.submit("deliver", row.channel, at=row.next_at, tx=tx)
+        if row.state == "waiting":
+            await parts.runner.submit("deliver", row.channel, at=row.next_at, tx=tx)
 
 
 def link(parts: Parts, incident_id: str) -> str:

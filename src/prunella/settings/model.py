@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from prunella.core.redact import scrub_tree
+from prunella.engine.notices import DASHBOARD
 from prunella.settings import addresses as at
 from prunella.settings import procedures as healing
 from prunella.settings import values as of
@@ -232,7 +233,9 @@ class NotifySection(Section):
     def misfits(self) -> Found:
         known = list(self.channels or {})
         allowed = f"; channels: {', '.join(known) or 'none'}"
-        return [
+        reserved = "is the name of the channel that is always there; choose another one"
+        taken = [(("channels", DASHBOARD, "[key]"), of.hidden(reserved))] if DASHBOARD in known else []
+        return taken + [
             (("rules", number, "to", position), of.wrong(f"is no channel{of.nearest(name, known) or allowed}"))
             for number, rule in enumerate(self.rules or ())
             for position, name in enumerate(rule.to)

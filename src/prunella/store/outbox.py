@@ -130,8 +130,8 @@ class OutboxRows:
         return await self._session.change(_ACKNOWLEDGE, id_=notification_id, by=by, now=now) == 1
 
     async def list(self, *, most: int, **equal: Any) -> list[Notification]:
-        """Return notifications, newest first, that equal the given columns."""
+        """Return notifications, newest first, that equal the given columns, or one of several values."""
         query = select(t).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
-            query = query.where(t.c[name] == value)
+            query = query.where(t.c[name].in_(value) if isinstance(value, (list, tuple)) else t.c[name] == value)
         return records(Notification, await self._session.fetch(prepare(query, self._session.dialect)))

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from prunella.core.errors import Conflict, IllegalTransition, InvalidInput, StoreError
+from prunella.core.errors import (
+    Conflict,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    IllegalTransition,
+    InvalidInput,
+    StoreError,
+)
 from prunella.core.redact import scrub
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -101,6 +108,15 @@ def install(app: FastAPI) -> None:
     async def _store(_: Request, error: StoreError) -> Response:
         headers = {"retry-after": _RETRY_AFTER_S}
         return Problem(503, "The database does not answer", str(error), headers=headers).response()
+
+    @app.exception_handler(DatabaseUnavailable)
+    async def _away(_: Request, error: DatabaseUnavailable) -> Response:
+        headers = {"retry-after": _RETRY_AFTER_S}
+        return Problem(503, "Your database does not answer", str(error), headers=headers).response()
+
+    @app.exception_handler(DatabaseRefused)
+    async def _refused(_: Request, error: DatabaseRefused) -> Response:
+        return Problem(502, "Your database refuses", str(error)).response()
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:

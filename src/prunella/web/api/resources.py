@@ -69,12 +69,13 @@ def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         request: Request,
         state: IncidentState | Literal["open_any"] | None = None,
         service: str | None = None,
+        procedure: str | None = None,
         category: str | None = None,
         limit: Limit = _PAGE,
         cursor: str | None = None,
     ) -> JSONResponse:
         gatehouse.reads(request)
-        equal: dict[str, Any] = {"service": service, "category": category, "state": state}
+        equal: dict[str, Any] = {"service": service, "procedure": procedure, "category": category, "state": state}
         if state == "open_any":
             equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
         wanted = {name: value for name, value in equal.items() if value is not None}
@@ -89,7 +90,7 @@ def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         gatehouse.reads(request)
         story = await report.story(app.parts, incident_id)
         if story is None:
-            raise _unknown("incident", incident_id)
+            raise unknown("incident", incident_id)
         return JSONResponse(story_json(story))
 
     @routes.post("/incidents/{incident_id}/{act}", tags=["incidents"])
@@ -97,10 +98,10 @@ def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         request: Request, incident_id: str, act: Literal["ack", "retry", "suppress", "escalate"]
     ) -> JSONResponse:
         caller = gatehouse.acts(request)
-        reason = await _reason(request)
+        reason = await read_reason(request)
         incident = await people.act_on_incident(app.parts, incident_id, act, by=caller.name, reason=reason)
         if incident is None:
-            raise _unknown("incident", incident_id)
+            raise unknown("incident", incident_id)
         return JSONResponse(incident_json(incident, None))
 
     @routes.get("/operations", tags=["operations"])
@@ -129,17 +130,17 @@ def _service_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         request: Request, name: str, act: Literal["disable", "enable", "pause", "resume", "probe"]
     ) -> JSONResponse:
         caller = gatehouse.acts(request)
-        reason = await _reason(request)
+        reason = await read_reason(request)
         gate = await people.act_on_service(app.parts, name, act, by=caller.name, reason=reason)
         if gate is None:
-            raise _unknown("service", name)
+            raise unknown("service", name)
         return JSONResponse(service_json(name, gate, []))
 
     @routes.put("/services/{name}/credentials", tags=["services"])
     async def put_credentials(request: Request, name: str) -> JSONResponse:
         caller = gatehouse.rules(request)
         if name not in app.settings.services:
-            raise _unknown("service", name)
+            raise unknown("service", name)
         try:
             given = CredentialsIn.model_validate(await read_json(request))
         except ValidationError as error:
@@ -173,7 +174,7 @@ def _secret_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
     async def drop_secret(request: Request, name: str) -> JSONResponse:
         caller = gatehouse.rules(request)
         if not await people.drop_secret(app.parts, name, by=caller.name):
-            raise _unknown("secret", name)
+            raise unknown("secret", name)
         return JSONResponse({"name": name, "stored": False})
 
 
@@ -184,8 +185,8 @@ def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
         "title": incident.title,
         "service": incident.service,
         "account": incident.account or None,
-        "procedure": f"recover.{incident.category.value}",
-        "resource": None,
+        "procedure": incident.procedure or f"recover.{incident.category.value}",
+        "resource": incident.resource or None,
         "category": incident.category.value,
         "kind": incident.kind,
         "confidence": incident.confidence,
@@ -196,16 +197,17 @@ def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
         "level": incident.level.value,
         "attempts": incident.attempts,
         "count": incident.count,
-        "first_seen": _time(incident.first_seen),
-        "last_seen": _time(incident.last_seen),
-        "next_at": _time(incident.next_at),
+        "first_seen": spell_time(incident.first_seen),
+        "last_seen": spell_time(incident.last_seen),
+        "next_at": spell_time(incident.next_at),
         "held_reason": incident.held_reason,
         "action_taken": incident.action_taken,
         "acknowledged_by": incident.acknowledged_by,
         "regressed": incident.regressed,
+        "regressions": incident.regressions,
         "previous_id": incident.previous_id,
         "forced": incident.forced,
-        "resolved_at": _time(incident.resolved_at),
+        "resolved_at": spell_time(incident.resolved_at),
     }
 
 
@@ -217,20 +219,22 @@ def story_json(story: report.Story) -> dict[str, Any]:
         "evidence": evidence.get("failure"),
         "payload_shape": evidence.get("payload_shape"),
         "timeline": [
-            {"at": _time(entry.at), "actor": entry.actor, "action": entry.action, "reason": entry.reason}
+            {"at": spell_time(entry.at), "actor": entry.actor, "action": entry.action, "reason": entry.reason}
             for entry in story.timeline
         ],
         "runs": [
             {
                 "id": run.id,
                 "remedy": run.remedy,
+                "issue": run.issue or None,
+                "rows": run.touched,
                 "state": run.state.value,
                 "attempt": run.attempt,
                 "idempotency_key": run.idempotency_key,
                 "status": run.status,
                 "detail": run.detail,
-                "started_at": _time(run.started_at),
-                "ended_at": _time(run.ended_at),
+                "started_at": spell_time(run.started_at),
+                "ended_at": spell_time(run.ended_at),
             }
             for run in story.runs
         ],
@@ -243,12 +247,12 @@ def operation_json(operation: Operation) -> dict[str, Any]:
         "id": operation.id,
         "service": operation.service,
         "state": operation.state.value,
-        "due_at": _time(operation.due_at),
+        "due_at": spell_time(operation.due_at),
         "attempts": operation.attempts,
         "idempotency_key": operation.idempotency_key,
         "incident_id": operation.incident_id,
         "last_error": operation.last_error,
-        "created_at": _time(operation.created_at),
+        "created_at": spell_time(operation.created_at),
     }
 
 
@@ -256,20 +260,20 @@ def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -
     """Spell a service with its gate and counters; tokens are never spelled."""
     shut = {"state": "closed", "reason": None, "reopen_at": None}
     if gate is not None:
-        shut = {"state": gate.state.value, "reason": gate.reason, "reopen_at": _time(gate.reopen_at)}
+        shut = {"state": gate.state.value, "reason": gate.reason, "reopen_at": spell_time(gate.reopen_at)}
     counters = ("failures", "auth", "data", "unknown", "recovery_fail_count")
     return {
         "name": name,
         "gate": shut,
-        "throttled_until": _time(gate.throttled_until) if gate else None,
+        "throttled_until": spell_time(gate.throttled_until) if gate else None,
         "counters": {counter: getattr(gate, counter) if gate else 0 for counter in counters},
-        "last_recovery_at": _time(gate.last_recovery_at) if gate else None,
+        "last_recovery_at": spell_time(gate.last_recovery_at) if gate else None,
         "auto_recovery_enabled": gate.auto_recovery_enabled if gate else True,
         "accounts": [
             {
                 "account": one.account or None,
-                "expires_at": _time(one.expires_at),
-                "refreshed_at": _time(one.refreshed_at),
+                "expires_at": spell_time(one.expires_at),
+                "refreshed_at": spell_time(one.refreshed_at),
                 "needs_person": one.needs_person,
             }
             for one in accounts
@@ -277,18 +281,21 @@ def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -
     }
 
 
-async def _reason(request: Request) -> str:
+async def read_reason(request: Request) -> str:
+    """Read the reason that a body may give."""
     try:
         return ReasonIn.model_validate(await read_json(request)).reason
     except ValidationError as error:
         raise unprocessable(error) from None
 
 
-def _unknown(what: str, name: str) -> Problem:
+def unknown(what: str, name: str) -> Problem:
+    """Say that there is no such thing."""
     return Problem(404, f"Unknown {what}", f"there is no {what} {name[:100]!r}")
 
 
-def _time(moment: datetime | None) -> str | None:
+def spell_time(moment: datetime | None) -> str | None:
+    """Write a moment as JSON does."""
     return moment.isoformat() if moment is not None else None
 
 
