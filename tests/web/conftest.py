@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+from databases.shop import Shop
 from prunella.app import App, wire
 from prunella.core.clock import ManualClock
 from prunella.core.redact import Secret
@@ -24,6 +25,7 @@ from prunella.store.secrets import Keys
 from prunella.store.sqlite import SqliteStore
 from prunella.web.auth import Gatehouse, Role
 from prunella.web.server import create
+from web.market import Market, filled, market
 
 KEYS = Keys([b"k" * 32])
 INGEST = "ingest-token-0123456789"
@@ -66,3 +68,19 @@ async def web(anyio_backend: str, sqlite_path: Path) -> AsyncIterator[Web]:
     place.close()
     await egress.close()
     await store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stocked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    """A shop's database, once of each kind."""
+    sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'shop.db'}" if sqlite else str(request.getfixturevalue("fresh_postgres_url"))
+    with filled(url) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def mart(anyio_backend: str, stocked: Shop, sqlite_path: Path) -> AsyncIterator[Market]:
+    """Wire a prunella that looks after the shop; requests are answered, nothing runs by itself."""
+    async with market(stocked, sqlite_path) as wired:
+        yield wired

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -51,6 +52,28 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("PUT", "/api/v1/secrets/{name:path}"): RULES,
     ("DELETE", "/api/v1/secrets/{name:path}"): RULES,
     **{("POST", f"/api/v1/guard/{path}"): HANDS_OVER for path in GUARDS},
+    ("GET", "/api/v1/self-healing/stuck-orders"): ACTS,
+    ("POST", "/api/v1/self-healing/heal/{order_id:path}"): ACTS,
+    ("POST", "/api/v1/self-healing/run-cycle"): ACTS,
+    ("GET", "/api/v1/self-healing/statistics"): READS,
+    ("GET", "/api/v1/self-healing/notifications"): ACTS,
+    ("POST", "/api/v1/self-healing/notifications/{notification_id}/acknowledge"): ACTS,
+    ("GET", "/api/v1/procedures"): READS,
+    ("POST", "/api/v1/procedures/{name}/run"): ACTS,
+    ("POST", "/api/v1/procedures/{name}/{act}"): ACTS,
+    ("GET", "/api/v1/approvals"): ACTS,
+    ("GET", "/api/v1/approvals/{approval_id}"): ACTS,
+    ("POST", "/api/v1/approvals/{approval_id}/approve"): ACTS,
+    ("POST", "/api/v1/approvals/{approval_id}/reject"): ACTS,
+    ("GET", "/api/v1/runs"): ACTS,
+    ("GET", "/api/v1/runs/{run_id}"): ACTS,
+    ("POST", "/api/v1/runs/{run_id}/undo"): ACTS,
+    ("GET", "/api/v1/entities/{entity}/stuck"): ACTS,
+    ("GET", "/api/v1/notifications"): ACTS,
+    ("GET", "/api/v1/audit"): ACTS,
+    ("GET", "/api/v1/pause"): READS,
+    ("POST", "/api/v1/pause"): ACTS,
+    ("POST", "/api/v1/resume"): ACTS,
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
     ("GET", "/livez"): ANYBODY,
@@ -68,10 +91,10 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
 
 def path_of(path: str) -> str:
     """Return an address of a route."""
-    values = {"{incident_id}": "nobody", "{act}": "pause" if "services" in path else "ack", "{name}": "crm"}
+    values = {"{incident_id}": "nobody", "{act}": "ack" if "incidents" in path else "pause", "{name}": "crm"}
     for name, value in {**values, "{name:path}": "crm/key"}.items():
         path = path.replace(name, value)
-    return path
+    return re.sub(r"{\w+(:path)?}", "nobody", path)
 
 
 # Roles ----------------------------------------------------------------------------------------------------------------

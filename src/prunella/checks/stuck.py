@@ -42,7 +42,8 @@ class Stuck:
         if not may_be_key(column, key):
             return None
         found = connection.execute(select(table).where(has_key(column, key)).limit(1)).mappings().first()
-        return None if found is None else dict(found)
+        same = found is not None and key_text(found[self._entity.key]) == key  # SQLite finds 5 for "5.0", too
+        return dict(found) if found is not None and same else None
 
     def _look(self, connection: Connection, only: str | None) -> Sighting:
         entity = self._entity
