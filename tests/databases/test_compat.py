@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -178,6 +180,18 @@ async def test_request_is_taken_and_answered(shop: Database, ask: Ask) -> None:
     assert not await compat.answer(shop, healing, "SUCCESS")
     assert ask("SELECT answer FROM prunella.heal_requests") == [("FAILED: no other vendor",)]
     assert ask("SELECT order_id FROM detect_stuck_orders()") == [(123,)]
+
+
+async def test_requests_at_once_are_one(shop: Database, ask: Ask) -> None:
+    """Several programs that ask for the same order at the same moment get one healing, and it is taken once."""
+    ask(ORDERS)
+    insert(ask, 1, "PENDING", 45)
+    await compat.install(shop, [ORDER])
+    call = "SELECT auto_heal_order(1, 'STUCK_PENDING', 'REASSIGN_VENDOR')"
+    with ThreadPoolExecutor(8) as programs:
+        healings = {healing for [(healing,)] in programs.map(lambda _: ask(call), range(16))}
+    taken = await asyncio.gather(*(compat.take_requests(shop) for _ in range(4)))
+    assert [one.id for part in taken for one in part] == list(healings)
 
 
 async def test_request_of_a_dead_worker_comes_back(shop: Database, ask: Ask) -> None:

@@ -78,7 +78,7 @@ class Place:
 
 
 def pieces(entity: Entity, place: Place, remedies: Iterable[str] = ()) -> list[Piece]:
-    """Return detect_stuck_…s, auto_heal_…, stuck_…s_view and the function that both stand on."""
+    """Return detect_stuck_…s, auto_heal_…, stuck_…s_view and the function that the view stands on."""
     plural, key = f"{entity.name}s", _typed(entity, place, entity.key).full
     key_name = name_of(f"{entity.name}_id")
     asked = "bigint" if _typed(entity, place, entity.key).plain in _WHOLE else key  # 123 is no smallint
@@ -93,7 +93,6 @@ def pieces(entity: Entity, place: Place, remedies: Iterable[str] = ()) -> list[P
         body=_listing(entity, place),
         words=f"what stands behind stuck_{plural}_view",
     )
-    detected = f"s.{key_name}, s.issue_type, s.stuck_minutes, s.recommended_action"
     made = [
         listing,
         function(
@@ -102,8 +101,7 @@ def pieces(entity: Entity, place: Place, remedies: Iterable[str] = ()) -> list[P
             "",
             returns=f"TABLE ({key_name} {key}, issue_type text, stuck_minutes integer, recommended_action text)",
             attributes=f"LANGUAGE sql STABLE {_DEFINER}",
-            body=f"SELECT {detected} FROM {name_of(OWN, listing.name)}() s WHERE s.active_healing_count = 0"  # noqa: S608, quoted
-            " ORDER BY s.stuck_minutes DESC",
+            body=_detection(entity, place),
             words=f"stuck rows of {entity.table} with the action that fits; those being healed are left out",
         ),
         function(
@@ -142,38 +140,65 @@ def actions_of(entity: Entity, remedies: Iterable[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(one.upper() for one in named), *ALWAYS]))
 
 
-def _listing(entity: Entity, place: Place) -> str:
-    table = name_of(place.schema, entity.table)
-    since, status = name_of(entity.since), name_of(entity.status)
-    age_s, kind = _age_s(entity, place, f"e.{since}"), _typed(entity, place, entity.status).full
-    stuck = " UNION ALL ".join(
-        f"SELECT e.{name_of(entity.key)} AS key, e.{status}::text AS status, e.{since} AS since,"  # noqa: S608, quoted
-        f" floor({age_s} / 60)::integer AS minutes, {text_of(f'STUCK_{state.upper()}')} AS issue,"
-        f" {text_of(rule.remedy.upper())} AS action FROM {table} e"
-        f" WHERE e.{status} = CAST({text_of(state)} AS {kind}) AND e.{since} < {_cutoff(entity, place, rule.after_s)}"
-        for state, rule in entity.stuck.items()
+def _detection(entity: Entity, place: Place) -> str:
+    asked = (
+        f"SELECT FROM prunella.heal_requests r WHERE r.entity = {text_of(entity.name)}"
+        " AND r.key = s.key::text AND r.answer IS NULL"
     )
+    healing = f"SELECT FROM prunella.incidents i WHERE {_healing(entity, place)} AND i.resource = s.key::text"
+    beside = f" AND NOT EXISTS ({healing})" if place.has_store else ""
+    return (
+        f"SELECT s.key, s.issue, s.minutes, s.action FROM ({_stuck(entity, place)}) s"  # noqa: S608, quoted
+        f" WHERE NOT EXISTS ({asked}){beside} ORDER BY s.since"
+    )
+
+
+def _listing(entity: Entity, place: Place) -> str:
     asked = (
         "SELECT r.key, count(*) FILTER (WHERE r.answer IS NULL) AS open, count(*) AS total"  # noqa: S608, quoted
         f" FROM prunella.heal_requests r WHERE r.entity = {text_of(entity.name)} GROUP BY r.key"
     )
     active, total, joins = "COALESCE(asked.open, 0)", "COALESCE(asked.total, 0)", ""
     if place.has_store:
-        ours = f"procedure = {text_of(f'stuck-{entity.name}')} AND service = {text_of(place.source.name)}"
-        healing = (
-            f"SELECT resource, count(*) AS open FROM prunella.incidents WHERE {ours}"  # noqa: S608, quoted
-            " AND state IN ('healing', 'verifying') GROUP BY resource"
+        of_healing = (
+            "SELECT i.resource, count(*) AS open FROM prunella.incidents i"  # noqa: S608, quoted
+            f" WHERE {_healing(entity, place)} GROUP BY i.resource"
         )
-        tried = f"SELECT resource, count(*) AS total FROM prunella.runs WHERE {ours} GROUP BY resource"  # noqa: S608, quoted
+        of_runs = (
+            "SELECT r.resource, count(*) AS total FROM prunella.runs r"  # noqa: S608, quoted
+            f" WHERE {_of(entity, place, 'r')} GROUP BY r.resource"
+        )
         joins = (
-            f" LEFT JOIN ({healing}) healing ON healing.resource = s.key::text"
-            f" LEFT JOIN ({tried}) tried ON tried.resource = s.key::text"
+            f" LEFT JOIN ({of_healing}) healing ON healing.resource = s.key::text"
+            f" LEFT JOIN ({of_runs}) tried ON tried.resource = s.key::text"
         )
         active, total = f"{active} + COALESCE(healing.open, 0)", "COALESCE(tried.total, 0)"
     return (
         f"SELECT s.key, s.status, s.since, s.minutes, s.issue, s.action, ({active})::integer, ({total})::integer"  # noqa: S608, quoted
-        f" FROM ({stuck}) s LEFT JOIN ({asked}) asked ON asked.key = s.key::text{joins}"
+        f" FROM ({_stuck(entity, place)}) s LEFT JOIN ({asked}) asked ON asked.key = s.key::text{joins}"
     )
+
+
+def _stuck(entity: Entity, place: Place) -> str:
+    """Return the rows that are stuck, each state by itself, so that an index on (status, since) is used."""
+    since, status, key = name_of(entity.since), name_of(entity.status), name_of(entity.key)
+    age_s, kind = _age_s(entity, place, f"e.{since}"), _typed(entity, place, entity.status).full
+    return " UNION ALL ".join(
+        f"SELECT e.{key} AS key, e.{status}::text AS status, e.{since} AS since,"  # noqa: S608, quoted
+        f" floor({age_s} / 60)::integer AS minutes, {text_of(f'STUCK_{state.upper()}')} AS issue,"
+        f" {text_of(rule.remedy.upper())} AS action FROM {name_of(place.schema, entity.table)} e"
+        f" WHERE e.{status} = CAST({text_of(state)} AS {kind}) AND e.{since} < {_cutoff(entity, place, rule.after_s)}"
+        for state, rule in entity.stuck.items()
+    )
+
+
+def _healing(entity: Entity, place: Place) -> str:
+    return f"{_of(entity, place, 'i')} AND i.state IN ('healing', 'verifying')"
+
+
+def _of(entity: Entity, place: Place, alias: str) -> str:
+    ours = f"{alias}.procedure = {text_of(f'stuck-{entity.name}')}"
+    return f"{ours} AND {alias}.service = {text_of(place.source.name)}"
 
 
 def _request(entity: Entity, place: Place, remedies: Iterable[str]) -> str:
