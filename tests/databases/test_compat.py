@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
+from sqlalchemy import make_url
 
 from prunella.core.errors import DatabaseRefused
 from prunella.core.procedures import DatabaseSource, Entity, StuckRule
@@ -426,6 +427,20 @@ async def test_functions_of_the_user_are_never_replaced(shop: Database, ask: Ask
     with pytest.raises(DatabaseRefused, match=r"public.auto_heal_order\(integer\) is there already"):
         await compat.install(shop, [ORDER])
     assert ask("SELECT auto_heal_order(5), to_regproc('get_connection_stats')") == [(5, None)]
+
+
+async def test_missing_right_says_who_may(ask: Ask, url: str) -> None:
+    """A role that may not create is told to let the owner do it once; nothing is left half-way."""
+    role = f"{make_url(url).database}_app"
+    ask(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'x'")
+    address = make_url(url).set(username=role, password="x").render_as_string(hide_password=False)
+    shop = Database(DatabaseSource(name="shop", url=Secret(address)))
+    try:
+        with pytest.raises(DatabaseRefused, match=r"permission denied .*; run this once as the owner"):
+            await compat.install(shop, [])
+    finally:
+        await shop.close()
+        ask(f'DROP ROLE "{role}"')
 
 
 async def test_name_that_would_be_cut_is_refused(shop: Database, ask: Ask) -> None:

@@ -26,6 +26,7 @@ REQUEST_LEASE = timedelta(minutes=10)
 """A request that was taken and not answered for so long is given out again: its worker died."""
 REQUESTS_KEPT = timedelta(days=30)
 _REQUESTS_MAX = 100
+_NO_RIGHT = "42501"
 _LOCK = 7_077_853  # any number of our own; two that install at once do so one after the other
 _OURS = re.compile(r"prunella \((.*)\): .* \[([0-9a-f]{12})\]", re.DOTALL)
 
@@ -103,7 +104,15 @@ async def install(database: Database, entities: Iterable[Entity], *, remedies: I
     if database.kind != "postgresql":
         raise DatabaseRefused(f"database {database.name}: SQL functions need PostgreSQL, this is {database.kind}")
     chosen, named = [one for one in entities if one.stuck], list(remedies)
-    return await database.writing(lambda connection: _install(database, connection, chosen, named))
+    try:
+        return await database.writing(lambda connection: _install(database, connection, chosen, named))
+    except DatabaseRefused as error:
+        if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != _NO_RIGHT:
+            raise
+        raise DatabaseRefused(
+            f"{error}; run this once as the owner of the database, then: "
+            "GRANT SELECT, UPDATE, DELETE ON prunella.heal_requests TO the role that prunella uses"
+        ) from error
 
 
 async def take_requests(database: Database) -> list[HealRequest]:
