@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import select, update
 
 from databases.shop import Shop, opened
 from prunella.app import App, wire
+from prunella.app.procedures import Care
 from prunella.checks.rows import Rows
 from prunella.checks.stuck import Stuck
 from prunella.core.clock import SystemClock
@@ -91,13 +93,13 @@ class Move:
         if self.fails:
             return [Outcome.failed("no vendor left")] * len(assignments)
         for one in assignments:
-            await self._database.writing(lambda connection, key=one.finding.key: self._move(connection, key))
+            await self._database.writing(partial(self._move, key=one.finding.key))
         return [Outcome.done(f"now {self._status}")] * len(assignments)
 
     async def undo(self, run_id: str) -> Undone:
         return Undone()
 
-    def _move(self, connection: Any, key: str) -> None:
+    def _move(self, connection: Any, *, key: str) -> None:
         table = self._database.table(connection, "orders")
         (ident,) = [one for one in connection.execute(select(table.c.id)).scalars() if str(one) == key]
         now = self._database.now(connection).isoformat()
@@ -166,7 +168,7 @@ async def market(shop: Shop, store_path: Path) -> AsyncIterator[Market]:
     steps = (("reassign_vendor", "CONFIRMED"), ("retry_workflow", "ACCEPTED"), ("cancel_order", "CANCELLED"))
     remedies = {name: Move(database, name, status) for name, status in steps}
     procedures = {ORDERS: _orders(database, remedies), HIDE: _hide(database)}
-    app = wire(Settings(), store, egress, KEYS, procedures=procedures)
+    app = wire(Settings(), store, egress, KEYS, care=Care(procedures=procedures))
     transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
         yield Market(app, shop, client, Gatehouse(KEYS, (), store.clock.now), remedies)
@@ -175,9 +177,7 @@ async def market(shop: Shop, store_path: Path) -> AsyncIterator[Market]:
 
 
 def _orders(database: Database, remedies: dict[str, Move]) -> Ready:
-    policy = Procedure(
-        name=ORDERS, id="HEAL_ORDER", check=StuckCheck(entity="order"), database="shop", every_s=300.0
-    )
+    policy = Procedure(name=ORDERS, id="HEAL_ORDER", check=StuckCheck(entity="order"), database="shop", every_s=300.0)
     policy = replace(policy, limits=Limits(cool_down_s=0.0))
     check = Stuck(database, ORDER)
     return Ready(policy=policy, check=check, remedies=remedies, proof="the order moved on", scope="shop", entity=ORDER)
@@ -195,6 +195,4 @@ def _hide(database: Database) -> Ready:
         level=Level.L2,
     )
     remedy = SetRows(database, "products", {"visible": 0})
-    return Ready(
-        policy=policy, check=Rows(database, spec), remedies={"set": remedy}, proof="no such row", scope="shop"
-    )
+    return Ready(policy=policy, check=Rows(database, spec), remedies={"set": remedy}, proof="no such row", scope="shop")

@@ -158,7 +158,10 @@ async def test_manual_intervention_hands_over_once(mart: Market) -> None:
     answer = await mart.post(f"{AT}/heal/5", {"recoveryAction": "MANUAL_INTERVENTION"})
     assert (answer["success"], answer["status"], answer["new_status"]) == (True, "MANUAL", "PENDING")
     assert answer["healing_id"] is not None
-    assert "person's already" in (await mart.post(f"{AT}/heal/5", {"recoveryAction": "MANUAL_INTERVENTION"}, 409))["detail"]
+    assert (
+        "person's already"
+        in (await mart.post(f"{AT}/heal/5", {"recoveryAction": "MANUAL_INTERVENTION"}, 409))["detail"]
+    )
     (told,) = (await mart.get(f"{AT}/notifications"))["notifications"]
     assert (told["type"], told["severity"], told["order_id"]) == ("MANUAL_INTERVENTION_REQUIRED", "HIGH", 5)
 
