@@ -23,7 +23,7 @@ from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol, proposals
+from prunella.engine import guards, patrol, proposals, requests
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -77,6 +77,8 @@ class App:
         await reconcile(self.parts, self.rounds, alone=self.alone)
         if self.place is not None:
             await self.runner.submit(guards.HANDLER)
+        if self.care.desks:
+            await self.runner.submit(requests.HANDLER)
         work = asyncio.create_task(self.runner.run(), name="runner")
         durable = handover.connect(self.settings.database_url) if handover.known() else None
         try:
@@ -204,6 +206,8 @@ def wire(
         aside = replace(parts, ids=Ids(clock, Rng()))
         runner.handle(ADVISE, Desk(aside, advisor, settings.advisor.allowance).advise)
     intake = Intake(parts)
+    if care is not None:
+        runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
     if place is not None:
         runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
     return App(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from prunella.checks.stuck import Stuck
 from prunella.core import procedures as configured
 from prunella.core.errors import ConfigError, DatabaseUnavailable
 from prunella.core.procedures import Entity, Procedure
+from prunella.databases import compat
 from prunella.databases.catalogue import Problem, problems_of
 from prunella.databases.handle import Database
 from prunella.egress import Caller
@@ -48,6 +49,19 @@ _PROOFS: Mapping[type, str] = {
 """What a check that finds nothing any more proves, in words."""
 
 
+@dataclass(frozen=True, slots=True)
+class SqlDesk:
+    """Where wishes lie in one database (`prunella db upgrade --compat`)."""
+
+    database: Database
+
+    async def take(self) -> Sequence[compat.HealRequest]:
+        return await compat.take_requests(self.database)
+
+    async def answer(self, wish_id: str, words: str) -> None:
+        await compat.answer(self.database, wish_id, words)
+
+
 @dataclass(slots=True)
 class Care:
     """The user's databases and the procedures over them; `close` gives the connections back.
@@ -59,6 +73,12 @@ class Care:
     databases: dict[str, Database] = field(default_factory=dict)
     procedures: dict[str, Ready] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def desks(self) -> list[SqlDesk]:
+        """Return where people may ask for healings in SQL: PostgreSQL databases with entities."""
+        entities = {ready.policy.database for ready in self.procedures.values() if ready.entity is not None}
+        return [SqlDesk(one) for name, one in self.databases.items() if name in entities and one.kind == "postgresql"]
 
     async def close(self) -> None:
         """Give every connection back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prunella.core.records import AuditEntry, Notice
 from prunella.engine import notices
@@ -34,9 +35,15 @@ def entry(
 
 async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
     """Put messages into the outbox and wake its delivery once they are durable."""
-    queued = notices.rows(told, parts.routes, parts.ids, parts.clock.now())
+    now = parts.clock.now()
+    queued = notices.rows(told, parts.routes, parts.ids, now)
     if not queued:
         return
+    silent_until = parts.pauses.messages(now)
+    if silent_until is not None:  # a maintenance window: they go out together at its end
+        queued = [
+            row if row.next_at is None else replace(row, next_at=max(row.next_at, silent_until)) for row in queued
+        ]
     await tx.outbox.add(queued)
     for row in queued:
         if row.state == "waiting":
