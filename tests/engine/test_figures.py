@@ -186,7 +186,7 @@ def test_alarm_never_ends_by_more_failures(ended: int, share: float) -> None:
 
 
 def test_alarm_counts_the_last_day(sqlite_path: Path) -> None:
-    """Attempts that ended within 24 h, proven or failed; those under way, older ones and replays do not count."""
+    """Attempts of the last 24 h that are proven or failed; those under way, older ones and replays do not count."""
 
     async def story(world: World) -> None:
         ended = [attempt(n, state) for n, state in enumerate(sorted(figures.FAILED))]
@@ -194,7 +194,7 @@ def test_alarm_counts_the_last_day(sqlite_path: Path) -> None:
             attempt(20, RunState.VERIFIED),
             attempt(21, RunState.DONE),
             attempt(22, RunState.RUNNING),
-            attempt(23, RunState.FAILED, ended_at=START - timedelta(hours=25)),
+            attempt(23, RunState.FAILED, started_at=START - timedelta(hours=25)),
             run(24, state=RunState.FAILED, ended_at=START),
         ]
         await written(world, *ended, *others)

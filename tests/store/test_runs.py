@@ -62,12 +62,3 @@ async def test_attempts_are_tallied(store: Store) -> None:
         assert rows == [(*place, "failed", 1), (*place, "verified", 2)]
         took_s = {row["state"]: row["took_s"] for row in await tx.runs.tallies(at(0))}
         assert took_s == {"failed": None, "verified": pytest.approx(150.0, abs=0.01)}
-
-
-async def test_ended_attempts_are_counted(store: Store) -> None:
-    """By state, from a moment on; replays do not count."""
-    async with store.transaction() as tx:
-        ends = [(1, RunState.FAILED, 5.0), (2, RunState.FAILED, -5.0), (3, RunState.VERIFIED, 0.0)]
-        await tx.runs.add([run(n, issue="STALE_SYNC", state=state, ended_at=at(end)) for n, state, end in ends])
-        await tx.runs.add([run(9, state=RunState.FAILED, ended_at=at(5))])
-        assert await tx.runs.ended_since(at(0)) == {RunState.FAILED: 1, RunState.VERIFIED: 1}

@@ -107,10 +107,13 @@ def targets(daily: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 async def attempts_lately(tx: Transaction, now: datetime) -> Attempts:
-    """Count the attempts that ended within the alarm's window."""
-    counts = await tx.runs.ended_since(now - ALARM_WINDOW)
-    failed = sum(number for state, number in counts.items() if state in FAILED)
-    return Attempts(ended=failed + counts.get(RunState.VERIFIED, 0), failed=failed)
+    """Count the attempts of the alarm's window that have ended."""
+    ended = failed = 0
+    for one in await tx.runs.tallies(now - ALARM_WINDOW):
+        status = _status(one["remedy"], RunState(one["state"]))
+        ended += one["cases"] if status in ("SUCCESS", "FAILED") else 0
+        failed += one["cases"] if status == "FAILED" else 0
+    return Attempts(ended=ended, failed=failed)
 
 
 def alert(attempts: Attempts) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal_column, select, update
 
 from prunella.core.records import Run
 from prunella.core.states import RunState
@@ -47,13 +47,8 @@ _TALLIES = Sql(
         func.avg(seconds_between(incidents.c.first_seen, t.c.verified_at)).label("took_s"),
     )
     .select_from(t.outerjoin(incidents, incidents.c.id == t.c.incident_id))
-    .where(t.c.issue != "", t.c.started_at >= param("since"))
+    .where(t.c.issue != literal_column("''"), t.c.started_at >= param("since"))  # spelled as its index is
     .group_by(t.c.issue, t.c.remedy, t.c.state)
-)
-_ENDED_SINCE = Sql(
-    select(t.c.state, func.count().label("count"))
-    .where(t.c.issue != "", t.c.ended_at >= param("since"))
-    .group_by(t.c.state)
 )
 
 
@@ -106,11 +101,6 @@ class RunRows:
     async def tallies(self, since: datetime) -> Sequence[Row]:
         """Count procedures' attempts that began since, by issue, remedy and state; `took_s` from finding to proof."""
         return await self._session.fetch(_TALLIES, since=since)
-
-    async def ended_since(self, since: datetime) -> dict[RunState, int]:
-        """Count procedures' attempts that ended since, by state."""
-        rows = await self._session.fetch(_ENDED_SINCE, since=since)
-        return {RunState(row["state"]): row["count"] for row in rows}
 
     async def list(self, *, most: int, **equal: Any) -> list[Run]:
         """Return attempts, newest first, that equal the given columns."""

@@ -177,6 +177,7 @@ runs = Table(
     Index("runs_by_incident", "incident_id", "started_at"),
     Index("runs_by_state", "state", "service"),
     Index("runs_by_procedure", "procedure", "started_at"),
+    Index("runs_of_procedures", "started_at", sqlite_where=text("issue <> ''"), postgresql_where=text("issue <> ''")),
 )
 
 gates = Table(

@@ -20,6 +20,10 @@ def upgrade() -> None:
     _widen("notifications", [*optional, sa.Column("acknowledged_at", Moment())])
     op.create_index("incidents_by_procedure", "incidents", ["procedure", "state", "first_seen"])
     op.create_index("runs_by_procedure", "runs", ["procedure", "started_at"])
+    of_procedures = sa.text("issue <> ''")
+    op.create_index(
+        "runs_of_procedures", "runs", ["started_at"], sqlite_where=of_procedures, postgresql_where=of_procedures
+    )
     _create_approvals()
     _create_daily_metrics()
     op.create_table(
