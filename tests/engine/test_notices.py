@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from engine.world import START, case, of_category, open_gate
 from prunella.core.clock import Ids, ManualClock, Rng
 from prunella.core.records import Category, Failure, Notice, Severity
 from prunella.engine import notices
-from prunella.engine.notices import Route, Routes, rows, spell_duration
+from prunella.engine.notices import DASHBOARD, Route, Routes, rows, spell_duration
 
 LINK = "https://prunella.example/incidents/1"
 LOUD = frozenset({Severity.HIGH, Severity.CRITICAL})
@@ -133,14 +134,26 @@ def test_notice_goes_once_to_each_channel_that_a_rule_names() -> None:
         "ops": START + timedelta(seconds=1),
         "boss": START + timedelta(seconds=1),
         "log": START + timedelta(seconds=60),
+        DASHBOARD: None,
     }
-    assert len({row.id for row in queued}) == 3
+    assert len({row.id for row in queued}) == 4
 
 
 def test_notice_that_no_rule_names_goes_nowhere() -> None:
     """A whisper is not sent where only sirens are wanted; no rules, no rows."""
     assert Routes((Route(LOUD, ("ops",)),)).outgoing(notice(Severity.LOW), ids(), START) == []
-    assert Routes().outgoing(notice(), ids(), START) == []
+    assert Routes().outgoing(notice(Severity.MEDIUM), ids(), START) == []
+
+
+@pytest.mark.parametrize("severity", list(Severity))
+@pytest.mark.parametrize("resource", [None, "123"])
+def test_what_a_person_should_know_is_on_the_dashboard_at_once(severity: Severity, resource: str | None) -> None:
+    """Whatever the rules say: what is loud, and all that a procedure says, once and as sent; a whisper is not."""
+    told = replace(notice(severity), resource=resource)
+    for routes in (Routes(), Routes((Route(ALL, ("ops",)),))):
+        shown = [row for row in routes.outgoing(told, ids(), START) if row.channel == DASHBOARD]
+        assert len(shown) == (severity in LOUD or resource is not None)
+        assert all((row.state, row.sent_at, row.next_at) == ("sent", START, None) for row in shown)
 
 
 def test_rows_carry_the_notice_unchanged() -> None:
@@ -156,7 +169,7 @@ def test_rows_carry_the_notice_unchanged() -> None:
 @given(st.floats(1, 86_400), st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_digest_comes_at_the_next_full_interval(every_s: float, now: datetime) -> None:
     """A gathered notice waits, but never longer than the interval, and all of one interval go together."""
-    (row,) = Routes((Route(ALL, ("ops",), digest_s=every_s),)).outgoing(notice(), ids(), now)
+    (row,) = Routes((Route(ALL, ("ops",), digest_s=every_s),)).outgoing(notice(Severity.LOW), ids(), now)
     assert row.next_at is not None
     assert -1e-3 <= (row.next_at - now).total_seconds() <= every_s + 1e-3
 

@@ -80,7 +80,7 @@ def test_same_notice_is_stored_once(sqlite_path: Path) -> None:
 
 
 def test_telling_nobody_wakes_nobody(sqlite_path: Path) -> None:
-    """Without a route there is no row and no delivery."""
+    """Without a route there is no row but the dashboard's, and no delivery."""
 
     async def story(world: World) -> None:
         object.__setattr__(world.parts, "routes", Routes())

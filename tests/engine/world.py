@@ -40,7 +40,7 @@ from prunella.diagnosis.classify import classify
 from prunella.engine import heal, patrol
 from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
-from prunella.engine.notices import Route, Routes
+from prunella.engine.notices import DASHBOARD, Route, Routes
 from prunella.engine.parts import ADVISE, Parts
 from prunella.engine.pauses import Pauses
 from prunella.engine.plan import Case
@@ -269,10 +269,11 @@ class World:
             return (await tx.audit.list(most=500, **equal))[::-1]
 
     async def told(self, kind: str | None = None) -> list[Notification]:
-        """Return what was put into the outbox, oldest first, of one kind where it is named."""
+        """Return what was put into the outbox for a channel of the rules, oldest first, of one kind where it is named."""
         equal = {} if kind is None else {"kind": kind}
         async with self.parts.store.transaction() as tx:
-            return (await tx.outbox.list(most=500, **equal))[::-1]
+            told = (await tx.outbox.list(most=500, **equal))[::-1]
+        return [one for one in told if one.channel != DASHBOARD]
 
     async def put_tokens(self, service: str = "oauthed", account: str = "", **changed: Any) -> None:
         """Store an account's tokens."""
