@@ -77,11 +77,11 @@ _BY_HAND: Mapping[str, str] = {
     "freshness": "SELECT max(last_synced_at) FROM stock",
     "fresh errors of 20 sources": "SELECT DISTINCT ON (source) source, error_message FROM logs WHERE status = 'error' "
     "AND created_at >= now() - interval '30 min' ORDER BY source, created_at DESC",
-    "rows, 1 of 15 match": "SELECT count(*) FROM products WHERE stock_level = 0 AND is_visible "
+    "rows, 1 of 15 match": "SELECT id FROM products WHERE stock_level = 0 AND is_visible "
     "AND updated_at < now() - interval '1 min'",
-    "rows, 1 of 2,000 matches": "SELECT count(*) FROM products WHERE stock_level = 0 AND is_visible "
+    "rows, 1 of 2,000 matches": "SELECT id FROM products WHERE stock_level = 0 AND is_visible "
     "AND updated_at < now() - interval '11.5 days'",
-    "orphans, 1 of 1,000": "SELECT count(*) FROM messages m WHERE conversation_id IS NOT NULL AND created_at < now() - "
+    "orphans, 1 of 1,000": "SELECT id FROM messages m WHERE conversation_id IS NOT NULL AND created_at < now() - "
     "interval '10 min' AND NOT EXISTS (SELECT FROM conversations c WHERE c.id = m.conversation_id)",
     "stuck, 500 oldest": "SELECT * FROM orders WHERE (status = 'PENDING' AND updated_at < now() - interval '30 min') "
     "OR (status = 'CONFIRMED' AND updated_at < now() - interval '60 min') "

@@ -170,10 +170,7 @@ async def test_texts_of_mixed_spellings_are_compared_as_moments(tmp_path: Any) -
                 moments.read_latest(table.c.at, newest),
             )
 
-        old, young, newest = await handle.reading(look)
-    assert old == [1] * 27
-    assert young == [0] * 18
-    assert newest == now - timedelta(seconds=1799)
+        assert await handle.reading(look) == ([1] * 27, [0] * 18, now - timedelta(seconds=1799))
 
 
 async def test_texts_without_zone_are_refused_where_none_is_declared(tmp_path: Any) -> None:

@@ -87,6 +87,12 @@ class Plugin:
         return call.result()
 
     async def _called(self, context: _Context) -> Any:
+        try:
+            return await self._returned(context)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._refuse(f"raised {type(error).__name__}; the worker goes on")
+
+    async def _returned(self, context: _Context) -> Any:
         function = self._function.function
         if inspect.iscoroutinefunction(function):
             return await function(context, **self._params)
@@ -105,10 +111,8 @@ class Plugin:
         for one in found:
             if not isinstance(one, Finding):
                 self._refuse(f"returned {_shown(one)} among its findings; each must be a prunella.plugin.Finding")
-            if not isinstance(one.key, str) or not one.key or not isinstance(one.issue, str):
-                self._refuse(
-                    f"returned a finding with key {_shown(one.key)}; key and issue must be texts, key not empty"
-                )
+            if not one.key or {type(one.key), type(one.issue)} != {str}:
+                self._refuse(f"returned a finding with key {_shown(one.key)}; its key and issue must be texts")
         keys = [one.key for one in found]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)

@@ -58,7 +58,7 @@ def words(where: Mapping[str, Any], older_than: Mapping[str, float] | None = Non
 
 def as_value(value: Any) -> ColumnElement[Any]:
     """Return a parameter that takes its type from what it is compared with or written to, as a literal would."""
-    return bindparam(None, Decimal(repr(value)) if isinstance(value, float) else value, type_=NullType(), unique=True)
+    return bindparam(None, value, type_=NullType(), unique=True)
 
 
 def shown(statement: ClauseElement, kind: str) -> str:

@@ -118,7 +118,7 @@ def _by_hand(procedures: Sequence[Procedure], entities: Sequence[Entity], schema
     ]
     if plugins:
         yield f"-- {_line(', '.join(plugins))} run functions of your own: grant what their SQL reads and changes, too."
-    yield f"-- Where row-level security is on, {role} needs a policy that shows it the rows, FOR ALL TO {role} USING (true)."
+    yield f"-- Where row-level security is on, {role} needs a policy that shows it the rows: TO {role} USING (true)."
 
 
 def _needs(procedures: Sequence[Procedure], entities: Sequence[Entity]) -> dict[str, _Needs]:

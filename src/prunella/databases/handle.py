@@ -110,7 +110,7 @@ class Database:
                 f"database {self.name}: {name[:_NAME_CHARS_SHOWN]!r} can't name a table; "
                 f"a name has 1 to {bytes_max} bytes and no NUL"
             )
-        listeners = [("column_reflect", _untyped)] if self.kind == "sqlite" else []
+        read_as = _untyped if self.kind == "sqlite" else _undomained
         try:
             return Table(
                 name,
@@ -118,7 +118,7 @@ class Database:
                 schema=self.source.schema,
                 autoload_with=connection,
                 resolve_fks=False,
-                listeners=listeners,
+                listeners=[("column_reflect", read_as)],
             )
         except (NoSuchTableError, UnicodeError):
             raise DatabaseRefused(f"database {self.name}: there is no table {name!r} that this role sees") from None
@@ -213,6 +213,11 @@ def _untyped(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
     """Keep a declared type aside: SQLite doesn't enforce it, and reading by it would change or refuse values."""
     column["info"] = {"declared": column["type"]}
     column["type"] = NullType()
+
+
+def _undomained(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
+    """Take a domain for the type below it: what is compared and written is that."""
+    column["type"] = getattr(column["type"], "data_type", column["type"])
 
 
 @contextmanager

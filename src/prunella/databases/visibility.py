@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, text
 
+from prunella.databases import counting
 from prunella.databases.handle import Database
 
 _ACTIVE = "SELECT row_security_active(to_regclass(%s))"
@@ -46,13 +47,9 @@ def blind(database: Database, connection: Connection, table: Table, *, whole: bo
         return _sentence(table, facts["role"], "no policy lets it see any")
     if whole and not facts["every"]:
         return _sentence(table, facts["role"], "its policies may hide some, and hidden parents look like missing ones")
-    if facts["estimate"] > 0 and _is_empty(connection, table):
+    if facts["estimate"] > 0 and counting.size(connection, table, 1) == 0:
         return _sentence(table, facts["role"], f"it sees none of about {facts['estimate']}")
     return None
-
-
-def _is_empty(connection: Connection, table: Table) -> bool:
-    return connection.execute(table.select().with_only_columns(text("1")).limit(1)).first() is None
 
 
 def _sentence(table: Table, role: str, why: str) -> str:

@@ -1,0 +1,148 @@
+"""The handle: short transactions with limits, exact names, and the database's own clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+
+from databases.shop import Shop
+from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
+from prunella.databases.columns import column_of
+
+pytestmark = pytest.mark.anyio
+
+NASTY = (
+    'with"quote',
+    "it's",
+    "select",
+    "Order Items",
+    "semi;colon--",
+    "percent%s %(x)s",
+    "ümläut ＂full＂ ‚low‛",
+    "colon:name",
+    "back\\slash",
+    "dot.ted",
+    "x" * 63,
+)
+
+
+@pytest.mark.parametrize("name", NASTY)
+async def test_handle_works_on_exactly_the_table_that_is_named(shop: Shop, name: str) -> None:
+    """Whatever a table and a column are called, it is them that are read, and nothing else is run."""
+    quoted = '"' + name.replace('"', '""') + '"'
+    with shop.engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {quoted} (id integer PRIMARY KEY, {quoted} text)".replace(":", "\\:")))
+    handle = shop.handle()
+
+    def write(connection: Connection) -> None:
+        table = handle.table(connection, name)
+        connection.execute(insert(table).values({"id": 1, name: name}))
+
+    def read(connection: Connection) -> list[Any]:
+        table = handle.table(connection, name)
+        column = column_of(table, name)
+        return list(connection.execute(select(column).where(column == name)).scalars())
+
+    await handle.writing(write)
+    assert await handle.reading(read) == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "orders\0x", "y" * 64, "ü" * 32, "y" * 5000, "\ud800", 'orders"; DROP TABLE orders; --']
+)
+async def test_handle_refuses_what_names_no_table(pg_shop: Shop, name: str) -> None:
+    """A name that PostgreSQL would cut is refused before it finds another table."""
+    pg_shop.run(
+        "CREATE TABLE orders (id int)", f'CREATE TABLE "{"y" * 63}" (id int)', f'CREATE TABLE "{"ü" * 31}" (id int)'
+    )
+    with pytest.raises(DatabaseRefused, match=r"can't name a table|there is no table"):
+        await pg_shop.handle().reading(lambda connection: pg_shop.handles[-1].table(connection, name))
+    assert pg_shop.rows("SELECT count(*) FROM orders")[0][0] == 0
+
+
+@pytest.mark.parametrize("name", ["", "orders\0x", "y" * 5000, "\ud800", "orders; DROP TABLE orders"])
+async def test_handle_refuses_the_same_on_sqlite(tmp_path: Any, name: str) -> None:
+    """SQLite would read a name up to its NUL."""
+    from databases.shop import opened
+
+    with opened(f"sqlite:///{tmp_path}/shop.db") as shop:
+        shop.run("CREATE TABLE orders (id int)")
+        with pytest.raises(DatabaseRefused, match=r"can't name a table|there is no table"):
+            await shop.handle().reading(lambda connection: shop.handles[-1].table(connection, name))
+
+
+async def test_handle_reads_only_and_then_writes_again(shop: Shop) -> None:
+    """A write in a look is refused by the database; the next transaction on that connection may write."""
+    shop.run("CREATE TABLE orders (id integer PRIMARY KEY)")
+    handle = shop.handle()
+
+    def write(connection: Connection) -> None:
+        connection.exec_driver_sql("INSERT INTO orders VALUES (1)")
+
+    for _ in range(2):
+        with pytest.raises(DatabaseRefused, match=r"read-?only"):
+            await handle.reading(write)
+    await handle.writing(write)
+    with pytest.raises(DatabaseRefused, match=r"read-?only"):
+        await handle.reading(write)
+    assert shop.rows("SELECT count(*) FROM orders")[0][0] == 1
+
+
+async def test_handle_ends_a_statement_that_takes_too_long(shop: Shop) -> None:
+    """The limit holds for one transaction and leaves nothing behind: a longer one may follow."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT count(*) FROM n"
+    handle = shop.handle(statement_timeout_s=0.2)
+    with pytest.raises(DatabaseUnavailable):
+        await handle.reading(lambda connection: connection.exec_driver_sql(endless.format(10**12)).all())
+    assert await handle.reading(lambda connection: connection.exec_driver_sql(endless.format(10)).scalar()) == 10
+    if shop.kind == "sqlite":
+        with handle._engine.connect() as connection:  # the handler is gone with its transaction
+            assert connection.exec_driver_sql(endless.format(300_000)).scalar() == 300_000
+
+
+async def test_handle_sees_one_state_in_one_look(shop: Shop) -> None:
+    """What others commit in between shows in the next look."""
+    if shop.kind == "sqlite":
+        shop.run("PRAGMA journal_mode = WAL")
+    shop.run("CREATE TABLE orders (id integer PRIMARY KEY)")
+
+    def twice(connection: Connection) -> tuple[Any, Any]:
+        first = connection.exec_driver_sql("SELECT count(*) FROM orders").scalar()
+        shop.run("INSERT INTO orders VALUES (1)")
+        return first, connection.exec_driver_sql("SELECT count(*) FROM orders").scalar()
+
+    assert await shop.handle().reading(twice) == (0, 0)
+
+
+async def test_handle_tells_the_databases_time(shop: Shop) -> None:
+    """Aware, in UTC, and that of the transaction's beginning is not after now."""
+    handle = shop.handle(query={"options": "-c TimeZone=Asia/Kolkata"} if shop.kind == "postgresql" else None)
+    begun, now = await handle.reading(lambda connection: (handle.begun(connection), handle.now(connection)))
+    assert begun.tzinfo is UTC
+    assert abs((begun - datetime.now(UTC)).total_seconds()) < 60
+    assert begun <= now
+
+
+async def test_handle_keeps_sqlite_values_as_they_are_stored(tmp_path: Any) -> None:
+    """A declared type is only a word there: nothing is parsed, rounded or refused on the way."""
+    from databases.shop import opened
+
+    with opened(f"sqlite:///{tmp_path}/shop.db") as shop:
+        shop.run(
+            "CREATE TABLE t (a DATETIME, b DECIMAL(4, 2), c BOOLEAN, d JSON)",
+            "INSERT INTO t VALUES ('last week', 1.123456789, 7, '{')",
+        )
+        handle = shop.handle()
+        rows = await handle.reading(lambda connection: connection.execute(select(handle.table(connection, "t"))).all())
+    assert [tuple(row) for row in rows] == [("last week", 1.123456789, 7, "{")]
+
+
+async def test_handle_survives_a_restart_of_the_server(pg_shop: Shop) -> None:
+    """A pooled connection that was ended in the meantime is replaced unnoticed."""
+    handle = pg_shop.handle()
+    pid = await handle.reading(lambda connection: connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+    pg_shop.run(f"SELECT pg_terminate_backend({pid}, 5000)")
+    assert await handle.reading(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
