@@ -1,1 +1,5 @@
-"""A narrow handle on the USER's databases. Empty for now: procedures over user tables come next."""
+"""Users' databases: a narrow handle on them, and inserts that heal themselves for users' own code."""
+
+from prunella.databases.upsert import Healed, Healing, Written, insert_or_update, with_defaults
+
+__all__ = ["Healed", "Healing", "Written", "insert_or_update", "with_defaults"]
