@@ -8,7 +8,12 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "guard", "intake", "flood", "begin", "detect", "classify", "known", "grouping", "redact")
+NAMES = ("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck") + (
+    "classify",
+    "known",
+    "grouping",
+    "redact",
+)
 
 
 def main() -> None:
