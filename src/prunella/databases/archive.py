@@ -10,13 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Column,
     ColumnElement,
     Connection,
+    Integer,
     Select,
+    String,
     Table,
     Text,
+    Uuid,
     and_,
+    any_,
     bindparam,
     cast,
     delete,
@@ -39,7 +44,10 @@ from prunella.databases.restore import Restored, restore
 from prunella.databases.restore_postgres import OnPostgres
 from prunella.databases.restore_sqlite import OnSqlite
 
-_COLUMNS = ("run_id", "table_name", "key", "before", "after")
+ENTRY = ("run_id", "table_name", "key", "before", "after")
+"""The columns of the archive that a change fills, in this order."""
+
+_IN_AN_ARRAY = (Integer, String, Uuid)
 _MAKING = 0x7072756E  # names the lock under which the archive is made
 
 
@@ -141,7 +149,7 @@ class Archive:
         kept = [(one.name, one) for one in (*key, *(table.c[name] for name in values))]
         name, image = images.key_of(key, "sqlite"), images.image(kept, "sqlite")
         found = select(*self._entry(run_id, table, name, image)).where(where)
-        into = insert(self.table).from_select(_COLUMNS, found).returning(self.table.c.id, self.table.c.key)
+        into = insert(self.table).from_select(ENTRY, found).returning(self.table.c.id, self.table.c.key)
         ids = {entry: number for number, entry in connection.execute(into)}
         changed = connection.execute(update(table).values(dict(values)).where(where).returning(*key)).all()
         left = select(name, image).where(_among(key, [tuple(one) for one in changed]))  # what triggers did is seen, too
@@ -155,11 +163,11 @@ class Archive:
         """Archive what a statement returns as run, key, before and after; return the runs."""
         found = entries.subquery()
         columns = [found.c[0], literal(table.name, Text), *list(found.c)[1:]]
-        into = insert(self.table).from_select(_COLUMNS, select(*columns)).returning(self.table.c.run_id)
+        into = insert(self.table).from_select(ENTRY, select(*columns)).returning(self.table.c.run_id)
         return set(connection.execute(into).scalars())
 
     def _archived(self, connection: Connection, entries: Select[Any]) -> list[str]:
-        into = insert(self.table).from_select(_COLUMNS, entries).returning(self.table.c.key)
+        into = insert(self.table).from_select(ENTRY, entries).returning(self.table.c.key)
         return list(connection.execute(into).scalars())
 
     def _entry(self, run_id: str, table: Table, key: Any, before: Any, after: Any = None) -> list[ColumnElement[Any]]:
@@ -202,4 +210,6 @@ def _among(key: Sequence[Column[Any]], keys: Sequence[Any]) -> ColumnElement[boo
     if len(key) > 1:
         return tuple_(*key).in_([tuple(one) for one in keys])
     values = [one[0] if isinstance(one, tuple) else one for one in keys]
+    if isinstance(key[0].type, _IN_AN_ARRAY):  # PostgreSQL: one parameter, whatever their number
+        return key[0] == any_(bindparam(None, values, type_=ARRAY(key[0].type), unique=True))
     return key[0].in_(values)

@@ -1,7 +1,7 @@
 """Change many rows, each to its own values and only where it still is as it was seen, with few statements.
 
-On PostgreSQL one statement carries the whole wave as arrays; where a column's type can't travel so, and on SQLite,
-where a statement costs no way to a server, the rows go one by one within the same transaction.
+On PostgreSQL one statement carries the whole wave as arrays; where a column's type can't travel so, the rows go one by
+one within the same transaction. On SQLite, where a statement costs no way to a server, each is run for every row.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from sqlalchemy import (
     Numeric,
     String,
     Table,
+    Text,
     Uuid,
     and_,
     bindparam,
     func,
+    insert,
+    literal,
+    null,
     select,
     update,
 )
+from sqlalchemy.types import NullType
 
 from prunella.databases import images
-from prunella.databases.archive import Archive, key_columns
+from prunella.databases.archive import ENTRY, Archive, key_columns
 from prunella.databases.columns import column_of
 from prunella.databases.handle import Database
 from prunella.databases.written import NOW, bound, expressions
@@ -83,7 +88,9 @@ def change_rows(
     archive.ready(connection)
     changed: set[str] = set()
     for some in _groups(changes):
-        if len(some) > 1 and database.kind == "postgresql" and _in_arrays(table, key, some[0]):
+        if len(some) > 1 and database.kind == "sqlite":
+            changed |= _in_turn(database, archive, connection, table, key, some, unit)
+        elif len(some) > 1 and _in_arrays(table, key, some[0]):
             changed |= _together(database, archive, connection, table, key, some, unit)
         else:
             changed |= {one.run_id for one in some if _alone(database, archive, connection, table, key, one, unit)}
@@ -160,6 +167,55 @@ def _together(
         .cte("done")
     )
     return archive.take(connection, table, select(done.c.run_id, done.c.key, done.c.before, done.c.after))
+
+
+def _in_turn(
+    database: Database,
+    archive: Archive,
+    connection: Connection,
+    table: Table,
+    key: str,
+    changes: Sequence[RowChange],
+    unit: str | None,
+) -> set[str]:
+    """Change rows of a file: each statement is prepared once and run for every row, under one write lock."""
+    first = changes[0].values
+    same = {name: value for name, value in first.items() if all(_equal(one.values[name], value) for one in changes)}
+    written = expressions(database, connection, table, same, unit=unit)
+    differing = [name for name in first if name not in same]
+    identified, own, entries = column_of(table, key), key_columns(table), archive.table
+    kept = [(one.name, one) for one in (*own, *(column_of(table, name) for name in first))]
+    image = images.image(kept, "sqlite")
+    still = and_(
+        identified == bindparam("row_key", type_=NullType()),
+        *(
+            table.c[name].is_not_distinct_from(bindparam(f"seen_{n}", type_=NullType()))
+            for n, name in enumerate(changes[0].seen)
+        ),
+    )
+    found = select(bindparam("run", type_=Text), literal(table.name, Text), images.key_of(own, "sqlite"), image, null())
+    values = written | {name: bindparam(f"new_{n}", type_=NullType()) for n, name in enumerate(differing)}
+    after = select(image).where(identified == bindparam("row_key", type_=NullType())).scalar_subquery()
+    last = connection.execute(select(func.coalesce(func.max(entries.c.id), 0))).scalar_one()
+    mine = and_(entries.c.run_id == bindparam("run", type_=Text), entries.c.id > last)
+    rows = [_parameters(database, connection, table, one, differing, unit) for one in changes]
+    connection.execute(insert(entries).from_select(ENTRY, found.where(still)), rows)
+    connection.execute(update(table).values(values).where(still), rows)
+    connection.execute(update(entries).values(after=after).where(mine), rows)
+    return set(connection.execute(select(entries.c.run_id).where(entries.c.id > last)).scalars())
+
+
+def _parameters(
+    database: Database, connection: Connection, table: Table, change: RowChange, differing: list[str], unit: str | None
+) -> dict[str, Any]:
+    own = {name: change.values[name] for name in differing}
+    written = expressions(database, connection, table, own, unit=unit)
+    return {
+        "run": change.run_id,
+        "row_key": change.key,
+        **{f"seen_{n}": value for n, value in enumerate(change.seen.values())},
+        **{f"new_{n}": getattr(written[name], "value", None) for n, name in enumerate(differing)},
+    }
 
 
 def _lined_up(column: Column[Any], values: list[Any]) -> ColumnElement[Any]:
