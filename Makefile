@@ -27,7 +27,7 @@ format: $(SETUP) ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
-	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin
+	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py

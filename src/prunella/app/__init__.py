@@ -197,17 +197,13 @@ def wire(
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
-    runner.handle("heal", partial(heal, parts))
     runner.handle("deliver", delivery.deliver)
-    runner.handle("procedure", partial(_run_procedure, parts, rounds))
-    runner.handle("approval", partial(proposals.expire, parts))
+    _handle_work(parts, rounds, care)
     if settings.advisor is not None and advice_caller is not None:
         advisor = _advisor(settings.advisor, advice_caller, vault, list(remedies))
         aside = replace(parts, ids=Ids(clock, Rng()))
         runner.handle(ADVISE, Desk(aside, advisor, settings.advisor.allowance).advise)
     intake = Intake(parts)
-    if care is not None:
-        runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
     if place is not None:
         runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
     return App(
@@ -222,6 +218,15 @@ def wire(
         care=care or Care(),
         alone=isinstance(store, SqliteStore),
     )
+
+
+def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care | None) -> None:
+    """Tell the runner what carries out the engine's work."""
+    parts.runner.handle("heal", partial(heal, parts))
+    parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
+    parts.runner.handle("approval", partial(proposals.expire, parts))
+    if care is not None:
+        parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
 
 
 async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:
