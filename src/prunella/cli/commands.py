@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import world
+from prunella.cli import entities, procedures, world
+from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(
     name="prunella",
@@ -36,9 +37,6 @@ for group, name in (
     (known_cli, "known-issues"),
 ):
     cli.add_typer(group, name=name)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 _PASTED_MAX = 1024 * 1024
 """Characters that are read of a paste; a failure keeps 16 kB of them."""
@@ -98,7 +96,7 @@ def scan(
     body = {"mode": "scan", "window_minutes": window_minutes, "limit": limit}
     answer = world.call("POST", world.SCAN, body)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     print(
         f"{answer['processed_count']} looked at: {answer['resolved_count']} resolved, "
@@ -120,7 +118,7 @@ def incidents(
     filters = {"state": state, "service": service, "category": category, "limit": limit}
     answer = world.call("GET", "/api/v1/incidents", query={name: value for name, value in filters.items() if value})
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     for one in answer["items"]:
         print(f"{one['id']}  {one['state']:<10} {one['count']:>6}x  {one['title']}")
@@ -150,7 +148,7 @@ def explain(
         return
     diagnosis = diagnose_text(subject, service=service, status=status, code=code)
     if as_json:
-        _print_json(diagnosis)
+        print_json(diagnosis)
         return
     for name, value in diagnosis.items():
         if value not in (None, []):
@@ -180,7 +178,7 @@ def config_schema() -> None:
     """Print the JSON Schema of prunella.yaml, for editors."""
     from prunella.settings import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @db_cli.command("upgrade")
@@ -202,6 +200,39 @@ def db_upgrade(
         from prunella.cli.compat import install_everywhere
 
         asyncio.run(install_everywhere(settings, print))
+
+
+@db_cli.command("grant")
+def db_grant(
+    shown: Annotated[bool, typer.Option("--print", help="Print the SQL; prunella never runs it.")] = False,
+    role: Annotated[str, typer.Option(help="What the role is called.")] = "prunella_healer",
+    database: Annotated[str | None, typer.Option(help="Only for this database of yours.")] = None,
+) -> None:
+    """Print the SQL of a role that may do what the configuration asks for, and nothing else."""
+    from prunella.cli.doctor import grants
+
+    if not shown:
+        raise typer.BadParameter("write --print: grants are printed for you to read and run, never carried out")
+    for statements in grants(world.settings(), role, database):
+        print(statements)
+
+
+@cli.command()
+def doctor() -> None:
+    """Look for what should be put right: configuration, tables and columns, missing indexes; status 1 if anything."""
+    from prunella.cli.doctor import examine
+    from prunella.core.errors import ConfigError
+
+    try:
+        settings = world.settings(warn=True)
+    except ConfigError as error:
+        found = list(error.problems)
+    else:
+        found = examine(settings)
+    for finding in found:
+        print(finding)
+    print(f"{len(found)} to put right" if found else f"{world.config_name()}: all is well")
+    raise typer.Exit(1 if found else 0)
 
 
 @secret_cli.command("set")
@@ -245,7 +276,7 @@ def services_list(as_json: Json = False) -> None:
     """List services with their gates."""
     answer = world.call("GET", "/api/v1/services")
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     for one in answer["items"]:
         print(f"{one['name']:<20} {one['gate']['state']:<10} {one['gate']['reason'] or ''}".rstrip())
@@ -282,7 +313,7 @@ def known_issues_test(
     text = sys.stdin.read() if message == "-" else message
     trial = try_out(text, known, SystemClock(), service=service, code=code, kind=kind)
     if as_json:
-        _print_json(trial.as_json())
+        print_json(trial.as_json())
     else:
         print(trial)
         for note in (*trial.refused.values(), *trial.warnings):
@@ -291,5 +322,5 @@ def known_issues_test(
         raise typer.Exit(1)
 
 
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+for subject in (procedures, entities):
+    cli.registered_commands += subject.cli.registered_commands

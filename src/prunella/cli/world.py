@@ -93,19 +93,29 @@ def mint(role: str, ttl_s: float) -> str:
 
 
 def call(
-    method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None, role: str = "OPERATIONS"
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: Mapping[str, Any] | None = None,
+    role: str = "OPERATIONS",
+    within_s: float = _CALL_S,
 ) -> Any:
-    """Ask the running engine; when none runs, answer from the store by the same routes."""
+    """Ask the running engine; when none runs, answer from the store by the same routes.
+
+    Args:
+        within_s: how long an answer may take.
+    """
     address = path + (f"?{urlencode(query)}" if query else "")
     try:
-        return _over_http(method, address, body, role)
+        return _over_http(method, address, body, role, within_s)
     except TimeoutError:
-        raise PrunellaError(f"the engine did not answer within {_CALL_S:.0f} s; look at its log") from None
+        raise PrunellaError(f"the engine did not answer within {within_s:.0f} s; look at its log") from None
     except URLError:
         return asyncio.run(_in_process(method, address, body, role))
 
 
-def _over_http(method: str, address: str, body: Any, role: str) -> Any:
+def _over_http(method: str, address: str, body: Any, role: str, within_s: float) -> Any:
     host, port = settings().listen
     engine = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     request = Request(
@@ -118,7 +128,7 @@ def _over_http(method: str, address: str, body: Any, role: str) -> Any:
         },
     )
     try:
-        with _direct.open(request, timeout=_CALL_S) as reply:
+        with _direct.open(request, timeout=within_s) as reply:
             return json.load(reply)
     except HTTPError as error:
         raise _refused(error.code, error.read()) from None

@@ -1,0 +1,195 @@
+"""Commands about procedures: see, run, pause and undo them, and answer their plans."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from prunella.cli import world
+from prunella.cli.printing import Json, agreed, print_json
+from prunella.core.errors import ConfigError
+
+cli = typer.Typer()
+Limit = Annotated[int, typer.Option(min=1, max=500)]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
+
+_RUN_S = 600.0
+"""How long a person waits for a run: thousands of rows take their time."""
+
+
+class ApprovalStateName(StrEnum):
+    """The states that a plan can be in."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CLOSED = "closed"
+
+
+@cli.command()
+def procedures(as_json: Json = False) -> None:
+    """List procedures with their schedules and what their last run came to."""
+    answer = world.call("GET", "/api/v1/procedures")
+    if as_json:
+        print_json(answer)
+        return
+    for one in answer["items"]:
+        paused = f"  paused by {one['paused_by']}" if one["paused_by"] else ""
+        print(f"{one['name']:<28} {one['level']}  {_schedule(one['schedule']):<16} {one['runs']:>6} runs{paused}")
+        print(f"{'':28} {one['check']} -> {one['remedy'] or 'a person'}; last: {_result(one['last_result'])}")
+    if not answer["items"]:
+        print("no procedures; write some below procedures: or entities: in prunella.yaml")
+
+
+@cli.command()
+def run(
+    procedure: str,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; nothing is written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a procedure now, or show what it would do."""
+    path = f"/api/v1/procedures/{procedure}/run"
+    answer = world.call("POST", path, {"dry_run": dry_run}, within_s=_RUN_S)
+    if as_json:
+        print_json(answer)
+        return
+    counts = ("found", "healed", "failed", "resolved", "escalated")
+    print(f"{procedure}: " + ", ".join(f"{answer[name]} {name}" for name in counts if answer[name] or name == "found"))
+    if answer["verdict"] and answer["verdict"]["answer"] != "run" and answer["plan"]:
+        print(f"  {answer['verdict']['answer']}: {answer['verdict']['reason']}")
+    for key, why in answer["waiting"].items():
+        print(f"  {key}: {why}")
+    for one in answer["runs"]:
+        print(f"  {one['id']}  {one['resource']}: {one['remedy']} {one['state']}: {one['detail']}")
+    if dry_run and answer["plan"]:
+        print_plan(answer["plan"])
+
+
+@cli.command()
+def approvals(
+    state: Annotated[ApprovalStateName | None, typer.Option(help="Only this state; default: waiting.")] = None,
+    limit: Limit = 50,
+    as_json: Json = False,
+) -> None:
+    """List plans that wait for an answer, or were answered."""
+    query = {"state": (state or ApprovalStateName.WAITING).value, "limit": limit}
+    answer = world.call("GET", "/api/v1/approvals", query=query)
+    if as_json:
+        print_json(answer)
+        return
+    for one in answer["items"]:
+        print(f"{one['id']}  {one['state']:<10} until {one['expires_at'][:16]}  {one['procedure']}")
+        print(f"{'':38}{one['plan']['words']} ({one['plan']['count']} targets)")
+    if not answer["items"]:
+        print(f"no plan is {query['state']}")
+
+
+@cli.command()
+def approve(
+    approval: Annotated[str, typer.Argument(help="The plan's id, as `prunella approvals` shows it.")],
+    digest: Annotated[str | None, typer.Option(help="Only this plan, as you have seen it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Show a plan, ask, and let it be carried out."""
+    found = world.call("GET", f"/api/v1/approvals/{approval}")
+    print_plan(found["plan"])
+    if not (yes or digest or sys.stdin.isatty()):
+        raise ConfigError(["approve: nobody can be asked here; write --yes, or --digest with the plan you have seen"])
+    if not yes and sys.stdin.isatty() and found["state"] == "waiting" and not agreed("Carry this out?"):
+        print("left as it is")
+        raise typer.Exit(1)
+    body = {"digest": digest or found["digest"]}
+    answer = world.call("POST", f"/api/v1/approvals/{approval}/approve", body)
+    print(f"{answer['procedure']}: {answer['state']}; it runs at once, and only if nothing has changed")
+
+
+@cli.command()
+def reject(
+    approval: Annotated[str, typer.Argument(help="The plan's id, as `prunella approvals` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit.")],
+) -> None:
+    """Refuse a plan; what it was about becomes a person's."""
+    answer = world.call("POST", f"/api/v1/approvals/{approval}/reject", {"reason": reason})
+    print(f"{answer['procedure']}: {answer['state']}")
+
+
+@cli.command()
+def undo(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Put back what a run changed or deleted, where it still is as the run left it."""
+    answer = world.call("POST", f"/api/v1/runs/{run_id}/undo", within_s=_RUN_S)
+    print(f"{answer['restored']} rows put back, {len(answer['refused'])} refused")
+    for key, why in answer["refused"].items():
+        print(f"  {key}: {why}")
+    if answer["refused"]:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def pause(
+    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    procedure: Annotated[str | None, typer.Option(help="Only this procedure.")] = None,
+    reason: Reason = "",
+) -> None:
+    """Let nothing begin (the kill switch), or nothing of one service or procedure, until it is resumed."""
+    _switch("pause", service, procedure, reason)
+
+
+@cli.command()
+def resume(
+    service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
+    procedure: Annotated[str | None, typer.Option(help="Only this procedure.")] = None,
+    reason: Reason = "",
+) -> None:
+    """End a pause, and look at everything that it held back."""
+    _switch("resume", service, procedure, reason)
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """Show a plan as people read it: what, to how many, a sample before and after, the SQL, the digest."""
+    print(f"{plan['procedure']} ({plan['id']}, level {plan['level']}): {plan['words']}")
+    share = "" if plan["share"] is None else f", at most {plan['share']:.1%} of the table"
+    print(f"  targets   {plan['count']}{share}: {', '.join(plan['targets'][:10])}{_more(plan, 10)}")
+    for number, row in enumerate(plan["before"]):
+        print(f"  before    {_row(row)}")
+        if number < len(plan["after"]):
+            print(f"  after     {_row(plan['after'][number])}")
+    if plan["unknown_until_run"]:
+        print("  after     known only once it ran")
+    if plan["sql"]:
+        print(f"  SQL       {plan['sql']}")
+    print(f"  digest    {plan['digest']}")
+
+
+def _switch(act: str, service: str | None, procedure: str | None, reason: str) -> None:
+    if service is not None and procedure is not None:
+        raise typer.BadParameter("name a service or a procedure, not both")
+    if procedure is not None:
+        answer = world.call("POST", f"/api/v1/procedures/{procedure}/{act}", {"reason": reason})
+        print(f"{procedure}: {'paused' if answer['paused_by'] else 'goes on'}")
+    elif service is not None:
+        answer = world.call("POST", f"/api/v1/services/{service}/{act}", {"reason": reason})
+        print(f"{service}: {answer['gate']['state']}")
+    else:
+        answer = world.call("POST", f"/api/v1/{act}", {"reason": reason})
+        print(f"everything is paused by {answer['by']}" if answer["paused"] else "everything goes on")
+
+
+def _schedule(schedule: dict[str, Any]) -> str:
+    return f"every {schedule['every_s']:g} s" if schedule["every_s"] is not None else str(schedule["cron"])
+
+
+def _result(result: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (result or {}).items()) or "has not run yet"
+
+
+def _row(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in row.items())
+
+
+def _more(plan: dict[str, Any], shown: int) -> str:
+    return f" and {plan['count'] - shown} more" if plan["count"] > shown else ""
