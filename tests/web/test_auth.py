@@ -76,6 +76,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/resume"): ACTS,
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
+    ("GET", "/approvals"): ACTS,
+    ("GET", "/approvals/{approval_id}"): ACTS,
     ("GET", "/livez"): ANYBODY,
     ("GET", "/readyz"): ANYBODY,
     ("GET", "/healthz"): ANYBODY,

@@ -60,7 +60,7 @@ async def _databases(settings: Settings, procedures: Mapping[str, Procedure]) ->
     return found
 
 
-def _problems(settings: Settings, database: Database, connection: Connection, procedures: list[Procedure]) -> list[str]:
+def _problems(settings: Settings, database: Database, procedures: list[Procedure], connection: Connection) -> list[str]:
     found: list[str] = []
     statements: dict[str, str] = {}
     for procedure in procedures:

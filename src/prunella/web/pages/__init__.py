@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prunella.app import App
+from prunella.core.states import ApprovalState
 from prunella.engine import report
 from prunella.engine.notices import spell_duration
 from prunella.web.auth import COOKIE, Gatehouse
@@ -22,6 +23,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _SESSION_S = 12 * 3600
+_PLANS_MAX = 50
 
 
 def router(app: App, gatehouse: Gatehouse) -> APIRouter:
@@ -49,6 +51,28 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
         if story is None:
             raise Problem(404, "Unknown incident", f"there is no incident {incident_id[:100]!r}")
         return page("incident.html", story=story, environment=app.settings.environment)
+
+    @routes.get("/approvals")
+    async def approvals(request: Request) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.acts(request)  # a plan shows rows
+        async with app.store.transaction() as tx:
+            latest = await tx.approvals.list(most=_PLANS_MAX)
+            waiting = await tx.approvals.list(most=_PLANS_MAX, state=ApprovalState.WAITING)
+        answered = [one for one in latest if one.state is not ApprovalState.WAITING]
+        return page("approvals.html", waiting=waiting, answered=answered, environment=app.settings.environment)
+
+    @routes.get("/approvals/{approval_id}")
+    async def approval(request: Request, approval_id: str) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.acts(request)
+        async with app.store.transaction() as tx:
+            found = await tx.approvals.get(approval_id)
+        if found is None:
+            raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
+        return page("approval.html", approval=found, environment=app.settings.environment)
 
     @routes.get("/services/{name}")
     async def service(name: str) -> Response:
