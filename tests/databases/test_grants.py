@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -71,8 +72,7 @@ def test_grants_do_what_is_needed_and_nothing_else(pg_shop: Shop) -> None:
             with engine.begin() as connection:
                 connection.exec_driver_sql(statement)
         except ProgrammingError as error:
-            assert "permission denied" in str(error) or "must be" in str(error), error
-            return False
+            return not re.search("permission denied|must be", str(error))
         return True
 
     may = (

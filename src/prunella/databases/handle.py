@@ -167,6 +167,7 @@ def _engine(source: DatabaseSource) -> Engine:
         # Left alone, Python's driver begins no transaction before a SELECT, and two looks would see two states.
         event.listen(engine, "connect", lambda opened, _: setattr(opened, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        event.listen(engine, "before_cursor_execute", lambda one, *_: _stop_after(one, source.statement_timeout_s))
         return engine
     options: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
@@ -227,7 +228,6 @@ def _limited(connection: Connection, source: DatabaseSource, *, read_only: bool)
     if dialect == "sqlite":
         driver: Any = connection.connection.driver_connection
         connection.exec_driver_sql(f"PRAGMA query_only = {int(read_only)}")
-        _stop_after(driver, source.statement_timeout_s)
         try:
             yield
         finally:
@@ -261,8 +261,9 @@ def _mysql_settings(connection: Connection, source: DatabaseSource) -> tuple[str
     return statement, f"innodb_lock_wait_timeout = {max(round(source.lock_timeout_s), 1)}", "time_zone = '+00:00'"
 
 
-def _stop_after(driver: Any, seconds: float) -> None:
-    """Interrupt a SQLite transaction that takes too long; the handler is asked every 10,000 steps of its machine."""
+def _stop_after(connection: Connection, seconds: float) -> None:
+    """Interrupt a statement of SQLite that takes too long; the handler is asked every 10,000 steps of its machine."""
+    driver: Any = connection.connection.driver_connection
     clock = SystemClock()
     until = clock.monotonic() + seconds
     driver.set_progress_handler(lambda: int(clock.monotonic() > until), 10_000)
