@@ -67,6 +67,29 @@ async def test_stuck_looks_at_one_order(shop: Shop) -> None:
     assert [[one.key for one in (await check.look(only)).findings] for only in ("1", "3", "77")] == [["1"], [], []]
 
 
+@pytest.mark.parametrize(
+    "only", ["", "abc", "1; DROP", "1.0", "9" * 30, "9999999999", "\0", "\ud800", "\\xzz", "NULL", "１"]
+)
+async def test_stuck_looks_for_keys_that_no_order_can_have(shop: Shop, only: str) -> None:
+    """A key comes from an address: what is none finds nothing, and breaks nothing."""
+    orders(shop, (1, "PENDING", 2700))
+    assert (await Stuck(shop.handle(), ORDER).look(only)).findings == ()
+
+
+@pytest.mark.parametrize("sort", ["uuid", "text", "bytea", "numeric", "char(40)"])
+async def test_stuck_finds_again_by_the_key_it_named(shop: Shop, sort: str) -> None:
+    """Whatever the key's type, the finding's key leads back to its row."""
+    value = {"bytea": "\\x00ff" if shop.kind == "postgresql" else "", "numeric": "1.50"}.get(
+        sort, "8d6cd7a4-6f5c-4c6c-9a52-000000000001"
+    )
+    shop.run(f"CREATE TABLE orders (id {sort} PRIMARY KEY, status char(12), updated_at MOMENT)")
+    written = f"'{value}'" if value else "x'00ff'"
+    shop.run(f"INSERT INTO orders VALUES ({written}, 'PENDING', {shop.past(2700)})")
+    check = Stuck(shop.handle(), ORDER)
+    (found,) = (await check.look()).findings
+    assert [one.row for one in (await check.look(found.key)).findings] == [found.row]
+
+
 async def test_stuck_never_names_more_than_the_cap(shop: Shop) -> None:
     """The oldest are named, all are counted, and of the active ones as many as the storm guard needs."""
     orders(shop, *((number, "PENDING" if number % 2 else "CONFIRMED", 5000 + number) for number in range(1, 31)))

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, FromClause, String, Table, bindparam, cast, or_, types
+from sqlalchemy import Column, ColumnElement, FromClause, String, Table, bindparam, cast, false, or_, types
 from sqlalchemy.dialects import mysql
 
 from prunella.core.errors import DatabaseRefused
@@ -111,14 +111,16 @@ def key_text(value: Any) -> str:
 
 
 def has_key(column: Column[Any], text: str) -> ColumnElement[bool]:
-    """Ask for the row of one key, by an index of the column."""
+    """Ask for the row of one key, by an index of the column; a text that can't be a value of it has no row."""
+    if not _may_be(column, text):
+        return false()
     as_text: ColumnElement[Any] = bindparam(None, text, type_=String(), unique=True)
     if not isinstance(column.type, types.NullType):
         return column == (as_text if isinstance(column.type, types.String) else cast(as_text, column.type))
     ways: list[ColumnElement[bool]] = [column == bindparam(None, text, type_=column.type, unique=True)]
-    if text.lstrip("-").isdecimal() and len(text) <= _DIGITS_MAX:
+    if _INTEGER.fullmatch(text) and len(text) <= _DIGITS_MAX:
         ways.append(column == bindparam(None, int(text), type_=column.type, unique=True))
-    if text.startswith("\\x"):
+    if _BYTES.fullmatch(text):
         ways.append(column == bindparam(None, bytes.fromhex(text[2:]), type_=column.type, unique=True))
     return or_(*ways)
 
@@ -141,6 +143,21 @@ def _name(table: FromClause) -> str:
     return str(getattr(getattr(table, "element", table), "name", table))
 
 
+def _may_be(column: Column[Any], text: str) -> bool:
+    """Tell whether a database could read the text as a value of the column, where that is known here."""
+    if _UNFIT.search(text):
+        return False
+    if isinstance(column.type, types.Integer):
+        bits = next((size for of, size in _BITS if isinstance(column.type, of)), 32)
+        return _INTEGER.fullmatch(text) is not None and -(1 << bits - 1) <= int(text) < 1 << bits - 1
+    return not isinstance(column.type, types.Uuid) or _UUID.fullmatch(text) is not None
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_BYTES = re.compile(r"\\x([0-9a-f]{2})*")
+_UNFIT = re.compile("[\0\ud800-\udfff]")  # what no database takes in a text
+_BITS = ((types.BigInteger, 64), (types.SmallInteger, 16))
 _LISTED_MAX = 12
 _DIGITS_MAX = 18  # what fits into 64 bits
 _SORTS: tuple[tuple[Any, Sort], ...] = (

@@ -68,7 +68,8 @@ def statement(database: Database, connection: Connection, table: Table, columns:
     name = f"prunella_{table.name}_{'_'.join(columns)}".encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
     listed = ", ".join(quote.quote(column) for column in columns)
     concurrently = " CONCURRENTLY" if database.kind == "postgresql" else ""
-    return f"CREATE INDEX{concurrently} {quote.quote(name)} ON {quote.format_table(table)} ({listed})"
+    made = f"CREATE INDEX{concurrently} {quote.quote(name)} ON {quote.format_table(table)} ({listed})"
+    return made.replace("%%", "%")  # doubled for a driver, and this is for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def blind(database: Database, connection: Connection, table: Table, *, whole: bo
     """
     if database.kind != "postgresql":
         return None
-    name = connection.dialect.identifier_preparer.format_table(table)
+    name = connection.dialect.identifier_preparer.format_table(table).replace("%%", "%")
     if not connection.exec_driver_sql(_ACTIVE, (name,)).scalar():
         return None
     facts: Any = connection.execute(_FACTS, {"name": name}).mappings().one_or_none()
