@@ -32,26 +32,26 @@ CREATE TABLE products (id bigint PRIMARY KEY, sku text, name text, stock_level i
     price numeric(12, 2), updated_at timestamptz);
 CREATE TABLE conversations (id bigint PRIMARY KEY);
 CREATE TABLE messages (id bigint PRIMARY KEY, conversation_id bigint, author text, body text, created_at timestamptz);
-CREATE TABLE archive_by_hand (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id text, table_name text, key text,
-    before jsonb, archived_at timestamptz DEFAULT now());
+CREATE TABLE archive_by_hand (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id text, table_name text,
+    key text, before jsonb, archived_at timestamptz DEFAULT now());
 CREATE INDEX ON archive_by_hand (run_id);
 """
 _FILLED = """
-INSERT INTO products SELECT n, 'sku-' || n, 'a product with a name of number ' || n, 0, true, n / 7.0, now() - interval '1 day'
-    FROM generate_series(1, %(rows)s) AS n;
-INSERT INTO messages SELECT n, -n, 'author ' || n %% 97, 'a message of some length, number ' || n, now() - interval '1 day'
-    FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO products SELECT n, 'sku-' || n, 'a product with a name of number ' || n, 0, true, n / 7.0,
+    now() - interval '1 day' FROM generate_series(1, %(rows)s) AS n;
+INSERT INTO messages SELECT n, -n, 'author ' || n %% 97, 'a message of some length, number ' || n,
+    now() - interval '1 day' FROM generate_series(1, %(rows)s) AS n;
 """
+_ORPHANED = "NOT EXISTS (SELECT FROM conversations AS c WHERE c.id = p.conversation_id) {batch}"
+_EMPTY = "stock_level = 0 AND is_visible {batch}"
 _BY_HAND = {
     "hide": (
-        "SELECT id, to_jsonb(p) AS row FROM products AS p WHERE stock_level = 0 AND is_visible {batch} FOR UPDATE",
-        "UPDATE products SET is_visible = false, updated_at = now() WHERE stock_level = 0 AND is_visible {batch}",
+        f"SELECT id, to_jsonb(p) AS row FROM products AS p WHERE {_EMPTY} FOR UPDATE",
+        f"UPDATE products AS p SET is_visible = false, updated_at = now() WHERE {_EMPTY}",
     ),
     "orphans": (
-        "SELECT id, to_jsonb(p) AS row FROM messages AS p WHERE NOT EXISTS "
-        "(SELECT FROM conversations AS c WHERE c.id = p.conversation_id) {batch} FOR UPDATE",
-        "DELETE FROM messages AS p WHERE NOT EXISTS "
-        "(SELECT FROM conversations AS c WHERE c.id = p.conversation_id) {batch}",
+        f"SELECT id, to_jsonb(p) AS row FROM messages AS p WHERE {_ORPHANED} FOR UPDATE",
+        f"DELETE FROM messages AS p WHERE {_ORPHANED}",
     ),
 }
 _BATCHES = {"hide": (100, 5_000), "orphans": (1_000, 5_000)}

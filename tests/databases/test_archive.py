@@ -181,3 +181,12 @@ async def test_role_that_may_not_make_the_archive_is_told_the_next_step(fresh_po
                 await shop.writing(work)
         finally:
             await run(shop, "DROP OWNED BY narrow", "DROP ROLE narrow")
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL", "SET DEFAULT"])
+async def test_row_that_takes_others_with_it_is_left_alone(fresh_postgres_url: str, action: str) -> None:
+    """Rows that a deletion would delete or change elsewhere would be in no archive, so that it does not happen."""
+    child = f"CREATE TABLE parts (id integer PRIMARY KEY, product integer REFERENCES products ON DELETE {action})"
+    async with opened(fresh_postgres_url, TABLE, FILLED, child, "INSERT INTO parts VALUES (1, 2)") as shop:
+        assert await delete(shop, 1, 2) == ["1"]
+        assert await rows(shop, "SELECT * FROM parts") == [(1, 2)]

@@ -34,6 +34,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy import column as sql_column
+from sqlalchemy import table as sql_table
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
@@ -48,6 +50,18 @@ ENTRY = ("run_id", "table_name", "key", "before", "after")
 """The columns of the archive that a change fills, in this order."""
 
 _IN_AN_ARRAY = (Integer, String, Uuid)
+_SET_AND_LOOK = f"SELECT to_regclass('{images.SCHEMA}.archive'), " + ", ".join(
+    f"set_config('{name}', '{value}', true)" for name, value in images.OUTPUT.items()
+)
+_FOLLOWERS = """
+SELECT n.nspname, c.relname,
+  ARRAY(SELECT attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
+        JOIN pg_attribute ON attrelid = f.conrelid AND attnum = number ORDER BY place),
+  ARRAY(SELECT attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
+        JOIN pg_attribute ON attrelid = f.confrelid AND attnum = number ORDER BY place)
+FROM pg_constraint AS f JOIN pg_class AS c ON c.oid = f.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd') AND f.confrelid = CAST(%(table)s AS regclass)
+"""
 _MAKING = 0x7072756E  # names the lock under which the archive is made
 
 
@@ -60,6 +74,7 @@ class Archive:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._followers: dict[str, list[tuple[Any, ...]]] = {}
 
     @property
     def table(self) -> Table:
@@ -78,9 +93,7 @@ class Archive:
             # The write lock first: a change that follows a look waits for it in vain once somebody else has written.
             connection.execute(images.SQLITE.delete().where(text("0")))
         elif self._database.kind == "postgresql":
-            settings = [func.set_config(name, value, True) for name, value in images.OUTPUT.items()]
-            there = connection.execute(select(func.to_regclass(f"{images.SCHEMA}.archive"), *settings)).scalar()
-            if there is None:
+            if connection.exec_driver_sql(_SET_AND_LOOK).scalar() is None:
                 self._make(connection)
         else:
             raise DatabaseRefused(
@@ -89,7 +102,11 @@ class Archive:
             )
 
     def delete(self, connection: Connection, table: Table, where: ColumnElement[bool], *, run_id: str) -> list[str]:
-        """Archive and delete the rows that meet `where` at this moment; return their keys as text."""
+        """Archive and delete the rows that meet `where` at this moment; return their keys as text.
+
+        A row that takes others with it (ON DELETE CASCADE) or changes them (SET NULL) is left alone: those would be
+        in no archive.
+        """
         key = key_columns(table)
         columns = [(one.name, one) for one in table.columns]
         image, name = images.image(columns, self._database.kind), images.key_of(key, self._database.kind)
@@ -97,7 +114,8 @@ class Archive:
             entries = self._archived(connection, select(*self._entry(run_id, table, name, image)).where(where))
             connection.execute(delete(table).where(where))  # the write lock is held: these are the same rows
             return entries
-        gone = delete(table).where(where).returning(name.label("key"), image.label("before")).cte("gone")
+        alone = self._without_followers(connection, table)
+        gone = delete(table).where(where, *alone).returning(name.label("key"), image.label("before")).cte("gone")
         return self._archived(connection, select(*self._entry(run_id, table, gone.c.key, gone.c.before)))
 
     def change(
@@ -135,6 +153,19 @@ class Archive:
         self.ready(connection)
         putting = OnSqlite(connection) if self._database.kind == "sqlite" else OnPostgres(connection)
         return restore(self._database, self.table, connection, run_id, putting)
+
+    def _without_followers(self, connection: Connection, table: Table) -> list[ColumnElement[bool]]:
+        """Return the conditions that no row of another table goes, or is changed, with a deleted one."""
+        if table.name not in self._followers:
+            name = connection.dialect.identifier_preparer.format_table(table).replace("%%", "%")
+            found = connection.exec_driver_sql(_FOLLOWERS, {"table": name})
+            self._followers[table.name] = [tuple(one) for one in found]
+        conditions = []
+        for schema, child, own, theirs in self._followers[table.name]:
+            other = sql_table(child, *map(sql_column, own), schema=schema).alias("follower")
+            same = [other.c[mine] == table.c[parent] for mine, parent in zip(own, theirs, strict=True)]
+            conditions.append(~select(literal(1)).select_from(other).where(*same).exists())
+        return conditions
 
     def _changed_on_sqlite(
         self,

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, bindparam
+from sqlalchemy import Column, ColumnElement, Connection, DateTime, Table, bindparam, func
 from sqlalchemy.types import NullType
 
 from prunella.databases.columns import column_of
@@ -27,12 +27,20 @@ def expressions(
     Raises:
         DatabaseRefused: there is no such column, or it can't hold a moment.
     """
+    if database.kind == "postgresql":
+        values = {name: _on_server(column_of(table, name), one) for name, one in values.items()}
     moments = Moments(database, connection, unit=unit) if _has_moment(values) else None
     return {name: _expression(database.kind, moments, column_of(table, name), one) for name, one in values.items()}
 
 
 def _has_moment(values: Mapping[str, Any]) -> bool:
     return any(one == NOW or isinstance(one, datetime) for one in values.values() if isinstance(one, (str, datetime)))
+
+
+def _on_server(column: Column[Any], value: Any) -> Any:
+    """Let the server put in its own moment where the column's type leaves no question; that saves a way there."""
+    is_now = isinstance(value, str) and value == NOW
+    return func.now() if is_now and isinstance(column.type, DateTime) and column.type.timezone else value
 
 
 def _expression(kind: str, moments: Moments | None, column: Column[Any], value: Any) -> ColumnElement[Any]:

@@ -174,9 +174,7 @@ class FunctionRemedy:
             return outcome
         row, key = assignment.finding.row, assignment.finding.key
         if self._rules is None or self._database is None or row is None:
-            return Outcome.failed(
-                f"{self.name} wants columns changed, but {key} is no row of a table; change it yourself"
-            )
+            return Outcome.failed(f"{self.name} wants columns changed, but {key} is no row of a table")
         try:
             return replace(outcome, changes=self._rules.lawful(row, outcome.changes))
         except IllegalTransition as error:

@@ -81,6 +81,7 @@ class _Batches:
 
     name: str
     verb: str
+    _deletes: bool
 
     async def preview(self, finding: Finding) -> Preview:
         """Show the statement and a few of the rows it would meet, read in a read-only transaction."""
@@ -150,10 +151,9 @@ class _Batches:
     def _changed(self, connection: Connection, keys: Sequence[Any], run_id: str) -> tuple[int, Sequence[Row]]:
         self._archive.ready(connection)
         table = self._database.table(connection, self._table)
-        deletes = self._statement(connection, table)[1] is None
-        rows = self._rows(connection, table, keys) if self._then is not None and deletes else {}
+        rows = self._rows(connection, table, keys) if self._then is not None and self._deletes else {}
         touched = self._do(connection, table, and_(among(table, keys), *self._condition(connection, table)), run_id)
-        if self._then is not None and not deletes:
+        if self._then is not None and not self._deletes:
             rows = self._rows(connection, table, keys)
         return len(touched), [rows[key] for key in touched if key in rows]
 
@@ -197,6 +197,7 @@ class SetRows(_Batches):
 
     name = "set"
     verb = "changed"
+    _deletes = False
 
     def __init__(
         self, database: Database, table: str, values: Mapping[str, Any], *, batch: int = 100, **how: Any
@@ -218,6 +219,7 @@ class ArchiveAndDelete(_Batches):
 
     name = "archive_and_delete"
     verb = "archived and deleted"
+    _deletes = True
 
     def __init__(self, database: Database, table: str, *, batch: int = 1000, **how: Any) -> None:
         super().__init__(database, table, batch=batch, **how)
