@@ -29,7 +29,6 @@ ELSEWHERE = {
     "__main__.py": "flows/running.py",
     "app/__init__.py": "flows/test_recovery.py",  # it only wires: what it wires is seen to work together
     "cli/__init__.py": "cli/test_commands.py",
-<<<<<<< HEAD
     "checks/contract.py": "checks/test_rows.py",
     "databases/columns.py": "databases/test_catalogue.py",  # what columns are shows in what is refused
     "databases/counting.py": "checks/test_rows.py",
@@ -37,14 +36,12 @@ ELSEWHERE = {
     "databases/compat_entities.py": "databases/test_compat.py",
     "databases/compat_piece.py": "databases/test_compat.py",
     "databases/spelled.py": "databases/test_compat.py",
-=======
     "databases/held.py": "remedies/test_functions.py",  # what a function does in its run
     "databases/images.py": "databases/test_restore.py",  # written down to be put back
     "databases/restore_postgres.py": "databases/test_restore.py",
     "databases/restore_sqlite.py": "databases/test_restore.py",
     "databases/wave.py": "remedies/test_entities.py",
     "databases/written.py": "remedies/test_rows.py",
->>>>>>> 1e81290 (Leave alone what would take others with it; hold plug-ins and services to their tables and hosts)
     "demo/__init__.py": "../src/prunella/demo/stories.py",  # the demo checks its own stories and ends with status 1
     "demo/screen.py": "../src/prunella/demo/stories.py",
     "demo/shop.py": "../src/prunella/demo/stories.py",
