@@ -8,11 +8,9 @@ import json
 
 from bench.harness import Options, Report
 
-NAMES = ("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck") + (
-    "classify",
-    "known",
-    "grouping",
-    "redact",
+NAMES = (
+    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck"),
+    *("classify", "known", "grouping", "redact"),
 )
 
 

@@ -47,7 +47,10 @@ _TABLES = (
     "CREATE TABLE orders (id bigint PRIMARY KEY, status text, vendor integer, note text, updated_at {moment})",
     "CREATE TABLE log (order_id bigint, action text, old_status text, new_status text, at {moment})",
 )
-_UPDATE = "UPDATE orders SET status = {0}, vendor = {0}, updated_at = {1} WHERE id = {0} AND status = {0} AND updated_at = {0}"
+_UPDATE = (
+    "UPDATE orders SET status = {0}, vendor = {0}, updated_at = {1} "
+    "WHERE id = {0} AND status = {0} AND updated_at = {0}"
+)
 _LOG = "INSERT INTO log VALUES ({0}, {0}, {0}, {0}, {1})"
 
 

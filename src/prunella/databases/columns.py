@@ -157,7 +157,6 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _BYTES = re.compile(r"\\x([0-9a-f]{2})*")
 _UNFIT = re.compile("[\0\ud800-\udfff]")  # what no database takes in a text
-_BITS = ((types.BigInteger, 64), (types.SmallInteger, 16))
 _LISTED_MAX = 12
 _DIGITS_MAX = 18  # what fits into 64 bits
 _SORTS: tuple[tuple[Any, Sort], ...] = (
