@@ -51,6 +51,12 @@ async def test_handle_works_on_exactly_the_table_that_is_named(shop: Shop, name:
     assert await handle.reading(read) == [name]
 
 
+async def test_handle_counts_the_bytes_of_a_name(pg_shop: Shop) -> None:
+    """32 letters of two bytes are more than PostgreSQL keeps; the database is not even asked."""
+    with pytest.raises(DatabaseRefused, match="a name has 1 to 63 bytes"):
+        await pg_shop.handle().reading(lambda connection: pg_shop.handles[-1].table(connection, "ü" * 32))
+
+
 @pytest.mark.parametrize(
     "name", ["", "orders\0x", "y" * 64, "ü" * 32, "y" * 5000, "\ud800", 'orders"; DROP TABLE orders; --']
 )
@@ -90,6 +96,9 @@ async def test_handle_reads_only_and_then_writes_again(shop: Shop) -> None:
     with pytest.raises(DatabaseRefused, match=r"read-?only"):
         await handle.reading(write)
     assert shop.rows("SELECT count(*) FROM orders")[0][0] == 1
+    if shop.kind == "sqlite":
+        with handle._engine.connect() as connection:  # nothing of a look stays on its connection
+            assert connection.exec_driver_sql("PRAGMA query_only").scalar() == 0
 
 
 async def test_handle_ends_a_statement_that_takes_too_long(shop: Shop) -> None:
