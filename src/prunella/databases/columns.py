@@ -112,7 +112,7 @@ def key_text(value: Any) -> str:
 
 def has_key(column: Column[Any], text: str) -> ColumnElement[bool]:
     """Ask for the row of one key, by an index of the column; a text that can't be a value of it has no row."""
-    if not _may_be(column, text):
+    if not may_be_key(column, text):
         return false()
     as_text: ColumnElement[Any] = bindparam(None, text, type_=String(), unique=True)
     if not isinstance(column.type, types.NullType):
@@ -126,24 +126,6 @@ def has_key(column: Column[Any], text: str) -> ColumnElement[bool]:
 
 
 def may_be_key(column: Column[Any], text: str) -> bool:
-    """Tell whether a text could be a key of the column, so that asking for it is no error of the database."""
-    if "\0" in text:
-        return False
-    if isinstance(column.type, types.NullType):
-        return not text.startswith("\\x") or re.fullmatch(r"\\x([0-9a-fA-F]{2})*", text) is not None
-    if isinstance(column.type, types.Integer):
-        bits = next((bits for of, bits in _BITS if isinstance(column.type, of)), 32)
-        return re.fullmatch(r"-?[0-9]{1,19}", text) is not None and -(2 ** (bits - 1)) <= int(text) < 2 ** (bits - 1)
-    if isinstance(column.type, types.Uuid):
-        return re.fullmatch(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}", text) is not None
-    return True
-
-
-def _name(table: FromClause) -> str:
-    return str(getattr(getattr(table, "element", table), "name", table))
-
-
-def _may_be(column: Column[Any], text: str) -> bool:
     """Tell whether a database could read the text as a value of the column, where that is known here."""
     if _UNFIT.search(text):
         return False
@@ -151,6 +133,10 @@ def _may_be(column: Column[Any], text: str) -> bool:
         bits = next((size for of, size in _BITS if isinstance(column.type, of)), 32)
         return _INTEGER.fullmatch(text) is not None and -(1 << bits - 1) <= int(text) < 1 << bits - 1
     return not isinstance(column.type, types.Uuid) or _UUID.fullmatch(text) is not None
+
+
+def _name(table: FromClause) -> str:
+    return str(getattr(getattr(table, "element", table), "name", table))
 
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
