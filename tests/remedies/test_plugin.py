@@ -41,3 +41,14 @@ async def test_change_without_a_row_is_refused(shop: Database) -> None:
     (given,) = await seen(shop, 1)
     (other,) = await PluginRemedy(function(raise_vendor), database=shop).apply([replace(given)])
     assert (outcome.ok, other.ok) == (False, False)
+
+
+async def test_row_that_lacks_its_key_is_a_failure(shop: Database) -> None:
+    """A check of a user may hand over part of a row; without its key, or with a key of several columns, none is changed."""
+    (given,) = await seen(shop, 1)
+    part = replace(given, finding=replace(given.finding, row={"vendor": 1}))
+    (outcome,) = await PluginRemedy(function(raise_vendor), database=shop, table="orders").apply([part])
+    assert outcome.detail == "reassign_vendor: the row of 1 lacks column 'id'"
+    await run(shop, "CREATE TABLE lines (basket integer, number integer, vendor integer, PRIMARY KEY (basket, number))")
+    (several,) = await PluginRemedy(function(raise_vendor), database=shop, table="lines").apply([given])
+    assert "primary key of several columns" in several.detail

@@ -222,8 +222,14 @@ class FunctionRemedy:
         changes = []
         for one, _ in wanted:
             outcome, row = outcomes[one.run_id], one.finding.row
-            if outcome.ok and outcome.changes and row is not None:
+            if not (outcome.ok and outcome.changes) or row is None:
+                continue
+            try:
                 changes.append(RowChange(one.run_id, row[key], self._rules.seen(table, row), outcome.changes))
+            except KeyError as missing:
+                outcomes[one.run_id] = Outcome.failed(
+                    f"{self.name}: the row of {one.finding.key} lacks column {missing}"
+                )
         done = change_rows(self._database, connection, table, key, changes, unit=self._rules.unit)
         for change in changes:
             outcome = replace(outcomes[change.run_id], touched=1)

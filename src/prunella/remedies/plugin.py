@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType
 
 from prunella.core.clock import Clock
 from prunella.core.findings import Row
-from prunella.databases.archive import key_columns
+from prunella.databases.columns import key_of
 from prunella.databases.handle import Database
 from prunella.plugin import RemedyFunction
 from prunella.remedies.calling import Services
@@ -27,7 +27,7 @@ class TableRules:
         self.unit: str | None = None
 
     def key(self, table: Table) -> str:
-        return key_columns(table)[0].name
+        return key_of(table).name
 
     def seen(self, table: Table, row: Row) -> Mapping[str, Any]:
         known = {name: value for name, value in row.items() if name in table.columns}
