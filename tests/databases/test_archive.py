@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -190,3 +191,12 @@ async def test_row_that_takes_others_with_it_is_left_alone(fresh_postgres_url: s
     async with opened(fresh_postgres_url, TABLE, FILLED, child, "INSERT INTO parts VALUES (1, 2)") as shop:
         assert await delete(shop, 1, 2) == ["1"]
         assert await rows(shop, "SELECT * FROM parts") == [(1, 2)]
+
+
+async def test_archive_is_made_by_many_at_once(fresh_postgres_url: str) -> None:
+    """Workers that all find the archive missing make it once, and none of them fails."""
+    async with opened(fresh_postgres_url, TABLE, FILLED) as shop, opened(fresh_postgres_url) as other:
+        results = await asyncio.gather(
+            *(delete(one, key) for one, key in zip((shop, other) * 2, (1, 2, 3, 4), strict=True))
+        )
+        assert results == [["1"], ["2"], ["3"], ["4"]]

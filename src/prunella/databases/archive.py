@@ -62,6 +62,7 @@ SELECT n.nspname, c.relname,
 FROM pg_constraint AS f JOIN pg_class AS c ON c.oid = f.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd') AND f.confrelid = CAST(%(table)s AS regclass)
 """
+_IS_MADE = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{images.SCHEMA}' AND tablename = 'archive'"  # noqa: S608
 _MAKING = 0x7072756E  # names the lock under which the archive is made
 
 
@@ -209,6 +210,10 @@ class Archive:
         try:
             with connection.begin_nested():
                 connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+                # A look into the catalogue first: it makes the server forget that the archive was missing before the lock.
+                made = connection.exec_driver_sql(_IS_MADE).scalar_one()
+                if made:
+                    return
                 connection.execute(CreateSchema(images.SCHEMA, if_not_exists=True))
                 connection.execute(CreateTable(images.POSTGRES, if_not_exists=True))
                 for index in images.POSTGRES.indexes:
