@@ -210,7 +210,7 @@ class Archive:
         try:
             with connection.begin_nested():
                 connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
-                # A look into the catalogue first: it makes the server forget that the archive was missing before the lock.
+                # A look into the catalogue first: the server may still remember that the archive was missing.
                 made = connection.exec_driver_sql(_IS_MADE).scalar_one()
                 if made:
                     return
