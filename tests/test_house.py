@@ -29,6 +29,8 @@ ELSEWHERE = {
     "__main__.py": "flows/running.py",
     "app/__init__.py": "flows/test_recovery.py",  # it only wires: what it wires is seen to work together
     "cli/__init__.py": "cli/test_commands.py",
+    "cli/entities.py": "flows/test_marketplace.py",
+    "cli/printing.py": "cli/test_procedures.py",
     "checks/contract.py": "checks/test_rows.py",
     "databases/columns.py": "databases/test_catalogue.py",  # what columns are shows in what is refused
     "databases/counting.py": "checks/test_rows.py",
@@ -50,6 +52,8 @@ ELSEWHERE = {
     "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
     "diagnosis/layers.py": "diagnosis/test_classify.py",
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
+    "engine/entities.py": "web/test_self_healing.py",  # what document D's routes answer
+    "engine/inbox.py": "web/test_self_healing.py",
     "guard/asking.py": "guard/test_remote.py",
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
@@ -85,8 +89,10 @@ ELSEWHERE = {
     "web/api/events.py": "web/test_events.py",
     "web/api/guards.py": "guard/test_remote.py",  # one contract, seen from its other side
     "web/api/health.py": "flows/test_surfaces.py",
+    "web/api/procedures.py": "web/test_procedures.py",
     "web/api/resources.py": "flows/test_surfaces.py",
     "web/api/self_heal.py": "flows/test_bad_input.py",
+    "web/api/self_healing.py": "web/test_self_healing.py",
     "web/metrics.py": "flows/test_surfaces.py",
     "web/pages/__init__.py": "flows/test_surfaces.py",
     "web/server.py": "flows/test_start.py",

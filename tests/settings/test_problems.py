@@ -133,6 +133,11 @@ BROKEN: list[tuple[str, str, str]] = [
         "1:88 notify.rules[0].to[0]: 'ops-slak' is no channel; did you mean ops-slack?",
     ),
     (
+        "a channel of a name that is taken",
+        "notify: {channels: {dashboard: {slack: secret://ops}}}",
+        "1:21 notify.channels.dashboard: is the name of the channel that is always there; choose another one",
+    ),
+    (
         "a channel of two kinds",
         "notify: {channels: {ops: {slack: secret://a, teams: secret://b}}}",
         "1:26 notify.channels.ops: must be of exactly one kind; write one of slack, teams, webhook, email, apprise",

@@ -99,13 +99,14 @@ def call(
     *,
     query: Mapping[str, Any] | None = None,
     role: str = "OPERATIONS",
-    within_s: float = _CALL_S,
+    within_s: float | None = None,
 ) -> Any:
     """Ask the running engine; when none runs, answer from the store by the same routes.
 
     Args:
-        within_s: how long an answer may take.
+        within_s: how long an answer may take; None: 15 s.
     """
+    within_s = within_s or _CALL_S
     address = path + (f"?{urlencode(query)}" if query else "")
     try:
         return _over_http(method, address, body, role, within_s)
