@@ -51,8 +51,15 @@ def gone(ready: Ready, incident: Incident, now: datetime) -> Turn:
     return Turn(Next.PROVEN, f"{ready.proof}; it recovered by itself")
 
 
-def found(ready: Ready, incident: Incident, finding: Finding, done: Run | None, now: datetime) -> Turn:
-    """Judge a thing that is found; `done` is its attempt that waits for proof."""
+def found(
+    ready: Ready, incident: Incident, finding: Finding, done: Run | None, now: datetime, *, repeats: bool = False
+) -> Turn:
+    """Judge a thing that is found.
+
+    Args:
+        done: its attempt that waits for proof.
+        repeats: an attempt whose worker died is made again, which costs no further one.
+    """
     if _leased(incident, now):
         return Turn(Next.WAIT, f"it is being healed by {incident.claimed_by}", incident.lease_until)
     if incident.state in (_I.SUPPRESSED, _I.ESCALATED):
@@ -62,7 +69,7 @@ def found(ready: Ready, incident: Incident, finding: Finding, done: Run | None, 
     if incident.regressions >= REGRESSIONS_MAX:
         reason = f"flapping: it came back {incident.regressions} times soon after it was well"
         return Turn(Next.GIVE_UP, reason)
-    if incident.attempts >= ready.attempts:
+    if incident.attempts >= ready.attempts and not repeats:
         return Turn(Next.GIVE_UP, f"{incident.attempts} attempts did not help")
     if incident.next_at is not None and incident.next_at > now:
         return Turn(Next.WAIT, incident.held_reason or f"next attempt {_clock(incident.next_at)}", incident.next_at)
@@ -90,10 +97,10 @@ def again_at(ready: Ready, attempts: int, now: datetime) -> datetime:
     return now + timedelta(seconds=ready.policy.limits.cool_down_s * doubled)
 
 
-def proof_by(ready: Ready, now: datetime) -> datetime | None:
+def proof_by(ready: Ready, finding: Finding, now: datetime) -> datetime | None:
     """Return until when the proof may take; None: one look right after the act decides."""
     within = ready.policy.verify_within_s
-    if not within and (ready.entity is not None or ready.delays_s):
+    if not within and (ready.entity is not None or ready.delays_s or finding.occurred_at is not None):
         within = ready.policy.every_s or 300.0
     return now + timedelta(seconds=within) if within else None
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from prunella.core.findings import Sighting
-from prunella.core.outcomes import Outcome
 from prunella.core.records import Level
 from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.pauses import Rest
@@ -50,12 +49,21 @@ def waves(sizes: Sequence[int], targets: Sequence[Due]) -> list[list[Due]]:
     return [wave for wave in [*cut, list(targets[start:])] if wave]
 
 
-def is_bad(outcomes: Sequence[Outcome], *, alone: bool = False) -> bool:
-    """Tell whether more than half of a wave, and at least two, failed; of a probe, which is `alone`, that one."""
-    failed = sum(not outcome.ok and not outcome.busy for outcome in outcomes)
-    if alone:
-        return failed > 0
-    return failed >= _BAD_MIN and failed * 2 > len(outcomes)
+def is_bad(bad: Sequence[bool]) -> bool:
+    """Tell whether more than half of a wave, and at least two, went badly."""
+    return sum(bad) >= _BAD_MIN and sum(bad) * 2 > len(bad)
+
+
+def cut(ready: Ready, due: Sequence[Due]) -> tuple[list[Due], list[Due]]:
+    """Return what one run may touch, and what is left for the next: `targets_max` things, and rows of each set."""
+    most = ready.policy.limits.targets_max
+    mine = [replace(one, finding=replace(one.finding, keys=one.finding.keys[:most])) for one in due[:most]]
+    return mine, list(due[most:])
+
+
+def paused(ready: Ready, by: str) -> str:
+    """Say who paused a procedure and how it goes on."""
+    return f"{ready.name} is paused by {by}; go on with: prunella resume --procedure {ready.name}"
 
 
 def _nothing(situation: Situation) -> Verdict | None:
@@ -66,10 +74,7 @@ def _resting(situation: Situation) -> Verdict | None:
     if situation.rest is not None:
         return Verdict(Answer.WAIT, situation.rest.reason, situation.rest.until)
     if situation.paused_by is not None:
-        name = situation.ready.name
-        return Verdict(
-            Answer.WAIT, f"{name} is paused by {situation.paused_by}; go on with: prunella resume --procedure {name}"
-        )
+        return Verdict(Answer.WAIT, paused(situation.ready, situation.paused_by))
     return None
 
 

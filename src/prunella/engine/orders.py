@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prunella.core.errors import IllegalTransition
+from prunella.core.errors import IllegalTransition, InvalidInput
+from prunella.core.findings import Finding
 from prunella.core.records import Run
 from prunella.core.states import RUN, IncidentState, RunState
-from prunella.engine import patrol, trail
+from prunella.engine import opening, patrol, trail
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Round
-from prunella.engine.pauses import KILL_SWITCH
+from prunella.engine.pauses import EVERYTHING, KILL_SWITCH
+from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.sweep import Order, Swept, must_be_known, preview, sweep
 from prunella.remedies.contract import Undone
+from prunella.store.contract import again_on_conflict
 
-_WAKE_AT_ONCE = 500
+_WAKE_AT_ONCE = 10_000
 
 
 async def dry_run(parts: Parts, name: str, only: str | None = None) -> Swept:
@@ -46,8 +49,15 @@ async def run_now(parts: Parts, name: str, *, by: str) -> Swept:
 
 
 async def heal_one(parts: Parts, name: str, key: str, *, remedy: str | None, by: str) -> Swept:
-    """Heal one thing now, by the remedy that fits or the one that is named."""
+    """Heal one thing now, by the remedy that fits or the one that is named.
+
+    Raises:
+        InvalidInput: the procedure has no such remedy.
+    """
     ready = must_be_known(parts, name)
+    if remedy is not None and remedy not in (*ready.remedies, MANUAL):
+        known = ", ".join((*ready.remedies, MANUAL))
+        raise InvalidInput(f"procedure {name} has no remedy {remedy[:100]!r}; known: {known}")
     async with parts.store.transaction() as tx:
         await trail.note(parts, tx, "entity.heal", key, reason=remedy or "as the ladder says", by=by)
     return await sweep(parts, ready, Order(only=key, remedy=remedy, by=by))
@@ -95,7 +105,7 @@ async def undo(parts: Parts, run_id: str, *, by: str) -> Undone | None:
         return None
     ready = parts.procedures.get(run.procedure)
     remedy = ready.remedies.get(run.remedy) if ready is not None else None
-    if remedy is None or not remedy.reversible:
+    if ready is None or remedy is None or not remedy.reversible:
         raise IllegalTransition(
             f"run {run_id} ({run.procedure or 'a recovery'}, {run.remedy}) can't be undone by machine"
         )
@@ -104,23 +114,38 @@ async def undo(parts: Parts, run_id: str, *, by: str) -> Undone | None:
     if run.state is RunState.UNDONE:
         raise IllegalTransition(f"run {run_id} was undone before")
     undone = await remedy.undo(run_id)
-    await _note_undone(parts, run, undone, by)
+    await _note_undone(parts, ready, run, undone, by)
     return undone
 
 
-async def _note_undone(parts: Parts, run: Run, undone: Undone, by: str) -> None:
+@again_on_conflict
+async def _note_undone(parts: Parts, ready: Ready, run: Run, undone: Undone, by: str) -> None:
+    """Write what was put back, and leave the resource to people: the machine must not do at once what they undid."""
+    refused = f"; {len(undone.refused)} refused" if undone.refused else ""
+    reason = f"{undone.restored} rows put back{refused}"
     async with parts.store.transaction() as tx:
-        if undone.restored and RUN.allows(run.state, RunState.UNDONE):
-            await tx.runs.settle(replace(run, state=RunState.UNDONE, detail=f"undone by {by}: {run.detail}"), run.state)
-        refused = f"; {len(undone.refused)} refused" if undone.refused else ""
-        reason = f"{undone.restored} rows put back{refused}"
+        await tx.procedures.lock(run.procedure)
         await trail.note(parts, tx, "run.undone", run.resource, reason=reason, incident=run.incident_id, by=by)
+        if not undone.restored:
+            return
+        if RUN.allows(run.state, RunState.UNDONE):
+            await tx.runs.settle(replace(run, state=RunState.UNDONE, detail=f"undone by {by}: {run.detail}"), run.state)
+        held = f"{run.remedy} was undone by {by}; it is not done again before a person retries"
+        opened = await tx.incidents.open_of_procedure(run.procedure)
+        incident = next((one for one in opened if one.resource == run.resource), None)
+        if incident is None:
+            finding = Finding(key=run.resource, issue=run.issue, message=held)
+            fresh = opening.as_new(parts, ready, finding, parts.clock.now())
+            incident = await tx.incidents.open_or_join(replace(fresh, signal_id=""))
+        if incident.state is not IncidentState.SUPPRESSED:
+            state = IncidentState.ESCALATED
+            await tx.incidents.save(replace(incident, state=state, held_reason=held, next_at=None))
 
 
 async def _wake_all(parts: Parts) -> None:
-    """Look again at every incident that the kill switch held."""
-    open_states = [IncidentState.OPEN.value, IncidentState.VERIFYING.value]
+    """Look again at every incident that the kill switch held; what waits for another reason goes on waiting."""
     async with parts.store.transaction() as tx:
-        waiting = await tx.incidents.list(most=_WAKE_AT_ONCE, state=open_states, procedure="")
+        waiting = await tx.incidents.list(most=_WAKE_AT_ONCE, state=[IncidentState.OPEN.value], procedure="")
         for incident in waiting:
-            await patrol.wake(parts, tx, await tx.incidents.take(incident.id))
+            if (incident.held_reason or "").startswith(EVERYTHING):
+                await patrol.wake(parts, tx, await tx.incidents.take(incident.id))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from cronsim import CronSim
 
 from prunella.core import redact
-from prunella.core.errors import PrunellaError
+from prunella.core.errors import PrunellaError, StoreError
 from prunella.core.records import Category, Gate, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
@@ -38,6 +38,8 @@ _FIRST_RUN_S = 10.0
 _SPREAD_S = 5.0
 _PROCEDURE_LEASE_S = 60.0
 _HEALTH_FAILURES = 2  # one lost answer is no outage
+_SPENT = frozenset({"flapping", "clean_since", "gave_up", "healed"})
+"""What of an incident's memory a person's retry forgives."""
 _RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
 
 
@@ -159,9 +161,10 @@ async def _keeping(parts: Parts, name: str) -> AsyncIterator[None]:
     async def renew() -> None:
         while True:
             await parts.clock.sleep(_PROCEDURE_LEASE_S / 3)
-            async with parts.store.transaction() as tx:
-                until = parts.clock.now() + timedelta(seconds=_PROCEDURE_LEASE_S)
-                await tx.procedures.extend(name, parts.worker, until)
+            with suppress(StoreError):  # an outage of the store must not end the renewing
+                async with parts.store.transaction() as tx:
+                    until = parts.clock.now() + timedelta(seconds=_PROCEDURE_LEASE_S)
+                    await tx.procedures.extend(name, parts.worker, until)
 
     renewing = asyncio.create_task(renew())
     try:
@@ -206,9 +209,14 @@ async def wake(parts: Parts, tx: Transaction, incident: Incident, *, by_person: 
         return
     woken = replace(incident, state=IncidentState.OPEN, next_at=now, attempts=min(incident.attempts, 2))
     if by_person:
-        woken = replace(woken, attempts=0, refresh_failed=False, held_reason=None, level=Level.L0)
+        memory = {name: value for name, value in incident.memory.items() if name not in _SPENT}
+        woken = replace(woken, attempts=0, refresh_failed=False, held_reason=None, level=Level.L0, memory=memory)
+        woken = replace(woken, regressions=0)
     await tx.incidents.save(woken)
-    await parts.runner.submit("heal", incident.id, tx=tx)
+    if incident.procedure:  # what a check found is looked at by its procedure alone
+        await parts.runner.submit("procedure", incident.procedure, tx=tx)
+    else:
+        await parts.runner.submit("heal", incident.id, tx=tx)
 
 
 def _is_idle(incident: Incident, now: datetime) -> bool:

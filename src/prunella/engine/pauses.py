@@ -13,6 +13,8 @@ from prunella.core.procedures import Window
 from prunella.store.contract import Store
 
 KILL_SWITCH = "all"
+EVERYTHING = "everything is paused"
+"""How the reason begins that the kill switch leaves on what it holds."""
 _LOOK_EVERY_S = 1.0
 """How old the switch's last reading may be: everything rests within 2 s on every worker."""
 
@@ -75,4 +77,4 @@ class Pauses:
         if thrown is None:
             return None
         because = f": {thrown['reason']}" if thrown["reason"] else ""
-        return Rest(f"everything is paused by {thrown['by']}{because}; go on with: prunella resume")
+        return Rest(f"{EVERYTHING} by {thrown['by']}{because}; go on with: prunella resume")

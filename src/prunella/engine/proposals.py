@@ -18,11 +18,12 @@ from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Approval, Incident
 from prunella.core.states import ApprovalState, IncidentState
 from prunella.engine import endings, notices, trail
+from prunella.engine.gathered import Gathered
 from prunella.engine.parts import Parts
 from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.stock import Due
 from prunella.remedies.contract import Preview
-from prunella.store.contract import Transaction
+from prunella.store.contract import Transaction, again_on_conflict
 
 EXPIRES_AFTER = timedelta(hours=4)
 _SAMPLE_MAX = 5
@@ -38,7 +39,7 @@ async def draw(ready: Ready, due: Sequence[Due]) -> dict[str, Any]:
     binding = {
         "procedure": ready.name,
         "targets": targets,
-        "sql": sorted({preview.sql for _, preview in previews}),
+        "would": [repr(ready.policy.check), repr(ready.policy.remedy)],  # its SQL holds moments that pass
         "limits": [ready.policy.limits.targets_max, ready.policy.limits.share_max],
     }
     return {
@@ -59,14 +60,14 @@ async def draw(ready: Ready, due: Sequence[Due]) -> dict[str, Any]:
     }
 
 
-async def granted(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, Any], due: Sequence[Due]) -> bool:
+async def granted(gathered: Gathered, plan: dict[str, Any], due: Sequence[Due]) -> bool:
     """Tell whether a person approved exactly this plan; otherwise have it proposed, in place of an older one."""
+    parts, tx, ready = gathered.parts, gathered.tx, gathered.ready
     standing = await tx.approvals.standing_of(ready.name)
     same = next((one for one in standing if one.digest == plan["digest"]), None)
-    now = parts.clock.now()
     if same is not None and same.state is ApprovalState.APPROVED:
-        await tx.approvals.use(same.id, now)
-        await trail.note(parts, tx, "approval.used", ready.name, reason=same.digest, incident=same.incident_id)
+        await tx.approvals.use(same.id, gathered.now)
+        gathered.note("approval.used", ready.name, reason=same.digest, incident=same.incident_id)
         return True
     if same is None:
         same = await _propose(parts, tx, ready, plan, due[0].incident)
@@ -76,26 +77,31 @@ async def granted(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, A
     for one in due:
         if (one.incident.state, one.incident.held_reason) != (IncidentState.AWAITING_APPROVAL, why):
             state = IncidentState.AWAITING_APPROVAL
-            await tx.incidents.save(replace(one.incident, state=state, held_reason=why, next_at=None))
+            gathered.save(replace(one.incident, state=state, held_reason=why, next_at=None))
     return False
 
 
-async def close_empty(parts: Parts, tx: Transaction, ready: Ready) -> None:
-    """Close what was proposed when nothing is left to do."""
-    for one in await tx.approvals.standing_of(ready.name):
-        await _end(parts, tx, one, ApprovalState.CLOSED, "nothing is left to do")
+async def close_empty(parts: Parts, ready: Ready) -> None:
+    """Close what was proposed when nothing that it is about is left to do."""
+    async with parts.store.transaction() as tx:
+        standing = await tx.approvals.standing_of(ready.name)
+        if not standing:
+            return
+        incidents = await tx.incidents.open_of_procedure(ready.name)
+        if not any(one.state is IncidentState.AWAITING_APPROVAL for one in incidents):
+            for one in standing:
+                await _end(parts, tx, one, ApprovalState.CLOSED, "nothing is left to do")
 
 
-async def as_runbook(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, Any], due: Sequence[Due]) -> None:
+async def as_runbook(gathered: Gathered, plan: dict[str, Any], due: Sequence[Due]) -> None:
     """Leave the plan to people (level L3): what to do, to what, and the SQL that would do it."""
+    steps = f"{plan['words']}; {plan['sql']}" if plan["sql"] else plan["words"]
     for one in due:
-        steps = f"{plan['words']}; {plan['sql']}" if plan["sql"] else plan["words"]
-        memory = {**one.incident.memory, "runbook": plan}
-        await endings.hand_over(
-            parts, tx, ready, replace(one.incident, memory=memory), f"level L3: carry out by hand: {steps}"[:1000]
-        )
+        incident = replace(one.incident, memory={**one.incident.memory, "runbook": plan})
+        await endings.hand_over(gathered, incident, f"level L3: carry out by hand: {steps}"[:1000])
 
 
+@again_on_conflict
 async def answer(
     parts: Parts, approval_id: str, state: ApprovalState, *, by: str, digest: str | None = None, reason: str = ""
 ) -> Approval | None:
@@ -120,6 +126,7 @@ async def answer(
         return decided
 
 
+@again_on_conflict
 async def expire(parts: Parts, approval_id: str) -> None:
     """End a plan that nobody answered in time, and pass it on to the next tier: never a silent cancel."""
     async with parts.store.transaction() as tx:
@@ -187,7 +194,7 @@ async def _leave_to_people(parts: Parts, tx: Transaction, approval: Approval, wh
     """Escalate what the plan was about."""
     for incident in await tx.incidents.open_of_procedure(approval.procedure):
         if incident.state is IncidentState.AWAITING_APPROVAL:
-            await endings.saved(tx, replace(incident, state=IncidentState.ESCALATED, held_reason=why, next_at=None))
+            await tx.incidents.save(replace(incident, state=IncidentState.ESCALATED, held_reason=why, next_at=None))
             await trail.note(parts, tx, "incident.escalated", incident.service, reason=why, incident=incident.id)
 
 

@@ -8,22 +8,24 @@ tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
-from prunella.core.errors import InvalidInput
+from prunella.core.errors import Conflict, InvalidInput
 from prunella.core.findings import Sighting
 from prunella.core.records import Run
 from prunella.core.states import IncidentState, RunState
-from prunella.engine import limits, notices, proposals, stock, storm, trail
+from prunella.engine import limits, notices, opening, proposals, stock, storm, trail
 from prunella.engine.gatekeeper import Answer, Verdict
+from prunella.engine.gathered import gathering
 from prunella.engine.limits import Situation
+from prunella.engine.pace import Pace
 from prunella.engine.parts import Parts
 from prunella.engine.ready import Ready
-from prunella.engine.stock import Due
+from prunella.engine.stock import Due, Stock
 from prunella.engine.waves import Attempt, carry_out, look
-from prunella.store.contract import Transaction
+from prunella.store.contract import again_on_conflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +92,19 @@ async def sweep(parts: Parts, ready: Ready, order: Order | None = None) -> Swept
     order = order or Order()
     looked_at = parts.clock.now()
     sighting = await look(ready, order.only)
-    swept = Swept(found=len(sighting.findings))
-    async with parts.store.transaction() as tx:
-        taken = await stock.take(parts, tx, ready, sighting, looked_at, order.only)
-        if not sighting.findings:
-            await proposals.close_empty(parts, tx, ready)
-    swept.resolved, swept.escalated, swept.waiting = taken.resolved, taken.escalated, taken.waiting
-    due = await _ordered(parts, ready, sighting, taken.due, order)
+    taken = await _take_stock(parts, ready, sighting, looked_at, order.only)
+    if order.only is None:
+        await proposals.close_empty(parts, ready)
+    swept = Swept(
+        found=len(sighting.findings), resolved=taken.resolved, escalated=taken.escalated, waiting=taken.waiting
+    )
+    due, beyond = limits.cut(ready, await _ordered(parts, ready, sighting, taken, order))
+    await _leave(parts, ready, swept, beyond, f"more than {ready.policy.limits.targets_max} at once; the next run")
     situation = await _situation(parts, ready, sighting, due)
     swept.verdict = limits.admit(situation)
     if due:
         swept.plan = await proposals.draw(ready, due)
-        if await _may_run(parts, situation, swept.plan, swept.verdict):
+        if await _may_run(parts, situation, swept):
             await _heal(parts, situation, swept)
     await _come_back(parts, ready)
     return swept
@@ -111,98 +114,163 @@ async def preview(parts: Parts, ready: Ready, only: str | None = None) -> Swept:
     """Say what a sweep would do now, cool-downs and sightings aside; nothing is written, nothing is called."""
     sighting = await look(ready, only)
     now = parts.clock.now()
-    due = [stock.as_new(parts, ready, finding, now) for finding in sighting.findings]
+    stocked = Stock(looked_at=now, seen_at=sighting.at)
+    for finding in sighting.findings:
+        incident = opening.as_new(parts, ready, finding, now)
+        stocked.add(incident, finding, ready.remedy_for(finding), final=False, again=None)
+    due, _ = limits.cut(ready, stocked.due)
     situation = await _situation(parts, ready, sighting, due)
     plan = await proposals.draw(ready, due) if due else None
-    return Swept(found=len(due), plan=plan, verdict=limits.admit(situation))
+    return Swept(found=len(sighting.findings), plan=plan, verdict=limits.admit(situation))
 
 
-async def _ordered(parts: Parts, ready: Ready, sighting: Sighting, due: Sequence[Due], order: Order) -> list[Due]:
+@again_on_conflict
+async def _take_stock(parts: Parts, ready: Ready, sighting: Sighting, looked_at: datetime, only: str | None) -> Stock:
+    async with gathering(parts, ready) as gathered:
+        return await stock.take(gathered, sighting, looked_at, only)
+
+
+async def _ordered(parts: Parts, ready: Ready, sighting: Sighting, taken: Stock, order: Order) -> list[Due]:
     """Apply what a person ordered: one thing, now, by the remedy of their choice."""
     if order.only is None:
-        return list(due)
+        return taken.due
     finding = next((one for one in sighting.findings if one.key == order.only), None)
     if finding is None:
         return []
     async with parts.store.transaction() as tx:
-        incident = next(
-            (one for one in await tx.incidents.open_of_procedure(ready.name) if one.resource == order.only), None
-        )
+        opened = await tx.incidents.open_of_procedure(ready.name)
+    incident = next((one for one in opened if one.resource == order.only), None)
     if incident is None or (incident.lease_until is not None and incident.lease_until > parts.clock.now()):
         return []
     remedy = order.remedy or ready.remedy_for(finding)
-    final = remedy == ready.give_up
-    return [Due(incident=incident, finding=finding, remedy=remedy, seen_at=sighting.at, final=final)]
+    dead = next((one.again for one in taken.due if one.again is not None and one.again.remedy == remedy), None)
+    chosen = Stock(looked_at=taken.looked_at, seen_at=taken.seen_at)
+    chosen.add(incident, finding, remedy, final=remedy == ready.give_up, again=dead)
+    return chosen.due
 
 
 async def _situation(parts: Parts, ready: Ready, sighting: Sighting, due: Sequence[Due]) -> Situation:
+    rest = await parts.pauses.now()
     async with parts.store.transaction() as tx:
-        row = await tx.procedures.register(ready.name)
-    return Situation(
-        ready=ready,
-        due=due,
-        sighting=sighting,
-        rest=await parts.pauses.now(),
-        paused_by=row["paused_by"],
-        now=parts.clock.now(),
-    )
+        paused_by = await tx.procedures.paused_by(ready.name)
+    now = parts.clock.now()
+    return Situation(ready=ready, due=due, sighting=sighting, rest=rest, paused_by=paused_by, now=now)
 
 
-async def _may_run(parts: Parts, situation: Situation, plan: dict[str, Any], verdict: Verdict) -> bool:
+async def _may_run(parts: Parts, situation: Situation, swept: Swept) -> bool:
     """Write what the rules said; tell whether the plan may be carried out now."""
+    verdict, plan, ready = swept.verdict, swept.plan, situation.ready
+    assert verdict is not None
+    assert plan is not None
     if verdict.answer is Answer.RUN:
         return True
-    async with parts.store.transaction() as tx:
-        if verdict.answer is Answer.PROPOSE:
-            return await proposals.granted(parts, tx, situation.ready, plan, situation.due)
-        if verdict.answer is Answer.REFUSE:
-            await proposals.as_runbook(parts, tx, situation.ready, plan, situation.due)
-        else:
-            await _hold(parts, tx, situation, verdict)
+    if verdict.answer is Answer.WAIT:
+        await _hold(parts, situation, swept, verdict)
+        return False
+    try:
+        async with gathering(parts, ready) as gathered:
+            if verdict.answer is Answer.PROPOSE and await proposals.granted(gathered, plan, situation.due):
+                return True
+            if verdict.answer is Answer.REFUSE:
+                await proposals.as_runbook(gathered, plan, situation.due)
+    except Conflict:
+        swept.hold(situation.due, "it changed while it was looked at; the next look decides")
+        return False
+    swept.hold(situation.due, verdict.reason)
     return False
 
 
-async def _hold(parts: Parts, tx: Transaction, situation: Situation, verdict: Verdict) -> None:
+async def _hold(parts: Parts, situation: Situation, swept: Swept, verdict: Verdict) -> None:
     """Write on each incident why it is held and until when; what only a person can lift is told once."""
     spread = timedelta(seconds=parts.rng.random() * 60.0)  # or everything that waited begins at the same moment
     until = verdict.until + spread if verdict.until is not None else None
-    for one in situation.due:
-        if one.incident.held_reason != verdict.reason:
-            await tx.incidents.save(replace(one.incident, held_reason=verdict.reason, next_at=until))
-            await trail.note(
-                parts, tx, "incident.held", one.finding.key, reason=verdict.reason, incident=one.incident.id
-            )
+    ready, incident = situation.ready, situation.due[0].incident
+    await _leave(parts, ready, swept, situation.due, verdict.reason, until)
     if situation.rest is None and situation.paused_by is None:
-        incident = situation.due[0].incident
-        link = trail.link(parts, incident.id)
-        await trail.tell(parts, tx, [notices.held(situation.ready.policy, incident, verdict.reason, link)])
+        async with gathering(parts, ready) as gathered:
+            gathered.tell(notices.held(ready.policy, incident, verdict.reason, trail.link(parts, incident.id)))
+
+
+async def _leave(
+    parts: Parts, ready: Ready, swept: Swept, due: Sequence[Due], reason: str, until: datetime | None = None
+) -> None:
+    """Leave some things alone, and write on each why; one that somebody else has changed meanwhile is theirs."""
+    swept.hold(due, reason)
+    unsaid = {one.incident.id: one for one in due if one.incident.held_reason != reason}
+    if not unsaid:
+        return
+    async with gathering(parts, ready) as gathered:
+        for incident_id in await gathered.tx.incidents.hold_all(
+            [one.incident for one in unsaid.values()], reason, until
+        ):
+            gathered.note("incident.held", unsaid[incident_id].finding.key, reason=reason, incident=incident_id)
 
 
 async def _heal(parts: Parts, situation: Situation, swept: Swept) -> None:
     """Act in waves, each looked at before the next one begins; stop at the first bad one."""
-    ready, due = situation.ready, situation.due
+    ready, due = situation.ready, list(situation.due)
     raging = stock.is_storm(situation.sighting)
-    if raging and not await storm.may_probe(parts, situation):
-        swept.hold(due, "held: a storm; one probe at a time")
-        return
-    outside = any(ready.remedies[one.remedy].outside for one in due if one.remedy in ready.remedies)
-    left = limits.waves(ready.policy.limits.waves, due) if outside or raging else [list(due)]
-    is_probe = raging
+    if raging:
+        due = await _probe(parts, situation, swept)
+        if not due:
+            return
+    outside = raging or any(ready.remedies[one.remedy].outside for one in due if one.remedy in ready.remedies)
+    well = await _in_waves(parts, ready, swept, limits.waves(ready.policy.limits.waves, due) if outside else [due])
+    if raging:
+        await storm.after_waves(parts, situation, well=well)
+    if well and swept.verdict is not None and swept.verdict.answer is Answer.RUN:
+        await _last_chances(parts, ready, swept)
+
+
+async def _probe(parts: Parts, situation: Situation, swept: Swept) -> list[Due]:
+    """Send one probe into a storm where its time has come; return what may follow in waves."""
+    ready = situation.ready
+    stage, reason = await storm.stage(parts, situation)
+    if stage is storm.Stage.WAVES:
+        return list(situation.due)
+    if stage is storm.Stage.NOTHING:
+        swept.hold(situation.due, reason)
+        return []
+    first, *rest = storm.in_turn(situation.due, await storm.sent(parts, situation))
+    attempts = await carry_out(parts, ready, [first], counts=False)
+    swept.add(attempts)
+    if not await storm.after_probe(parts, situation, attempts):
+        await _leave(parts, ready, swept, rest, "a storm: the probe has not healed, so the rest waits for the next one")
+        return []
+    return rest
+
+
+async def _in_waves(parts: Parts, ready: Ready, swept: Swept, left: list[list[Due]]) -> bool:
+    """Carry out waves until one goes badly or everything is to rest; False where something was left."""
+    pace = Pace(parts.clock)
     while left:
-        rest = await parts.pauses.now()
-        if rest is not None:
-            swept.hold([one for wave in left for one in wave], rest.reason)
-            break
-        attempts = await carry_out(parts, ready, left.pop(0), counts=not is_probe)
+        wave = left.pop(0)
+        attempts: list[Attempt] = []
+        while wave:
+            reason, until = await _must_rest(parts, ready)
+            if reason is not None:
+                await _leave(parts, ready, swept, [*wave, *(one for later in left for one in later)], reason, until)
+                swept.add(attempts)
+                return False
+            some, wave = wave[: pace.size], wave[pace.size :]
+            with pace.measured(len(some)):
+                attempts += await carry_out(parts, ready, some)
         swept.add(attempts)
-        well = not limits.is_bad([one.outcome for one in attempts], alone=is_probe)
-        if raging:
-            await storm.after_wave(parts, situation, well=well, is_last=not left)
-        if not well:
-            swept.hold([one for wave in left for one in wave], "held: the wave before went badly")
-            break
-        is_probe = False
-    await _last_chances(parts, ready, swept)
+        if limits.is_bad([one.is_bad for one in attempts]):
+            rest = [one for later in left for one in later]
+            await _leave(parts, ready, swept, rest, "the wave before went badly; the next run tries one first")
+            return not rest
+    return True
+
+
+async def _must_rest(parts: Parts, ready: Ready) -> tuple[str | None, datetime | None]:
+    """Ask again before each step whether it may begin: a person may have thrown the switch."""
+    rest = await parts.pauses.now()
+    if rest is not None:
+        return rest.reason, rest.until
+    async with parts.store.transaction() as tx:
+        by = await tx.procedures.paused_by(ready.name)
+    return (limits.paused(ready, by) if by is not None else None), None
 
 
 async def _last_chances(parts: Parts, ready: Ready, swept: Swept) -> None:
@@ -211,36 +279,29 @@ async def _last_chances(parts: Parts, ready: Ready, swept: Swept) -> None:
     if not failed or ready.give_up not in ready.remedies:
         return
     async with parts.store.transaction() as tx:
-        spent = [
-            one
+        spent = {
+            one.resource: one
             for one in await tx.incidents.open_of_procedure(ready.name)
             if one.resource in failed and one.attempts >= ready.attempts and one.state is IncidentState.OPEN
-        ]
+        }
     if not spent:
         return
+    looked_at = parts.clock.now()
     sighting = await look(ready)
-    found = {one.key: one for one in sighting.findings}
-    final = [
-        Due(incident=one, finding=found[one.resource], remedy=ready.give_up, seen_at=sighting.at, final=True)
-        for one in spent
-        if one.resource in found and not one.memory.get("gave_up")
-    ]
-    if final:
-        swept.add(await carry_out(parts, ready, final, counts=False))
+    last = Stock(looked_at=looked_at, seen_at=sighting.at)
+    for finding in sighting.findings:
+        if finding.key in spent and not spent[finding.key].memory.get("gave_up"):
+            last.add(spent[finding.key], finding, ready.give_up, final=True, again=None)
+    await _in_waves(parts, ready, swept, limits.waves(ready.policy.limits.waves, last.due))
 
 
 async def _come_back(parts: Parts, ready: Ready) -> None:
-    """Look again when the next of its incidents is due, if that is before the schedule."""
-    async with parts.store.transaction() as tx:
-        waiting = [
-            one.next_at
-            for one in await tx.incidents.open_of_procedure(ready.name)
-            if one.next_at is not None and one.state is not IncidentState.ESCALATED
-        ]
+    """Look again when the next of its incidents is due, or a lease on one ends, if that is before the schedule."""
     now = parts.clock.now()
-    upcoming = [moment for moment in waiting if moment > now]
-    if upcoming:
-        await parts.runner.submit("procedure", ready.name, at=min(upcoming))
+    async with parts.store.transaction() as tx:
+        moment = await tx.incidents.next_of_procedure(ready.name, now)
+    if moment is not None:
+        await parts.runner.submit("procedure", ready.name, at=moment)
 
 
 def must_be_known(parts: Parts, name: str) -> Ready:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prunella.core import redact
-from prunella.core.errors import DatabaseRefused, PrunellaError
-from prunella.core.findings import Sighting
+from prunella.core.errors import DatabaseRefused, PrunellaError, StoreError
+from prunella.core.findings import Finding, Sighting
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Run
 from prunella.core.states import IncidentState, RunState
-from prunella.engine import endings, ladder, stock, trail
+from prunella.engine import endings, ladder, recall
+from prunella.engine.gathered import Gathered, gathering
 from prunella.engine.parts import Parts
 from prunella.engine.ready import Ready
 from prunella.engine.stock import Due
 from prunella.remedies.contract import Assignment
-from prunella.store.contract import Transaction, insist
+from prunella.store.contract import again_on_conflict, insist
 
 LEASE_S = 60.0
 """How long a claimed thing is a worker's; renewed while it works."""
-_AT_ONCE = 50  # between two parts of a wave the lease is looked at, so that a worker that was frozen does no harm
+_I = IncidentState
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,13 @@ class Attempt:
     outcome: Outcome
     state: IncidentState
 
+    @property
+    def is_bad(self) -> bool:
+        """Tell whether it failed, or ended well and healed nothing."""
+        if self.outcome.busy or self.outcome.skipped:
+            return False
+        return not self.outcome.ok or self.state is _I.OPEN
+
 
 async def look(ready: Ready, only: str | None = None) -> Sighting:
     """Look, and refuse a look that sees nothing because it may not see."""
@@ -43,47 +51,54 @@ async def look(ready: Ready, only: str | None = None) -> Sighting:
     return sighting
 
 
-async def carry_out(parts: Parts, ready: Ready, wave: Sequence[Due], *, counts: bool) -> list[Attempt]:
+async def carry_out(parts: Parts, ready: Ready, wave: Sequence[Due], *, counts: bool = True) -> list[Attempt]:
     """Claim, act, look again and settle for some targets; return what came of those that were this worker's."""
-    done: list[Attempt] = []
-    for start in range(0, len(wave), _AT_ONCE):
-        begun = await _begin(parts, ready, wave[start : start + _AT_ONCE], counts=counts)
-        if begun:
-            async with _keeping(parts, [one.incident.id for one, _ in begun]):
-                done += await _act_and_settle(parts, ready, begun)
-    return done
+    begun = await _begin(parts, ready, wave, counts=counts)
+    if not begun:
+        return []
+    async with _keeping(parts, [due.incident.id for due, _ in begun]):
+        begun = await _still_mine(parts, begun)
+        if not begun:
+            return []
+        outcomes = await _act(ready, begun)
+        after = await _look_again(ready, begun)
+        return await insist(parts.clock, lambda: _settle(parts, ready, begun, outcomes, after, counts))
 
 
-async def _act_and_settle(parts: Parts, ready: Ready, begun: Sequence[tuple[Due, Run]]) -> list[Attempt]:
-    """Act, and write what came of it through a short outage: it is known in memory only."""
-    outcomes = await _act(ready, begun)
-    after = await _look_again(ready, begun)
-    return await insist(parts.clock, lambda: _settle(parts, ready, begun, outcomes, after))
-
-
+@again_on_conflict
 async def _begin(parts: Parts, ready: Ready, wave: Sequence[Due], *, counts: bool) -> list[tuple[Due, Run]]:
     """Claim each target and record its attempt before anything is done; what somebody else has is left out."""
-    now = parts.clock.now()
-    async with parts.store.transaction() as tx:
+    async with gathering(parts, ready) as gathered:
+        now = gathered.now
         until = now + timedelta(seconds=LEASE_S)
-        # An attempt that a dead worker left behind is made again under its own number, and so under its own key.
-        new = [one.incident for one in wave if one.again is None]
-        repeated = [one.incident for one in wave if one.again is not None]
-        claimed = await tx.incidents.claim_all(new, parts.worker, now, until, counts=counts)
-        claimed += await tx.incidents.claim_all(repeated, parts.worker, now, until, counts=False)
+        claimed = []
+        for counted in (True, False):
+            some = [one.incident for one in wave if _counts(one, counts) is counted]
+            claimed += await gathered.tx.incidents.claim_all(some, parts.worker, now, until, counts=counted)
         mine = {incident.id: incident for incident in claimed}
         won = [replace(one, incident=mine[one.incident.id]) for one in wave if one.incident.id in mine]
-        pairs = [(due, _run(parts, ready, due)) for due in won]
-        await tx.runs.add([run for _, run in pairs])
-        await tx.audit.add(
-            [
-                trail.entry(
-                    parts, f"{run.remedy}.begun", run.resource, reason=due.incident.because, incident=due.incident.id
-                )
-                for due, run in pairs
-            ]
-        )
+        pairs = [(due, _run(parts, ready, due, counts=counts)) for due in won]
+        await gathered.tx.runs.add([run for _, run in pairs])
+        for due, run in pairs:
+            because = due.incident.because
+            gathered.note(f"{run.remedy}.begun", run.resource, reason=because, incident=due.incident.id)
     return pairs
+
+
+def _counts(due: Due, counts: bool) -> bool:
+    """An attempt that a dead worker left behind, and the remedy that comes last, use up none of the attempts."""
+    return counts and due.again is None and not due.final
+
+
+async def _still_mine(parts: Parts, begun: list[tuple[Due, Run]]) -> list[tuple[Due, Run]]:
+    """Leave out what was lost while this worker was frozen between its claim and its act."""
+    now = parts.clock.now()
+    if now - begun[0][1].started_at < timedelta(seconds=LEASE_S / 3):
+        return begun
+    async with parts.store.transaction() as tx:
+        ids = [due.incident.id for due, _ in begun]
+        mine = await tx.incidents.extend_all(ids, parts.worker, now, now + timedelta(seconds=LEASE_S))
+    return [one for one in begun if one[0].incident.id in mine]
 
 
 async def _act(ready: Ready, begun: Sequence[tuple[Due, Run]]) -> list[Outcome]:
@@ -99,25 +114,33 @@ async def _act(ready: Ready, begun: Sequence[tuple[Due, Run]]) -> list[Outcome]:
 
 async def _apply(ready: Ready, name: str, assignments: Sequence[Assignment]) -> list[Outcome]:
     remedy = ready.remedies.get(name)
-    if remedy is None:  # handing over needs no act
-        return [Outcome(ok=False, detail="a person was asked for", needs_person="a person was asked for")] * len(
-            assignments
-        )
+    if remedy is None:
+        return [Outcome.skip("handing over needs no act")] * len(assignments)
     try:
-        return await remedy.apply(assignments)
+        results = await remedy.apply(assignments)
     except PrunellaError as error:
-        return [Outcome(ok=False, detail=str(error))] * len(assignments)
+        return [Outcome.failed(str(error))] * len(assignments)
     except Exception as error:
-        return [Outcome(ok=False, detail=f"the remedy {name} raised {type(error).__name__}")] * len(assignments)
+        return [Outcome.failed(f"the remedy {name} raised {type(error).__name__}")] * len(assignments)
+    if len(results) != len(assignments):
+        why = f"the remedy {name} gave {len(results)} answers for {len(assignments)} things; what it did is not known"
+        return [Outcome.failed(why)] * len(assignments)
+    return results
 
 
-async def _look_again(ready: Ready, begun: Sequence[tuple[Due, Run]]) -> Sighting | None:
-    """Look at what was acted on; None where the look itself fails: then the proof has to come later."""
-    only = begun[0][0].finding.key if len(begun) == 1 else None
+async def _look_again(ready: Ready, begun: Sequence[tuple[Due, Run]]) -> dict[str, Finding | None] | None:
+    """Look at what was acted on: key -> what is still found; None where the look fails, and the proof comes later."""
+    keys = [due.finding.key for due, _ in begun]
     try:
-        return await look(ready, only)
-    except PrunellaError:
+        after = await look(ready, keys[0] if len(keys) == 1 else None)
+        found: dict[str, Finding | None] = {one.key: one for one in after.findings}
+        if not after.is_complete:  # one that is not among them may stand beyond the cap
+            for key in keys:
+                if key not in found:
+                    found[key] = next(iter((await look(ready, key)).findings), None)
+    except Exception:  # a look of the user's own may raise anything; what was done must be written down all the same
         return None
+    return found
 
 
 async def _settle(
@@ -125,85 +148,96 @@ async def _settle(
     ready: Ready,
     begun: Sequence[tuple[Due, Run]],
     outcomes: Sequence[Outcome],
-    after: Sighting | None,
+    after: dict[str, Finding | None] | None,
+    counts: bool,
 ) -> list[Attempt]:
     """Write what came of each attempt and where its incident goes, in one transaction."""
     settled = []
-    async with parts.store.transaction() as tx:
+    async with gathering(parts, ready) as gathered:
+        held = await gathered.tx.incidents.take_all([due.incident.id for due, _ in begun])
+        running = await gathered.tx.runs.still_running([run.id for _, run in begun])
         for (due, run), outcome in zip(begun, outcomes, strict=True):
-            incident = await tx.incidents.take(due.incident.id)
-            ended = _ended(parts, run, outcome)
-            await tx.runs.settle(ended, RunState.RUNNING)
-            state = incident.state
-            if incident.claimed_by == parts.worker and incident.lease_until is not None:
-                state = await _settle_one(parts, tx, ready, due, incident, ended, outcome, after)
-            settled.append(Attempt(ended, outcome, state))  # where the lease was lost, the incident is another's
+            incident, ended = held[due.incident.id], _ended(run, outcome, gathered.now)
+            if run.id in running:  # otherwise this worker was taken for dead, and the incident is another's
+                gathered.settle(ended, RunState.RUNNING)
+                incident = await _settle_one(
+                    gathered, replace(due, incident=incident), ended, outcome, after, counts=_counts(due, counts)
+                )
+            settled.append(Attempt(ended, outcome, incident.state))
     return settled
 
 
 async def _settle_one(
-    parts: Parts,
-    tx: Transaction,
-    ready: Ready,
+    gathered: Gathered,
     due: Due,
-    incident: Incident,
     run: Run,
     outcome: Outcome,
-    after: Sighting | None,
-) -> IncidentState:
-    """Decide where one incident goes after its attempt; return its new state."""
-    now = parts.clock.now()
-    acted = {"acted_at": now.isoformat(), "acted_there": due.seen_at.isoformat()}
-    incident = replace(incident, memory={**incident.memory, **acted})
-    by_person = incident.state in (IncidentState.ESCALATED, IncidentState.SUPPRESSED)  # taken over meanwhile
-    if by_person and not outcome.ok:
-        return (await endings.saved(tx, replace(incident, claimed_by=None, lease_until=None))).state
-    if not outcome.ok:
-        ended = await endings.failed(parts, tx, ready, incident, run, outcome, final=due.final)
-        return ended.state
-    still = (
-        next((one for one in after.findings if one.key == due.finding.key), None) if after is not None else due.finding
-    )
-    mine = {str(key) for key in due.finding.keys}
-    left = still is not None and bool(mine) and mine.isdisjoint(map(str, still.keys))
-    if still is None or left:
-        how = ready.proof if still is None else f"{len(mine)} rows are healed; {still.count} are left for the next run"
-        await endings.proven(parts, tx, ready, stock.healed(incident, due.finding), [run], how)
-        return IncidentState.RESOLVED
+    after: dict[str, Finding | None] | None,
+    *,
+    counts: bool,
+) -> Incident:
+    """Decide where one incident goes after its attempt."""
+    incident = _acted(due, run, gathered.now)
+    by_person = incident.state in (_I.ESCALATED, _I.SUPPRESSED)  # taken over meanwhile
+    if run.remedy not in gathered.ready.remedies and not by_person:
+        return await endings.hand_over(gathered, incident, f"{due.finding.message}; only a person can put it right")
+    still = due.finding if after is None else after.get(due.finding.key)
+    if outcome.ok and (still is None or _is_rest(due, still)):
+        rest = f"{len(due.finding.keys)} rows are healed; {still.count} are left for the next run" if still else None
+        endings.proven(gathered, recall.healed(incident, due.finding), [run], rest or gathered.ready.proof)
+        return replace(incident, state=_I.RESOLVED)
     if by_person:
-        return (await endings.saved(tx, replace(incident, claimed_by=None, lease_until=None))).state
-    until = ladder.proof_by(ready, now)
-    if until is None and after is not None:
-        again = await endings.ineffective(
-            parts, tx, ready, incident, run, f"{run.remedy} ended well and healed nothing"
-        )
-        return again.state
-    verifying = replace(
-        incident,
-        state=IncidentState.VERIFYING,
-        next_at=until or now + timedelta(seconds=LEASE_S),
-        held_reason=f"verifying until {until:%H:%M:%S} UTC" if until else "the look after the act failed",
-        action_taken=f"{run.remedy}: {run.detail}",
-        claimed_by=None,
-        lease_until=None,
+        return endings.released(gathered, incident)
+    if outcome.busy:
+        return endings.busy(gathered, incident, outcome, counted=counts)
+    if not outcome.ok:
+        return await endings.failed(gathered, incident, run, outcome, final=due.final)
+    return _verifying(gathered, incident, due, run, is_looked_at=after is not None)
+
+
+def _verifying(gathered: Gathered, incident: Incident, due: Due, run: Run, *, is_looked_at: bool) -> Incident:
+    """Wait for the proof, where one look right after the act does not decide."""
+    until = ladder.proof_by(gathered.ready, due.finding, gathered.now)
+    if until is None and is_looked_at:
+        return endings.ineffective(gathered, incident, run, f"{run.remedy} ended well and healed nothing")
+    return endings.released(
+        gathered,
+        replace(
+            incident,
+            state=_I.VERIFYING,
+            next_at=until or gathered.now + timedelta(seconds=LEASE_S),
+            held_reason=f"verifying until {until:%H:%M:%S} UTC" if until else "the look after the act failed",
+            action_taken=f"{run.remedy}: {run.detail}",
+        ),
     )
-    return (await endings.saved(tx, verifying)).state
 
 
-def _run(parts: Parts, ready: Ready, due: Due) -> Run:
-    incident = due.incident
-    attempt = due.again.attempt if due.again is not None else incident.attempts
-    key = due.again.idempotency_key if due.again is not None else f"{incident.id}:{attempt}:{due.remedy}"
+def _is_rest(due: Due, still: Finding) -> bool:
+    """Tell whether what is still found are other rows than those that were acted on."""
+    return bool(due.finding.keys) and set(map(str, due.finding.keys)).isdisjoint(map(str, still.keys))
+
+
+def _acted(due: Due, run: Run, now: datetime) -> Incident:
+    """Remember when it was acted on, by our clock and, carried over, by the one that its evidence is dated by."""
+    there = due.seen_at + (run.started_at - due.looked_at)
+    memory = {**due.incident.memory, "acted_at": now.isoformat(), "acted_there": there.isoformat()}
+    return replace(due.incident, memory=memory)
+
+
+def _run(parts: Parts, ready: Ready, due: Due, *, counts: bool) -> Run:
+    incident, again, run_id = due.incident, due.again, parts.ids.new()
+    # What uses up no attempt has no number of its own, so its key would be an older one's.
+    name = str(incident.attempts) if _counts(due, counts) else run_id
     return Run(
-        id=parts.ids.new(),
+        id=run_id,
         incident_id=incident.id,
         operation_id=None,
         service=ready.scope,
         procedure=ready.name,
         remedy=due.remedy,
         state=RunState.RUNNING,
-        attempt=attempt,
-        idempotency_key=key,
+        attempt=again.attempt if again is not None else incident.attempts,
+        idempotency_key=again.idempotency_key if again is not None else f"{incident.id}:{name}:{due.remedy}",
         worker=parts.worker,
         started_at=parts.clock.now(),
         resource=incident.resource,
@@ -221,15 +255,10 @@ def _assignment(due: Due, run: Run) -> Assignment:
     )
 
 
-def _ended(parts: Parts, run: Run, outcome: Outcome) -> Run:
+def _ended(run: Run, outcome: Outcome, now: datetime) -> Run:
     state = RunState.DONE if outcome.ok else RunState.TIMED_OUT if outcome.timed_out else RunState.FAILED
     return replace(
-        run,
-        state=state,
-        ended_at=parts.clock.now(),
-        status=outcome.status,
-        detail=outcome.detail,
-        touched=outcome.touched,
+        run, state=state, ended_at=now, status=outcome.status, detail=outcome.detail, touched=outcome.touched
     )
 
 
@@ -240,15 +269,16 @@ def _clean(outcome: Outcome) -> Outcome:
 
 @asynccontextmanager
 async def _keeping(parts: Parts, incident_ids: Sequence[str]) -> AsyncIterator[None]:
-    """Keep the leases of what is worked on, however long it takes."""
+    """Keep the leases of what is worked on, however long it takes; an outage of the store must not end that."""
 
     async def renew() -> None:
         while True:
             await parts.clock.sleep(LEASE_S / 3)
-            now = parts.clock.now()
-            async with parts.store.transaction() as tx:
-                until = now + timedelta(seconds=LEASE_S)
-                await tx.incidents.extend_all(incident_ids, parts.worker, now, until)
+            with suppress(StoreError):
+                async with parts.store.transaction() as tx:
+                    now = parts.clock.now()
+                    until = now + timedelta(seconds=LEASE_S)
+                    await tx.incidents.extend_all(incident_ids, parts.worker, now, until)
 
     renewing = asyncio.create_task(renew())
     try:

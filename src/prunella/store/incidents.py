@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, cast, func, or_, select, update
+from sqlalchemy import Text, and_, case, cast, func, or_, select, update
 
+from prunella.core.errors import Conflict
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
 from prunella.store.session import Session, must_change, record, records, row_of
@@ -93,6 +94,20 @@ _RESOLVED_OF_PROCEDURE = Sql(
         member_of(t.c.resource, "ids"),
     )
     .order_by(t.c.resolved_at)
+)
+_NEXT_OF_PROCEDURE = Sql(
+    select(func.min(case((t.c.lease_until > param("now"), t.c.lease_until), else_=t.c.next_at)).label("moment")).where(
+        t.c.procedure == param("procedure_"),
+        t.c.state != _S.RESOLVED.value,
+        or_(t.c.lease_until > param("now"), and_(t.c.next_at > param("now"), t.c.state != _S.ESCALATED.value)),
+    )
+)
+_TAKE_ALL = Sql(select(t).where(member_of(t.c.id, "ids")).with_for_update())
+_HOLD_ALL = Sql(
+    update(t)
+    .where(member_of(t.c.id, "ids"), cast(t.c.version, Text) == looked_up(t.c.id, "versions"))
+    .values(held_reason=param("reason"), next_at=param("until"), version=t.c.version + 1)
+    .returning(t.c.id)
 )
 _CLAIM_ALL = Sql(
     update(t)
@@ -221,6 +236,42 @@ class IncidentRows:
             counts=int(counts),
         )
         return records(Incident, rows)
+
+    async def take_all(self, incident_ids: Sequence[str]) -> dict[str, Incident]:
+        """Return incidents by id, locked until the transaction ends."""
+        found = records(Incident, await self._session.fetch(_TAKE_ALL, ids=list(incident_ids)))
+        return {one.id: one for one in found}
+
+    async def save_all(self, incidents: Sequence[Incident]) -> None:
+        """Save several in one statement, each as `save` does; `Conflict` when the version of one moved."""
+        names = [name for name in t.c.keys() if name not in _COUNTED]  # noqa: SIM118, columns, not rows
+        table = self._session.dialect.table(t)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+        ids = await self._session.insert(
+            t,
+            [row_of(one) for one in sorted(incidents, key=lambda one: (one.first_seen, one.id))],
+            conflict=f"ON CONFLICT (id) DO UPDATE SET version = {table}.version + 1, {changes} "
+            f"WHERE {table}.version = excluded.version",
+            returning="id",
+        )
+        if len(ids) != len(incidents):
+            raise Conflict("an incident changed since it was read; read it again and decide anew")
+
+    async def hold_all(self, incidents: Sequence[Incident], reason: str, until: datetime | None) -> list[str]:
+        """Note why nothing is done about them until when; return the ids of those that are as they were seen."""
+        rows = await self._session.fetch(
+            _HOLD_ALL,
+            ids=[one.id for one in incidents],
+            versions={one.id: str(one.version) for one in incidents},
+            reason=reason,
+            until=until,
+        )
+        return [row["id"] for row in rows]
+
+    async def next_of_procedure(self, procedure: str, now: datetime) -> datetime | None:
+        """Return when the next open incident of a procedure is due, or its lease ends."""
+        row = await self._session.one(_NEXT_OF_PROCEDURE, procedure_=procedure, now=now)
+        return row["moment"] if row else None
 
     async def extend_all(self, incident_ids: Sequence[str], worker: str, now: datetime, until: datetime) -> set[str]:
         """Keep the leases of work that goes on; return the incidents that are still this worker's."""

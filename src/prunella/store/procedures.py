@@ -13,6 +13,7 @@ from prunella.store.sql import Row, Sql, param
 from prunella.store.tables import procedures as t
 
 _READ = Sql(select(t).where(t.c.name == param("name_")))
+_LOCK = Sql(select(t.c.name).where(t.c.name == param("name_")).with_for_update())
 _ALL = Sql(select(t).order_by(t.c.name))
 _CLAIM = Sql(
     update(t)
@@ -59,6 +60,17 @@ class ProcedureRows:
         row = await self._session.one(_READ, name_=name)
         assert row is not None
         return row
+
+    async def lock(self, name: str) -> None:
+        """Let no other transaction change a procedure's incidents until this one ends: in any order, no deadlock."""
+        if await self._session.one(_LOCK, name_=name) is None:
+            await self.register(name)
+            await self._session.one(_LOCK, name_=name)
+
+    async def paused_by(self, name: str) -> str | None:
+        """Return who paused a procedure."""
+        row = await self._session.one(_READ, name_=name)
+        return row["paused_by"] if row else None
 
     async def claim(self, name: str, worker: str, now: datetime, until: datetime) -> bool:
         """Win the next run; False while another run of it is under way or a person paused it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, literal_column, select, update
 
+from prunella.core.errors import Conflict
 from prunella.core.records import Run
 from prunella.core.states import RunState
 from prunella.store.session import Session, must_change, record, records, row_of
@@ -38,6 +39,10 @@ _SETTLE = Sql(
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _OF_INCIDENTS = Sql(select(t).where(member_of(t.c.incident_id, "ids"), t.c.state.in_(["running", "done"])))
+_STILL_RUNNING = Sql(
+    select(t.c.id).where(member_of(t.c.id, "ids"), t.c.state == RunState.RUNNING.value).with_for_update()
+)
+_ENDING = ("state", "ended_at", "status", "detail", "touched", "verified_at")
 _TALLIES = Sql(
     select(
         t.c.issue,
@@ -76,6 +81,23 @@ class RunRows:
             verified=run.verified_at,
         )
         must_change(touched, f"run {run.id}")
+
+    async def settle_all(self, runs: Sequence[Run], was: RunState) -> None:
+        """Write how several attempts ended, in one statement; `Conflict` when one is no longer in `was`."""
+        table = self._session.dialect.table(t)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in _ENDING)
+        ids = await self._session.insert(
+            t,
+            [row_of(run) for run in sorted(runs, key=lambda run: run.id)],
+            conflict=f"ON CONFLICT (id) DO UPDATE SET {changes} WHERE {table}.state = '{was.value}'",
+            returning="id",
+        )
+        if len(ids) != len(runs):
+            raise Conflict(f"a run is no longer {was.value}; read it again and decide anew")
+
+    async def still_running(self, run_ids: Sequence[str]) -> set[str]:
+        """Return those that nobody has ended, locked until the transaction ends."""
+        return {row["id"] for row in await self._session.fetch(_STILL_RUNNING, ids=list(run_ids))}
 
     async def of_incident(self, incident_id: str) -> list[Run]:
         """Return an incident's attempts, oldest first."""
