@@ -101,15 +101,27 @@ async def as_runbook(gathered: Gathered, plan: dict[str, Any], due: Sequence[Due
         await endings.hand_over(gathered, incident, f"level L3: carry out by hand: {steps}"[:1000])
 
 
-@again_on_conflict
 async def answer(
     parts: Parts, approval_id: str, state: ApprovalState, *, by: str, digest: str | None = None, reason: str = ""
 ) -> Approval | None:
-    """Write a person's answer; None when there is no such approval.
+    """Write a person's answer; None when there is no such approval. What is refused is audited, too.
 
     Raises:
         IllegalTransition: it does not wait for an answer (any more), or the digest is another plan's.
+        InvalidInput: who proposed it may not approve it.
     """
+    try:
+        return await _answered(parts, approval_id, state, by, digest, reason)
+    except (IllegalTransition, InvalidInput) as error:
+        async with parts.store.transaction() as tx:
+            await trail.note(parts, tx, "approval.refused", approval_id, reason=str(error), by=by)
+        raise
+
+
+@again_on_conflict
+async def _answered(
+    parts: Parts, approval_id: str, state: ApprovalState, by: str, digest: str | None, reason: str
+) -> Approval | None:
     async with parts.store.transaction() as tx:
         approval = await tx.approvals.get(approval_id)
         if approval is None:
