@@ -11,8 +11,9 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -89,6 +90,12 @@ def session_postgres_url(postgres_url: str) -> Iterator[str]:
     """Return an empty database that exists for the whole session."""
     with _database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_url: str) -> Callable[[], AbstractContextManager[str]]:
+    """Return a maker of empty databases, for those that live longer than one test and less than the session."""
+    return partial(_database, postgres_url)
 
 
 @pytest.fixture(scope="session")

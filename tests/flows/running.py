@@ -177,27 +177,35 @@ def configuration(shop: FaultyServer, extra: str = "") -> str:
 
 @contextmanager
 def running(
-    folder: Path, shop: FaultyServer, database_url: str, config: str, listen: str = "127.0.0.1:0"
+    folder: Path, shop: FaultyServer, database_url: str, config: str, listen: str = "127.0.0.1:0", **variables: str
 ) -> Iterator[Up]:
-    """Start `prunella up` and stop it again."""
-    up = start(folder, shop, database_url, config, listen)
+    """Start `prunella up` and stop it again; `variables` join its environment."""
+    up = start(folder, shop, database_url, config, listen, **variables)
     try:
         yield up
     finally:
         up.end()
 
 
-def start(folder: Path, shop: FaultyServer, database_url: str, config: str, listen: str = "127.0.0.1:0") -> Up:
-    """Start `prunella up` and wait until it says that it is up."""
-    (folder / "prunella.yaml").write_text(config)
-    environ = {
-        "PATH": os.environ["PATH"],
+def environment(database_url: str, **variables: str) -> dict[str, str]:
+    """Return what the process finds in its environment; PYTHONPATH, where set, names the sources under test."""
+    return {
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
         "PRUNELLA_DATABASE_URL": database_url,
         "PRUNELLA_SECRET_KEY": KEY,
         "PRUNELLA_INGEST_TOKEN": INGEST,
-        "LISTEN": listen,
+        "LISTEN": "127.0.0.1:0",
         "APP_SECRET": "app-secret",
+        **variables,
     }
+
+
+def start(
+    folder: Path, shop: FaultyServer, database_url: str, config: str, listen: str = "127.0.0.1:0", **variables: str
+) -> Up:
+    """Start `prunella up` and wait until it says that it is up."""
+    (folder / "prunella.yaml").write_text(config)
+    environ = environment(database_url, LISTEN=listen, **variables)
     with (folder / "up.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "prunella", "up"],
@@ -214,6 +222,8 @@ def start(folder: Path, shop: FaultyServer, database_url: str, config: str, list
         if line.startswith("prunella is up: "):
             break
     else:
+        process.wait()
+        process.stdout.close()
         raise AssertionError(f"prunella did not come up:\n{(folder / 'up.log').read_text()[-4000:]}")
     reader = threading.Thread(target=lines.extend, args=(process.stdout,), daemon=True)
     reader.start()
