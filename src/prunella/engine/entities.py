@@ -15,6 +15,7 @@ from prunella.core.records import Incident
 from prunella.core.states import IncidentState
 from prunella.engine import endings, figures, orders, stock
 from prunella.engine.gatekeeper import Answer
+from prunella.engine.gathered import gathering
 from prunella.engine.parts import Parts
 from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.sweep import Swept
@@ -142,14 +143,15 @@ async def _hand_over(parts: Parts, ready: Ready, finding: Finding, by: str) -> H
     """Hand a thing over to a person, because a person wants it."""
     looked_at = parts.clock.now()
     sighting = await look(ready, finding.key)
-    async with parts.store.transaction() as tx:
-        await stock.take(parts, tx, ready, sighting, looked_at, finding.key)
-        incident = await _incident_of(tx, ready, finding.key)
+    async with gathering(parts, ready) as gathered:
+        await stock.take(gathered, sighting, looked_at, finding.key)
+        incident = await _incident_of(gathered.tx, ready, finding.key)
         if incident is None or _is_leased(parts, incident):
             raise IllegalTransition(f"{_entity(ready)} {finding.key} is well by now, or being healed right now")
         if incident.state is IncidentState.ESCALATED:
             raise IllegalTransition(f"{_entity(ready)} {finding.key} is a person's already: {incident.held_reason}")
-        await endings.hand_over(parts, tx, ready, incident, f"handed over by {by}")
+        await endings.hand_over(gathered, incident, f"handed over by {by}")
+    async with parts.store.transaction() as tx:
         entries = await tx.audit.of_incident(incident.id)
     row = await _row(ready, finding.key)
     new_status = None if row is None else _status_of(ready, row)
