@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from prunella.core.errors import IllegalTransition
 from prunella.core.states import (
+    APPROVAL,
     GATE,
     INCIDENT,
     OPERATION,
     RUN,
+    ApprovalState,
     GateState,
     IncidentState,
     OperationState,
@@ -74,8 +76,14 @@ def test_refusal_says_what_would_be_allowed() -> None:
 
 @pytest.mark.parametrize(
     ("machine", "states"),
-    [(INCIDENT, IncidentState), (RUN, RunState), (GATE, GateState), (OPERATION, OperationState)],
-    ids=["incident", "run", "gate", "operation"],
+    [
+        (INCIDENT, IncidentState),
+        (RUN, RunState),
+        (APPROVAL, ApprovalState),
+        (GATE, GateState),
+        (OPERATION, OperationState),
+    ],
+    ids=["incident", "run", "approval", "gate", "operation"],
 )
 def test_our_machines_know_every_state_of_their_noun(machine: StateMachine, states: type[IncidentState]) -> None:
     """No state of an enumeration is missing from its machine, and each can be reached or is where things begin."""
@@ -89,14 +97,15 @@ def test_our_machines_know_every_state_of_their_noun(machine: StateMachine, stat
     ("machine", "terminal"),
     [
         (INCIDENT, {"resolved"}),
-        (RUN, {"failed", "timed_out", "unknown", "verified", "undone"}),
+        (RUN, {"failed", "timed_out", "unknown", "undone"}),
+        (APPROVAL, {"rejected", "expired", "superseded", "closed"}),
         (GATE, set()),
         (OPERATION, {"done", "cancelled"}),
     ],
-    ids=["incident", "run", "gate", "operation"],
+    ids=["incident", "run", "approval", "gate", "operation"],
 )
 def test_terminal_states_are_those_of_the_design(machine: StateMachine, terminal: set[str]) -> None:
-    """What is over stays over: resolved, settled runs, done and cancelled work; a gate always has a way on."""
+    """What is over stays over: resolved, runs that failed or were undone, answers that ended a proposal, done and cancelled work; a gate always has a way on."""
     assert {state for state in machine.states if machine.is_terminal(state)} == terminal
 
 

@@ -154,7 +154,9 @@ def test_r33_what_waits_for_a_service_that_is_down_resumes_in_order(healed_shop:
 
 def test_r35_products_without_stock_are_hidden_in_batches_and_pushed(healed_shop: Store) -> None:
     """R35: 250 of 1500 are hidden in batches of 100 that the platform hears of; undo restores each as it was."""
-    rows = ", ".join(f"({n}, 'p{n}', {0 if n <= 251 else 3}, true, AGO({5 if n == 251 else 600}))" for n in range(1, 1501))
+    rows = ", ".join(
+        f"({n}, 'p{n}', {0 if n <= 251 else 3}, true, AGO({5 if n == 251 else 600}))" for n in range(1, 1501)
+    )
     healed_shop.fill(f"INSERT INTO bc_products VALUES {rows}")
     everything = "SELECT * FROM bc_products ORDER BY id"
     before = healed_shop.rows(everything)
@@ -295,7 +297,9 @@ def test_r40_the_first_run_comes_by_itself_soon_after_the_start(healed_shop: Sto
 def test_r41_document_d_s_routes_answer_as_written(orders: Store) -> None:
     """R41: the fields of each answer, and who may ask what."""
     orders.order(41, "PENDING", 45)
-    healed = orders.did("/api/v1/self-healing/heal/41", {"issueType": "STUCK_PENDING", "recoveryAction": "REASSIGN_VENDOR"})
+    healed = orders.did(
+        "/api/v1/self-healing/heal/41", {"issueType": "STUCK_PENDING", "recoveryAction": "REASSIGN_VENDOR"}
+    )
     assert isinstance(healed.pop("healing_id"), str)
     assert isinstance(healed.pop("message"), str)
     assert healed == {
@@ -312,7 +316,9 @@ def test_r41_document_d_s_routes_answer_as_written(orders: Store) -> None:
     found = orders.up.get("/api/v1/self-healing/statistics", role="VIEWER", days=7)
     assert (found["success"], found["days"]) == (True, 7)
     reassigned = next(
-        one for one in found["statistics"] if (one["issue_type"], one["recovery_action"]) == ("STUCK_PENDING", "REASSIGN_VENDOR")
+        one
+        for one in found["statistics"]
+        if (one["issue_type"], one["recovery_action"]) == ("STUCK_PENDING", "REASSIGN_VENDOR")
     )
     assert set(reassigned) == {
         "issue_type",
@@ -341,7 +347,9 @@ def test_r42_views_tell_what_was_done(orders: Store) -> None:
     """R42: document D's names as views over what happened: actions, notifications, metrics, statistics."""
     orders.order(42, "CONFIRMED", 75)
     orders.cycle()
-    done = "SELECT issue_type, recovery_action, recovery_status, stuck_duration_minutes, last_status FROM healing_actions"
+    done = (
+        "SELECT issue_type, recovery_action, recovery_status, stuck_duration_minutes, last_status FROM healing_actions"
+    )
     assert orders.up.rows(f"{done} WHERE order_id = '42'") == [
         ("STUCK_CONFIRMED", "RETRY_WORKFLOW", "SUCCESS", 75, "CONFIRMED")
     ]
@@ -350,7 +358,9 @@ def test_r42_views_tell_what_was_done(orders: Store) -> None:
     )
     assert detected >= succeeded >= 1
     assert 0 < rate <= 100
-    assert orders.up.rows("SELECT count(*) FROM healing_statistics_view WHERE issue_type = 'STUCK_CONFIRMED'")[0][0] == 1
+    assert (
+        orders.up.rows("SELECT count(*) FROM healing_statistics_view WHERE issue_type = 'STUCK_CONFIRMED'")[0][0] == 1
+    )
 
 
 def test_r42_on_postgresql_sql_detects_and_heals(orders: Store) -> None:
@@ -365,7 +375,9 @@ def test_r42_on_postgresql_sql_detects_and_heals(orders: Store) -> None:
     ((healing,),) = orders.rows("SELECT auto_heal_order(420, 'STUCK_PENDING', 'REASSIGN_VENDOR')")
     assert healing
     assert orders.rows(detect) == []
-    eventually(lambda: orders.rows("SELECT status, vendor_id FROM orders WHERE id = 420") == [("PENDING", 2)], within_s=30)
+    eventually(
+        lambda: orders.rows("SELECT status, vendor_id FROM orders WHERE id = 420") == [("PENDING", 2)], within_s=30
+    )
     eventually(lambda: orders.rows("SELECT answer IS NOT NULL FROM prunella.heal_requests") == [(True,)])
 
 
