@@ -36,7 +36,7 @@ def test_tree_in_the_docstring_is_the_tree_of_classes() -> None:
 
 def test_tree_reader_sees_a_planted_mistake() -> None:
     """A class that is drawn elsewhere is noticed."""
-    moved = (errors.__doc__ or "").replace("├── DatabaseUnavailable  ", "│   ├── DatabaseUnavailable")
+    moved = (errors.__doc__ or "").replace("├── DatabaseUnavailable  ", "│   ├── DatabaseUnavailable  ")
     assert drawn(moved)["DatabaseUnavailable"] == "StoreError"
 
 
