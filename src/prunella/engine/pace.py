@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from prunella.core.clock import Clock
 
-_FIRST, _MOST = 8, 50
+_FIRST, _MOST = 8, 200
 _STEP_S = 1.0
 
 
