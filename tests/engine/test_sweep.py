@@ -212,3 +212,29 @@ def test_kill_switch_stops_between_two_waves(sqlite_path: Path) -> None:
         assert len(ward.treated) == 10
 
     play(sqlite_path, story)
+
+
+def test_pool_that_stays_too_full_is_told_once(sqlite_path: Path) -> None:
+    """HEAL_CONN_002: above 80 % idle connections are ended; still above 90 % afterwards a person hears of it, once."""
+
+    async def story(world: World) -> None:
+        ward = Ward(world.parts.clock, sick={"connections": "SICK"}, cures=False, facts={"share": 0.93})
+        ready = procedure(ward, notify_above=0.90)
+        for _ in range(3):
+            await sweep(world.parts, ready)
+            await world.later(900)
+        told = [one.kind for one in await world.told() if one.channel == "ops"]
+        assert told.count("CONNECTION_POOL_HIGH") == 1
+
+    play(sqlite_path, story)
+
+
+def test_pool_that_has_room_again_is_not_told(sqlite_path: Path) -> None:
+    """Between 80 and 90 % nobody is disturbed."""
+
+    async def story(world: World) -> None:
+        ward = Ward(world.parts.clock, sick={"connections": "SICK"}, cures=False, facts={"share": 0.85})
+        await sweep(world.parts, procedure(ward, notify_above=0.90))
+        assert "CONNECTION_POOL_HIGH" not in [one.kind for one in await world.told()]
+
+    play(sqlite_path, story)

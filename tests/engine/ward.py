@@ -47,6 +47,7 @@ class Ward:
     script: list[Outcome | Exception] = field(default_factory=list)
     treated: list[tuple[float, str, str]] = field(default_factory=list)
     during: Callable[[Assignment], Awaitable[None]] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     looks: int = 0
 
     async def look(self, only: str | None = None) -> Sighting:
@@ -60,6 +61,7 @@ class Ward:
                 key=key,
                 issue="SICK",
                 message=f"{key} is sick",
+                facts=self.facts,
                 row={"id": key, "status": self.sick[key], "updated_at": "then"},
                 occurred_at=self.occurred_at.get(key),
             )

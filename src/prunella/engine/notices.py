@@ -323,6 +323,13 @@ def held(policy: Procedure, incident: Incident, why: str, link: str) -> Notice:
     return _of_procedure(policy, incident, "HELD", Severity.HIGH, title, (("Why", why),), link)
 
 
+def still_high(policy: Procedure, incident: Incident, message: str, link: str) -> Notice:
+    """Say that connections run out even after idle ones were ended (document A)."""
+    facts = (("Problem", message), ("Suggestion", "reduce concurrent operations, or raise max_connections"))
+    title = "Connections are running out"
+    return _of_procedure(policy, incident, "CONNECTION_POOL_HIGH", Severity.HIGH, title, facts, link)
+
+
 def system_alert(why: str, facts: Sequence[tuple[str, str]], now: datetime, link: str) -> Notice:
     """Say that the healing itself does badly (document D): at most once an hour."""
     return Notice(

@@ -14,7 +14,7 @@ from prunella.core.findings import Finding, Sighting
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Run
 from prunella.core.states import IncidentState, RunState
-from prunella.engine import endings, ladder, recall
+from prunella.engine import endings, ladder, notices, recall, trail
 from prunella.engine.gathered import Gathered, gathering
 from prunella.engine.parts import Parts
 from prunella.engine.ready import Ready
@@ -182,6 +182,7 @@ async def _settle_one(
     if run.remedy not in gathered.ready.remedies and not by_person:
         return await endings.hand_over(gathered, incident, f"{due.finding.message}; only a person can put it right")
     still = due.finding if after is None else after.get(due.finding.key)
+    _tell_if_high(gathered, incident, still)
     if outcome.ok and (still is None or _is_rest(due, still)):
         rest = f"{len(due.finding.keys)} rows are healed; {still.count} are left for the next run" if still else None
         endings.proven(gathered, recall.healed(incident, due.finding), [run], rest or gathered.ready.proof)
@@ -193,6 +194,15 @@ async def _settle_one(
     if not outcome.ok:
         return await endings.failed(gathered, incident, run, outcome, final=due.final)
     return _verifying(gathered, incident, due, run, is_looked_at=after is not None)
+
+
+def _tell_if_high(gathered: Gathered, incident: Incident, still: Finding | None) -> None:
+    """Say that a pool is used too much even after the act (HEAL_CONN_002): once per incident."""
+    policy = gathered.ready.policy
+    share = still.facts.get("share", 0.0) if still is not None else 0.0
+    if still is not None and policy.notify_above is not None and share > policy.notify_above:
+        link = trail.link(gathered.parts, incident.id)
+        gathered.tell(notices.still_high(policy, incident, still.message, link))
 
 
 def _verifying(gathered: Gathered, incident: Incident, due: Due, run: Run, *, is_looked_at: bool) -> Incident:
