@@ -48,6 +48,7 @@ class Ward:
     treated: list[tuple[float, str, str]] = field(default_factory=list)
     during: Callable[[Assignment], Awaitable[None]] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    issue: str = "SICK"
     looks: int = 0
 
     async def look(self, only: str | None = None) -> Sighting:
@@ -59,7 +60,7 @@ class Ward:
         findings = tuple(
             Finding(
                 key=key,
-                issue="SICK",
+                issue=self.issue,
                 message=f"{key} is sick",
                 facts=self.facts,
                 row={"id": key, "status": self.sick[key], "updated_at": "then"},
@@ -68,6 +69,10 @@ class Ward:
             for key in found
         )
         return Sighting(findings=findings, at=self.clock.now(), active=self.active)
+
+    async def row(self, key: str) -> dict[str, Any] | None:
+        """Return a patient's row, whatever its state."""
+        return {"id": key, "status": self.sick.get(key, "WELL"), "updated_at": "then"}
 
     def _table(self) -> tuple[Finding, ...]:
         if not self.sick:

@@ -79,9 +79,12 @@ async def stuck(parts: Parts, ready: Ready) -> list[StuckOne]:
 
 
 async def heal(
-    parts: Parts, ready: Ready, key: str, *, issue: str | None, action: str | None, by: str
+    parts: Parts, ready: Ready, key: str, *, issue: str | None, action: str | None, by: str, run_id: str | None = None
 ) -> Healing | None:
     """Heal one thing now, by `action` or as its rule says; None when there is no such thing.
+
+    Args:
+        run_id: how the attempt shall be called, where somebody was told so before it began.
 
     Raises:
         InvalidInput: nothing is called `issue` or `action` here.
@@ -104,7 +107,7 @@ async def heal(
         raise IllegalTransition(f"{name} is being healed right now; look again in a minute")
     if remedy == MANUAL:
         return await _hand_over(parts, ready, finding, by)
-    swept = await orders.heal_one(parts, ready.name, key, remedy=remedy, by=by)
+    swept = await orders.heal_one(parts, ready.name, key, remedy=remedy, by=by, run_id=run_id)
     return await _told(parts, ready, finding, swept)
 
 

@@ -48,8 +48,10 @@ async def run_now(parts: Parts, name: str, *, by: str) -> Swept:
     return swept[0]
 
 
-async def heal_one(parts: Parts, name: str, key: str, *, remedy: str | None, by: str) -> Swept:
-    """Heal one thing now, by the remedy that fits or the one that is named.
+async def heal_one(
+    parts: Parts, name: str, key: str, *, remedy: str | None, by: str, run_id: str | None = None
+) -> Swept:
+    """Heal one thing now, by the remedy that fits or the one that is named; `run_id` names the attempt.
 
     Raises:
         InvalidInput: the procedure has no such remedy.
@@ -60,7 +62,7 @@ async def heal_one(parts: Parts, name: str, key: str, *, remedy: str | None, by:
         raise InvalidInput(f"procedure {name} has no remedy {remedy[:100]!r}; known: {known}")
     async with parts.store.transaction() as tx:
         await trail.note(parts, tx, "entity.heal", key, reason=remedy or "as the ladder says", by=by)
-    return await sweep(parts, ready, Order(only=key, remedy=remedy, by=by))
+    return await sweep(parts, ready, Order(only=key, remedy=remedy, by=by, run_id=run_id))
 
 
 async def pause(parts: Parts, name: str | None, *, by: str, reason: str = "") -> None:

@@ -66,7 +66,9 @@ async def _carried_out(parts: Parts, wish: Wish) -> str:
         return f"FAILED: there is no entity {wish.entity!r}"
     by = f"{wish.requested_by} (SQL)"
     try:
-        healing = await entities.heal(parts, ready, wish.key, issue=wish.issue, action=wish.action, by=by)
+        healing = await entities.heal(
+            parts, ready, wish.key, issue=wish.issue, action=wish.action, by=by, run_id=wish.id
+        )
     except PrunellaError as error:
         return f"FAILED: {redact.scrub(str(error))}"
     return f"{healing.status}: {healing.message}" if healing is not None else f"FAILED: there is no {wish.key!r}"

@@ -33,6 +33,7 @@ class Due:
         looked_at, seen_at: when it was seen, by the store's clock and by its database's own.
         final: it is the remedy that comes last.
         again: the attempt that a dead worker left behind; it is made again under its key.
+        run_id: how the attempt shall be called, where it was named before it began.
     """
 
     incident: Incident
@@ -42,6 +43,7 @@ class Due:
     seen_at: datetime
     final: bool = False
     again: Run | None = None
+    run_id: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,7 +8,7 @@ tables.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,11 +36,13 @@ class Order:
         only: look after this resource alone, whatever its cool-down.
         remedy: do this about it, instead of what the ladder says.
         by: who asks.
+        run_id: how the attempt shall be called, where it was named before it began.
     """
 
     only: str | None = None
     remedy: str | None = None
     by: str = ""
+    run_id: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,7 +148,7 @@ async def _ordered(parts: Parts, ready: Ready, sighting: Sighting, taken: Stock,
     dead = next((one.again for one in taken.due if one.again is not None and one.again.remedy == remedy), None)
     chosen = Stock(looked_at=taken.looked_at, seen_at=taken.seen_at)
     chosen.add(incident, finding, remedy, final=remedy == ready.give_up, again=dead)
-    return chosen.due
+    return [replace(one, run_id=order.run_id) for one in chosen.due]
 
 
 async def _situation(parts: Parts, ready: Ready, sighting: Sighting, due: Sequence[Due]) -> Situation:

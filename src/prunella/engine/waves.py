@@ -235,7 +235,7 @@ def _acted(due: Due, run: Run, now: datetime) -> Incident:
 
 
 def _run(parts: Parts, ready: Ready, due: Due, *, counts: bool) -> Run:
-    incident, again, run_id = due.incident, due.again, parts.ids.new()
+    incident, again, run_id = due.incident, due.again, due.run_id or parts.ids.new()
     # What uses up no attempt has no number of its own, so its key would be an older one's.
     name = str(incident.attempts) if _counts(due, counts) else run_id
     return Run(
