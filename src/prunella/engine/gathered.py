@@ -41,6 +41,10 @@ class Gathered:
         _, first = self._runs.get(run.id, (run, was))
         self._runs[run.id] = (run, first)
 
+    def settled(self, run: Run) -> Run:
+        """Return an attempt as it will stand."""
+        return self._runs[run.id][0] if run.id in self._runs else run
+
     def note(self, action: str, target: str, *, reason: str, incident: str, by: str = "") -> None:
         """Append to the audit."""
         self._audit.append(trail.entry(self.parts, action, target, reason=reason, incident=incident, by=by))
@@ -58,7 +62,7 @@ class Gathered:
     async def history(self, incident_id: str) -> list[Run]:
         """Return an incident's attempts, oldest first, as they will stand."""
         written = await self.tx.runs.of_incident(incident_id)
-        return [self._runs[run.id][0] if run.id in self._runs else run for run in written]
+        return [self.settled(run) for run in written]
 
     async def write(self) -> None:
         """Write it all; `Conflict` when an incident or an attempt is not as it was read."""

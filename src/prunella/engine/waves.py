@@ -163,7 +163,7 @@ async def _settle(
                 incident = await _settle_one(
                     gathered, replace(due, incident=incident), ended, outcome, after, counts=_counts(due, counts)
                 )
-            settled.append(Attempt(ended, outcome, incident.state))
+            settled.append(Attempt(gathered.settled(ended), outcome, incident.state))
     return settled
 
 
