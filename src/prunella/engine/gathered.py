@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from prunella.core.records import AuditEntry, Incident, Notice, Run
 from prunella.core.states import RunState
@@ -35,6 +35,11 @@ class Gathered:
         """Have an incident written as it is here; of several words about one, the last counts."""
         self._incidents[incident.id] = incident
         return incident
+
+    def as_written(self, incident: Incident) -> Incident:
+        """Return an incident as it stands once everything is written."""
+        changed = incident.id in self._incidents
+        return replace(incident, version=incident.version + 1) if changed else incident
 
     def settle(self, run: Run, was: RunState) -> None:
         """Have an attempt's end written."""

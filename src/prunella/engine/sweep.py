@@ -129,7 +129,9 @@ async def preview(parts: Parts, ready: Ready, only: str | None = None) -> Swept:
 @again_on_conflict
 async def _take_stock(parts: Parts, ready: Ready, sighting: Sighting, looked_at: datetime, only: str | None) -> Stock:
     async with gathering(parts, ready) as gathered:
-        return await stock.take(gathered, sighting, looked_at, only)
+        taken = await stock.take(gathered, sighting, looked_at, only)
+        taken.due = [replace(one, incident=gathered.as_written(one.incident)) for one in taken.due]
+    return taken
 
 
 async def _ordered(parts: Parts, ready: Ready, sighting: Sighting, taken: Stock, order: Order) -> list[Due]:
@@ -256,13 +258,21 @@ async def _in_waves(parts: Parts, ready: Ready, swept: Swept, left: list[list[Du
                 return False
             some, wave = wave[: pace.size], wave[pace.size :]
             with pace.measured(len(some)):
-                attempts += await carry_out(parts, ready, some)
+                made = await carry_out(parts, ready, some)
+            swept.hold(_lost(some, made), "somebody else was quicker")
+            attempts += made
         swept.add(attempts)
         if limits.is_bad([one.is_bad for one in attempts]):
             rest = [one for later in left for one in later]
             await _leave(parts, ready, swept, rest, "the wave before went badly; the next run tries one first")
             return not rest
     return True
+
+
+def _lost(wanted: Sequence[Due], made: Sequence[Attempt]) -> list[Due]:
+    """Return what could not be claimed."""
+    won = {one.run.incident_id for one in made}
+    return [one for one in wanted if one.incident.id not in won]
 
 
 async def _must_rest(parts: Parts, ready: Ready) -> tuple[str | None, datetime | None]:

@@ -77,7 +77,7 @@ async def _begin(parts: Parts, ready: Ready, wave: Sequence[Due], *, counts: boo
             claimed += await gathered.tx.incidents.claim_all(some, parts.worker, now, until, counts=counted)
         mine = {incident.id: incident for incident in claimed}
         won = [replace(one, incident=mine[one.incident.id]) for one in wave if one.incident.id in mine]
-        pairs = [(due, _run(parts, ready, due, counts=counts)) for due in won]
+        pairs = [(due, _run(parts, ready, due)) for due in won]
         await gathered.tx.runs.add([run for _, run in pairs])
         for due, run in pairs:
             because = due.incident.because
@@ -234,10 +234,10 @@ def _acted(due: Due, run: Run, now: datetime) -> Incident:
     return replace(due.incident, memory=memory)
 
 
-def _run(parts: Parts, ready: Ready, due: Due, *, counts: bool) -> Run:
+def _run(parts: Parts, ready: Ready, due: Due) -> Run:
     incident, again, run_id = due.incident, due.again, due.run_id or parts.ids.new()
-    # What uses up no attempt has no number of its own, so its key would be an older one's.
-    name = str(incident.attempts) if _counts(due, counts) else run_id
+    # Not by the attempt's number: a probe has none, and after a person's retry they begin anew.
+    key = again.idempotency_key if again is not None else f"{incident.id}:{run_id}"
     return Run(
         id=run_id,
         incident_id=incident.id,
@@ -247,7 +247,7 @@ def _run(parts: Parts, ready: Ready, due: Due, *, counts: bool) -> Run:
         remedy=due.remedy,
         state=RunState.RUNNING,
         attempt=again.attempt if again is not None else incident.attempts,
-        idempotency_key=again.idempotency_key if again is not None else f"{incident.id}:{name}:{due.remedy}",
+        idempotency_key=key,
         worker=parts.worker,
         started_at=parts.clock.now(),
         resource=incident.resource,
