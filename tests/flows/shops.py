@@ -24,23 +24,33 @@ TABLES = (
     "CREATE TABLE supplier_products (id integer PRIMARY KEY, name text, last_synced_at MOMENT)",
     "CREATE TABLE tlx_distributors (id integer PRIMARY KEY, last_synced_at MOMENT)",
     "CREATE TABLE future_feed (id integer PRIMARY KEY, last_synced_at MOMENT)",
-    "CREATE TABLE integration_logs "
-    "(id integer PRIMARY KEY, source text, status text, error_message text, created_at MOMENT)",
+    (
+        "CREATE TABLE integration_logs "
+        "(id integer PRIMARY KEY, source text, status text, error_message text, created_at MOMENT)"
+    ),
     "CREATE TABLE import_logs (id integer PRIMARY KEY, source text, status text, error_message text, created_at MOMENT)",
-    "CREATE TABLE bc_products "
-    "(id integer PRIMARY KEY, name text, stock_level integer, is_visible boolean, updated_at MOMENT)",
+    (
+        "CREATE TABLE bc_products "
+        "(id integer PRIMARY KEY, name text, stock_level integer, is_visible boolean, updated_at MOMENT)"
+    ),
     "CREATE TABLE livechat_conversations (id integer PRIMARY KEY)",
-    "CREATE TABLE livechat_messages (id integer PRIMARY KEY, conversation_id integer, body text, score double precision,"
-    " attachment BLOB, created_at MOMENT)",
+    (
+        "CREATE TABLE livechat_messages (id integer PRIMARY KEY, conversation_id integer, body text, score double precision,"
+        " attachment BLOB, created_at MOMENT)"
+    ),
     "CREATE TABLE flags (id integer PRIMARY KEY, state text NOT NULL, note text)",
     "CREATE TABLE drafts (id integer PRIMARY KEY, state text NOT NULL, created_at MOMENT)",
     "CREATE TABLE shelves (id integer PRIMARY KEY, stock integer, shown boolean)",
     "CREATE TABLE vendors (id integer PRIMARY KEY, name text NOT NULL, open boolean NOT NULL)",
     "CREATE TABLE refunds (order_id integer PRIMARY KEY, amount numeric(10, 2) NOT NULL)",
-    "CREATE TABLE orders (id integer PRIMARY KEY, status text NOT NULL, vendor_id integer, payment_method text,"
-    " amount numeric(10, 2), updated_at MOMENT NOT NULL)",
-    "CREATE TABLE rush_orders (id integer PRIMARY KEY, status text NOT NULL, vendor_id integer, payment_method text,"
-    " amount numeric(10, 2), updated_at MOMENT NOT NULL)",
+    (
+        "CREATE TABLE orders (id integer PRIMARY KEY, status text NOT NULL, vendor_id integer, payment_method text,"
+        " amount numeric(10, 2), updated_at MOMENT NOT NULL)"
+    ),
+    (
+        "CREATE TABLE rush_orders (id integer PRIMARY KEY, status text NOT NULL, vendor_id integer, payment_method text,"
+        " amount numeric(10, 2), updated_at MOMENT NOT NULL)"
+    ),
     "CREATE TABLE odd_orders (id integer PRIMARY KEY, status text NOT NULL, updated_at MOMENT NOT NULL)",
     """CREATE TABLE "select; DROP" ("Id" integer PRIMARY KEY, "Group By" integer, "moved at" MOMENT)""",
     "INSERT INTO vendors VALUES (1, 'Ada', true), (2, 'Bea', true), (3, 'Cem', false)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -23,7 +24,7 @@ def test_r26_level_two_waits_for_a_yes_and_then_heals(healed_shop: Store) -> Non
     assert (swept["healed"], swept["verdict"]["answer"]) == (0, "propose")
     (approval,) = healed_shop.items("approvals", state="waiting", procedure="clear-flags")
     plan = approval["plan"]
-    assert (plan["targets"], plan["count"], plan["share"]) == (["1"], 1, 0.5)
+    assert (plan["targets"], plan["count"]) == (["1"], 1)
     assert (plan["before"][0]["state"], plan["after"][0]["state"]) == ("stale", "clear")
     assert healed_shop.rows("SELECT state FROM flags ORDER BY id") == [("stale",), ("fine",)]
     wrong = healed_shop.ask("POST", f"/api/v1/approvals/{approval['id']}/approve", {"digest": "0" * 32})
@@ -103,7 +104,7 @@ def test_r29_after_three_failed_retries_a_person_hears_the_last_error(healed_sho
     eventually(lambda: healed_shop.incidents("failed-imports")[0]["state"] == "escalated", within_s=20)
     calls = healed_shop.requests("/failing/shopify")
     assert len(calls) == 3
-    assert all(later.at_s - earlier.at_s > 0.9 for earlier, later in zip(calls, calls[1:], strict=False))
+    assert all(later.at_s - earlier.at_s > 0.9 for earlier, later in itertools.pairwise(calls))
     assert len({one.key for one in calls}) == 3
     (told,) = [one for one in notices(healed_shop) if one["order_id"] == "shopify"]
     assert (told["type"], told["severity"]) == ("MANUAL_INTERVENTION_REQUIRED", "HIGH")
@@ -126,27 +127,9 @@ def test_r32_idle_connections_are_ended_when_the_pool_is_full(healed_shop: Store
         assert (swept["found"], swept["runs"][0]["remedy"]) == (1, "end_idle_connections")
         assert healed_shop.rows(mine) == [(0,)]
     assert healed_shop.run("hide-shelves")["failed"] == 0  # prunella goes on
-    assert any(one["order_id"] == "pool" for one in notices(healed_shop, everything=True))
-
-
-def test_r33_what_waits_for_a_service_that_is_down_resumes_in_order(healed_shop: Store) -> None:
-    """R33: the health check shuts the gate, operations wait; back: the downtime is recorded, and all resume in order."""
-    healed_shop.n8n.script("/crm", [html(503, "down")])
-    eventually(lambda: gate_of(healed_shop, "crm") in ("open", "half_open"), within_s=30)
-    mark = uuid.uuid4().hex[:8]
-    for number in range(3):
-        answer = healed_shop.up.heal(event("crm", f"{mark}-{number}", payload={"order": f"{mark}-{number}"}))
-        assert answer["status"] == "pending"
-    eventually(lambda: any(one["type"] == "SERVICE_STILL_DOWN" for one in notices(healed_shop, everything=True)))
-    told = next(one for one in notices(healed_shop, everything=True) if one["type"] == "SERVICE_STILL_DOWN")
-    assert "https://status.crm.example" in told["message"]
-    healed_shop.n8n.script("/crm", ["ok"])
-    waiting = lambda: [one for one in healed_shop.items("operations", service="crm") if one["state"] != "done"]  # noqa: E731
-    eventually(lambda: not waiting(), within_s=30)
-    orders = [one["order"] for one in healed_shop.calls("/crm/orders") if str(one.get("order", "")).startswith(mark)]
-    assert orders[-3:] == [f"{mark}-{number}" for number in range(3)]
-    (entry,) = [one for one in healed_shop.items("audit", target="crm") if one["action"] == "gate.recovered"]
-    assert entry["reason"].startswith("down for ")
+    (told,) = [one for one in notices(healed_shop, everything=True) if one["type"] == "CONNECTION_POOL_HIGH"]
+    assert (told["severity"], told["order_id"]) == ("HIGH", "connections")
+    assert "Suggestion" in str(told["message"])
 
 
 # R35 to R37: data -----------------------------------------------------------------------------------------------------
@@ -188,7 +171,7 @@ def test_r36_orphans_are_archived_then_deleted_and_undo_restores_them(healed_sho
     assert "first seen now" in next(iter(first["waiting"].values()))
     swept = healed_shop.run("orphan-messages")
     (run,) = swept["runs"]
-    assert (run["rows"], run["state"]) == (4, "verified")
+    assert (run["rows"], healed_shop.up.get(f"/api/v1/runs/{run['id']}", role="OPERATIONS")["state"]) == (4, "verified")
     assert [row[0] for row in healed_shop.rows(everything)] == [*range(1, 95), 99, 100]
     (told,) = [one for one in notices(healed_shop, everything=True) if one["order_id"] == "livechat_messages"]
     assert "Rows: 4" in told["message"]
@@ -251,7 +234,8 @@ def test_r39_each_status_gets_its_remedy(orders: Store) -> None:
     for number, status in enumerate(("PENDING", "CONFIRMED", "ACCEPTED", "PROCESSING"), 1):
         orders.order(number, status, 200)
     assert orders.cycle() == {"healed": 4, "failed": 0}
-    kept = orders.rows("SELECT id, status, vendor_id FROM orders WHERE updated_at > AGO(60) ORDER BY id")
+    assert orders.up.get("/api/v1/self-healing/stuck-orders", role="OPERATIONS")["count"] == 0
+    kept = orders.rows("SELECT id, status, vendor_id FROM orders ORDER BY id")
     assert kept == [(1, "PENDING", 2), (2, "CONFIRMED", 1), (3, "PENDING", 2), (4, "PROCESSING", 1)]
     assert {one["state"] for one in orders.incidents("stuck-order")} == {"resolved"}
 
@@ -358,9 +342,8 @@ def test_r42_views_tell_what_was_done(orders: Store) -> None:
     )
     assert detected >= succeeded >= 1
     assert 0 < rate <= 100
-    assert (
-        orders.up.rows("SELECT count(*) FROM healing_statistics_view WHERE issue_type = 'STUCK_CONFIRMED'")[0][0] == 1
-    )
+    counted = "SELECT recovery_status FROM healing_statistics_view WHERE issue_type = 'STUCK_CONFIRMED'"
+    assert ("SUCCESS",) in orders.up.rows(counted)
 
 
 def test_r42_on_postgresql_sql_detects_and_heals(orders: Store) -> None:
@@ -401,11 +384,32 @@ def test_r43_an_alarm_when_more_than_a_fifth_of_the_attempts_fail(orders: Store)
     """R43: five attempts with more than 20 % failures are a SYSTEM_ALERT, which is CRITICAL."""
     for number in range(51, 57):
         orders.order(number, "PENDING", 45, table="rush_orders")
-    orders.cycle("rush-order")
+    for _ in range(2):
+        orders.cycle("rush-order")
     eventually(lambda: any(one["type"] == "SYSTEM_ALERT" for one in notices(orders, everything=True)))
     alert = next(one for one in notices(orders, everything=True) if one["type"] == "SYSTEM_ALERT")
     assert alert["severity"] == "CRITICAL"
     assert "more than 20% is an alarm" in alert["message"]
+
+
+def test_r33_what_waits_for_a_service_that_is_down_resumes_in_order(healed_shop: Store) -> None:
+    """R33: the health check shuts the gate, operations wait; back: the downtime is recorded, and all resume in order."""
+    healed_shop.n8n.script("/crm", [html(503, "down")])
+    eventually(lambda: gate_of(healed_shop, "crm") in ("open", "half_open"), within_s=30)
+    mark = uuid.uuid4().hex[:8]
+    for number in range(3):
+        sent = event("crm", f"{mark}-{number}", payload={"order": f"{mark}-{number}"})
+        healed_shop.up.heal(sent, prefer="respond-async")
+    assert len(unfinished(healed_shop, "crm")) == 3
+    eventually(lambda: any(one["type"] == "SERVICE_STILL_DOWN" for one in notices(healed_shop, everything=True)))
+    told = next(one for one in notices(healed_shop, everything=True) if one["type"] == "SERVICE_STILL_DOWN")
+    assert "https://status.crm.example" in told["message"]
+    healed_shop.n8n.script("/crm", ["ok"])
+    eventually(lambda: not unfinished(healed_shop, "crm"), within_s=30)
+    orders = [one["order"] for one in healed_shop.calls("/crm/orders") if str(one.get("order", "")).startswith(mark)]
+    assert orders[-3:] == [f"{mark}-{number}" for number in range(3)]
+    (entry,) = [one for one in healed_shop.items("audit", target="crm") if one["action"] == "gate.recovered"]
+    assert entry["reason"].startswith("down for ")
 
 
 def notices(store: Store, *, everything: bool = False) -> list[dict[str, object]]:
@@ -426,3 +430,8 @@ def gate_of(store: Store, service: str) -> str:
     """Return the state of a service's gate."""
     found = next(one for one in store.items("services") if one["name"] == service)
     return str(found["gate"]["state"])
+
+
+def unfinished(store: Store, service: str) -> list[dict[str, object]]:
+    """Return the operations of a service that are not done."""
+    return [one for one in store.items("operations", service=service) if one["state"] != "done"]

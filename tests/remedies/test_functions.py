@@ -299,3 +299,19 @@ async def test_listener_of_batches_is_a_function_too(shop: Database) -> None:
     assert heard == [some, *some]
     refused = await PluginRemedy(function(changes), database=shop).told(assignment(), some)
     assert "what stands under `then:` changes no rows" in refused.detail
+
+
+async def test_each_telling_has_a_key_of_its_own(shop: Database) -> None:
+    """A receiver that honours keys takes every batch of one attempt, and knows a batch that comes again."""
+    keys: list[str] = []
+
+    async def push(ctx: Any, found: Any) -> None:
+        keys.append(ctx.idempotency_key)
+
+    remedy = PluginRemedy(function(push, per="batch"))
+    for some in ([{"id": 1}], [{"id": 2}], [{"id": 1}]):
+        await remedy.told(assignment(), some)
+    await PluginRemedy(function(push)).told(assignment(), [{"id": 3}, {"id": 4}])
+    first, second, again, *single = keys
+    assert first == again
+    assert len({first, second, *single}) == 4

@@ -122,7 +122,8 @@ class FunctionRemedy:
         batches = [list(rows)] if self._function.per == "batch" else list(rows)
         for subject in batches:
             held = self._held()
-            outcome = await self._run((assignment,), held, subject)
+            own = replace(assignment, idempotency_key=_key_of_rows(assignment, subject))
+            outcome = await self._run((own,), held, subject)
             if outcome.changes:
                 outcome = Outcome.failed(
                     f"{self.name}: what stands under `then:` changes no rows; return Outcome.done()"
@@ -262,6 +263,13 @@ def _key(assignments: tuple[Assignment, ...]) -> str:
         return assignments[0].idempotency_key
     keys = "\n".join(sorted(one.idempotency_key for one in assignments))
     return hashlib.sha256(keys.encode()).hexdigest()[:32]
+
+
+def _key_of_rows(assignment: Assignment, subject: Row | list[Row]) -> str:
+    """Return a key for one telling of an attempt; with one for all of them, a receiver would take the first only."""
+    rows = subject if isinstance(subject, list) else [subject]
+    content = repr([sorted((str(name), repr(value)) for name, value in row.items()) for row in rows])
+    return hashlib.sha256(f"{assignment.idempotency_key}\n{content}".encode()).hexdigest()[:32]
 
 
 def _failed(name: str, error: Exception) -> Outcome:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from prunella.checks.plugin import PluginFailed
 from prunella.core.errors import (
     Conflict,
     DatabaseRefused,
@@ -117,6 +118,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DatabaseRefused)
     async def _refused(_: Request, error: DatabaseRefused) -> Response:
         return Problem(502, "Your database refuses", str(error)).response()
+
+    @app.exception_handler(PluginFailed)
+    async def _plugin(_: Request, error: PluginFailed) -> Response:
+        return Problem(502, "A check of yours failed", str(error)).response()
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:
