@@ -148,6 +148,7 @@ async def _hand_over(parts: Parts, ready: Ready, finding: Finding, by: str) -> H
     sighting = await look(ready, finding.key)
     async with gathering(parts, ready) as gathered:
         await stock.take(gathered, sighting, looked_at, finding.key)
+    async with gathering(parts, ready) as gathered:
         incident = await _incident_of(gathered.tx, ready, finding.key)
         if incident is None or _is_leased(parts, incident):
             raise IllegalTransition(f"{_entity(ready)} {finding.key} is well by now, or being healed right now")
@@ -156,9 +157,10 @@ async def _hand_over(parts: Parts, ready: Ready, finding: Finding, by: str) -> H
         await endings.hand_over(gathered, incident, f"handed over by {by}")
     async with parts.store.transaction() as tx:
         entries = await tx.audit.of_incident(incident.id)
+    handed = next(one for one in reversed(entries) if one.action == "incident.escalated")
     row = await _row(ready, finding.key)
     new_status = None if row is None else _status_of(ready, row)
-    return _healing(ready, finding, entries[-1].id, MANUAL, "MANUAL", new_status, f"handed over to a person by {by}")
+    return _healing(ready, finding, handed.id, MANUAL, "MANUAL", new_status, f"handed over to a person by {by}")
 
 
 def _healing(
