@@ -430,6 +430,8 @@ def test_retry_of_a_person_begins_anew(sqlite_path: Path) -> None:
     async def story(world: World) -> None:
         ward = Ward(world.parts.clock, sick={"a": "SICK"}, script=[_FAILED] * 9)
         ready = procedure(ward, entity=ORDER)
+        assert isinstance(world.parts.procedures, dict)
+        world.parts.procedures["ward"] = ready
         for _ in range(2):
             for _ in range(4):
                 await sweep(world.parts, ready)
