@@ -26,7 +26,7 @@ from prunella.testing import run_virtual
 
 _I = IncidentState
 _THINGS = ("a", "b", "c")
-_ANSWERS = {
+_ANSWERS: dict[str, Any] = {
     "done": Outcome.done(),
     "failed": Outcome.failed("no"),
     "skip": Outcome.skip("moved on"),
