@@ -38,6 +38,8 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
+from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.visitors import iterate
 
 from prunella.core.errors import DatabaseRefused
 from prunella.databases import images
@@ -116,6 +118,7 @@ class Archive:
             connection.execute(delete(table).where(where))  # the write lock is held: these are the same rows
             return entries
         alone = self._without_followers(connection, table)
+        _hold(connection, table, and_(where, *alone))
         gone = delete(table).where(where, *alone).returning(name.label("key"), image.label("before")).cte("gone")
         return self._archived(connection, select(*self._entry(run_id, table, gone.c.key, gone.c.before)))
 
@@ -136,6 +139,7 @@ class Archive:
             raise DatabaseRefused(f"table {table.name}: a remedy does not change the primary key")
         if kind == "sqlite":
             return self._changed_on_sqlite(connection, table, where, values, run_id=run_id)
+        _hold(connection, table, where)
         seen = select(*kept).where(where).with_for_update(of=table).cte("seen")
         same = and_(*(one == seen.c[one.name] for one in key))
         before = images.image([(one.name, seen.c[one.name]) for one in kept], kind)
@@ -223,6 +227,17 @@ class Archive:
                 f"database {self._database.name}: there is no archive ({images.SCHEMA}.archive), and this role may not "
                 "make it; run what this prints as the owner of the database: prunella db grant --print"
             ) from None
+
+
+def _hold(connection: Connection, table: Table, where: ColumnElement[bool]) -> None:
+    """Hold the rows before a condition on other tables is asked for the last time (PostgreSQL).
+
+    A statement that had to wait for a row judges its new values by the other tables as they were before the wait, or
+    not at all: a child that was given a parent meanwhile would be deleted as an orphan.
+    """
+    if any(isinstance(one, SelectBase) for one in iterate(where)):
+        held = select(literal(1)).where(where).with_for_update(of=table).subquery()
+        connection.execute(select(func.count()).select_from(held))
 
 
 def key_columns(table: Table) -> list[Column[Any]]:

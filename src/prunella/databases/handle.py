@@ -236,7 +236,9 @@ def _limited(connection: Connection, source: DatabaseSource, *, read_only: bool)
         return
     statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
     if dialect == "postgresql":
-        mode = "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE"
+        mode = (
+            "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE, ISOLATION LEVEL READ COMMITTED"
+        )
         opened: Any = connection.connection.driver_connection
         cursor = opened.execute(  # one way to the server for all; LOCAL, so that a pooler hands nothing on
             f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; "
