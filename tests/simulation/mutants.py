@@ -292,7 +292,7 @@ MUTANTS = {
     "leave_no_trace": Mutant(_leave_no_trace, "not in the audit"),
     "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
-    "never_come_back": Mutant(_never_come_back, "nobody came", 278),
+    "never_come_back": Mutant(_never_come_back, "nobody came", 385),
     "save_once": Mutant(_save_once, "a refresh token was used twice", 36),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 35),
