@@ -44,7 +44,7 @@ class Ward:
     rows: bool = False
     total: int | None = None
     occurred_at: dict[str, datetime] = field(default_factory=dict)
-    script: list[Outcome | Exception] = field(default_factory=list)
+    script: list[Outcome | BaseException] = field(default_factory=list)
     treated: list[tuple[float, str, str]] = field(default_factory=list)
     during: Callable[[Assignment], Awaitable[None]] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -92,8 +92,8 @@ class Ward:
         self.treated.append((self.clock.monotonic(), one.finding.key, one.idempotency_key))
         if self.during is not None:
             await self.during(one)
-        answer: Outcome | Exception = self.script.pop(0) if self.script else Outcome.done("treated")
-        if isinstance(answer, Exception):
+        answer: Outcome | BaseException = self.script.pop(0) if self.script else Outcome.done("treated")
+        if isinstance(answer, BaseException):
             raise answer
         if answer.ok and self.cures:
             for key in map(str, one.finding.keys or (one.finding.key,)):
