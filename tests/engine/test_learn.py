@@ -110,6 +110,7 @@ def test_own_failed_calls_open_the_gate_and_probes_close_it(sqlite_path: Path) -
         assert len(world.hands.did()) == 2
         await world.later(120)
         assert (await world.gate("shy")).state is GateState.CLOSED
+        assert [one.reason[:9] for one in await world.audit("gate.recovered")] == ["down for "]
         assert not (await world.incident(one.id)).is_open
         assert world.hands.did()[2].at_s >= 60
         assert {world.hands.waves()[index] for index in (2, 3)} == {1}

@@ -38,10 +38,12 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     """Record how the attempts ended and decide where the incident goes."""
     now = parts.clock.now()
     incident = await tx.incidents.take(case.incident.id)
-    gate = await tx.gates.take(case.incident.service, now)
+    gate = before = await tx.gates.take(case.incident.service, now)
     case = replace(case, now=now, credential=await _tokens_now(tx, case))
     for result in results:
         gate = await _settle_result(parts, tx, case, gate, result)
+    if before.down_since is not None and gate.down_since is None:
+        await trail.recovered(parts, tx, gate.service, before.down_since)
     case = replace(case, operations=await tx.operations.tally(incident.id))
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id

@@ -283,8 +283,7 @@ async def _well(parts: Parts, tx: Transaction, service: Service, before: Gate, d
 
 async def _recovered(parts: Parts, tx: Transaction, service: Service, down_since: datetime) -> None:
     """Record the downtime, say so once, and resume what waited."""
-    downtime = notices.spell_duration((parts.clock.now() - down_since).total_seconds())
-    await trail.note(parts, tx, "gate.recovered", service.name, reason=f"down for {downtime}")
+    downtime = await trail.recovered(parts, tx, service.name, down_since)
     link = f"{parts.public_url}/services/{service.name}"
     await trail.tell(parts, tx, [notices.back(service.name, downtime, down_since, link)])
     await wake_service(parts, tx, service.name, by_person=False)

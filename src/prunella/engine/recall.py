@@ -13,6 +13,7 @@ from prunella.engine.ladder import Next, Turn
 from prunella.engine.ready import Ready
 
 _ROWS_REMEMBERED_MAX = 2000
+_LOOK_APART = timedelta(seconds=1)
 
 
 def healed(incident: Incident, finding: Finding) -> Incident:
@@ -34,8 +35,8 @@ def seen_enough(ready: Ready, incident: Incident, finding: Finding, now: datetim
     apart = timedelta(seconds=wanted.apart_s * (wanted.count - 1))
     seen_at = datetime.fromisoformat(incident.memory.get("seen_at", now.isoformat()))
     again = "first seen now; it is looked at again before anything is deleted"
-    if now - seen_at < apart:
-        return Turn(Next.WAIT, again, seen_at + apart)
+    if now - seen_at < max(apart, _LOOK_APART):  # whatever the file says, one look never counts twice
+        return Turn(Next.WAIT, again, seen_at + max(apart, _LOOK_APART))
     if finding.keys and not set(map(str, finding.keys)) & set(incident.memory.get("seen", ())):
         return Turn(Next.WAIT, again, now + apart)
     return Turn(Next.ACT, "it was seen often enough")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from prunella.core.records import AuditEntry, Notice
 from prunella.engine import notices
@@ -31,6 +32,13 @@ def entry(
         incident_id=incident,
         reason=reason,
     )
+
+
+async def recovered(parts: Parts, tx: Transaction, service: str, down_since: datetime) -> str:
+    """Record how long a service was down, whoever noticed that it is back; return it in words."""
+    downtime = notices.spell_duration((parts.clock.now() - down_since).total_seconds())
+    await note(parts, tx, "gate.recovered", service, reason=f"down for {downtime}")
+    return downtime
 
 
 async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
