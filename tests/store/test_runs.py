@@ -39,6 +39,18 @@ async def test_runs_of_an_incident_come_in_their_order(store: Store) -> None:
         assert await tx.runs.of_incident("incident-9") == []
 
 
+async def test_attempt_that_died_needs_a_word_until_it_is_made_again(store: Store) -> None:
+    """What died last is found at every look, however late the next one comes; what was made again is not."""
+    died = run(2, state=RunState.UNKNOWN, started_at=at(1), ended_at=at(2))
+    async with store.transaction() as tx:
+        await tx.runs.add([run(1, state=RunState.UNKNOWN, started_at=at(0), ended_at=at(1)), died])
+        assert await tx.runs.unsettled_of(["incident-1"]) == [died]
+        again = run(3, started_at=at(3))
+        await tx.runs.add([again])
+        assert await tx.runs.unsettled_of(["incident-1"]) == [again]
+        assert await tx.runs.unsettled_of([]) == []
+
+
 async def test_runs_in_flight_are_counted_by_service(store: Store) -> None:
     """Only running calls to that service count, and none that began longer ago than a call can last."""
     async with store.transaction() as tx:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, literal_column, select, update
+from sqlalchemy import and_, exists, func, literal_column, or_, select, update
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Run
@@ -38,7 +38,14 @@ _SETTLE = Sql(
 
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
-_OF_INCIDENTS = Sql(select(t).where(member_of(t.c.incident_id, "ids"), t.c.state.in_(["running", "done"])))
+_later = t.alias("later")
+_is_last = ~exists().where(_later.c.incident_id == t.c.incident_id, _later.c.started_at > t.c.started_at)
+_OF_INCIDENTS = Sql(
+    select(t).where(
+        member_of(t.c.incident_id, "ids"),
+        or_(t.c.state.in_(["running", "done"]), and_(t.c.state == RunState.UNKNOWN.value, _is_last)),
+    )
+)
 _STILL_RUNNING = Sql(
     select(t.c.id).where(member_of(t.c.id, "ids"), t.c.state == RunState.RUNNING.value).with_for_update()
 )
@@ -108,7 +115,10 @@ class RunRows:
         return record(Run, await self._session.one(_BY_ID, id_=run_id))
 
     async def unsettled_of(self, incident_ids: Sequence[str]) -> list[Run]:
-        """Return the attempts of several incidents that have not ended, or still wait for their proof."""
+        """Return the attempts of several incidents that still need a word.
+
+        They have not ended, wait for their proof, or died as the last ones and were not made again.
+        """
         return records(Run, await self._session.fetch(_OF_INCIDENTS, ids=list(incident_ids))) if incident_ids else []
 
     async def running_of(self, incident_id: str) -> list[Run]:
