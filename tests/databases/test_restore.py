@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, make_url
 
-from databases.test_archive import change, delete, shop
+from databases.test_archive import TABLE, change, delete, shop
 from prunella.core.errors import DatabaseRefused
 from prunella.databases.archive import Archive
 from prunella.databases.handle import Database
@@ -222,3 +222,77 @@ async def test_many_rows_come_back(shop: Database) -> None:
     assert len(await delete(shop, *some)) == 1300
     assert await undo(shop) == Restored(1300)
     assert await shop.reading(numbers) == 1304
+
+
+async def test_undo_reads_moments_in_whatever_zone_it_is_asked_from(fresh_postgres_url: str) -> None:
+    """A role whose time zone was changed since the run still sees that its rows are as the run left them."""
+
+    def in_zone(zone: str) -> str:
+        address = make_url(fresh_postgres_url).update_query_dict({"options": f"-c TimeZone={zone}"})
+        return address.render_as_string(hide_password=False)
+
+    table = "CREATE TABLE products (id integer PRIMARY KEY, stock integer, visible boolean, at timestamptz, ats timestamptz[])"
+    filled = "INSERT INTO products VALUES (1, 0, true, '2026-10-25 00:30:00.5+00', '{2026-03-29 01:00+00}')"
+    dump = "SELECT products::text FROM products"
+    async with opened(in_zone("UTC"), table, filled) as shop:
+        before = await rows(shop, dump)
+        assert await change(shop, 1, values={"at": func.now(), "visible": False}) == ["1"]
+    async with opened(in_zone("America/New_York")) as elsewhere:
+        assert await undo(elsewhere) == Restored(rows=1)
+    async with opened(in_zone("UTC")) as shop:
+        assert await rows(shop, dump) == before
+
+
+async def test_undo_of_a_change_that_a_trigger_spoils_is_refused_as_a_whole(shop: Database) -> None:
+    """What comes back is the row as it was, or nothing and the reason; the other rows come back."""
+    assert await change(shop, 1, 2) == ["1", "2"]
+    if shop.kind == "postgresql":
+        await run(
+            shop,
+            "CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.visible = false; RETURN NEW; END'",
+            "CREATE TRIGGER hiding BEFORE UPDATE ON products FOR EACH ROW WHEN (NEW.id = 2) EXECUTE FUNCTION hide()",
+        )
+    else:
+        await run(
+            shop,
+            "CREATE TRIGGER hiding AFTER UPDATE ON products WHEN NEW.id = 2 "
+            "BEGIN UPDATE products SET visible = false WHERE id = NEW.id; END",
+        )
+    restored = await undo(shop)
+    assert restored == Restored(rows=1, refused={"2": "a trigger of the table changed it while it was put back"})
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("changed since", "changed since the run: visible"), ("taken number", "a row with its key is there again")],
+)
+async def test_undo_of_many_rows_that_can_not_come_back_occupies_nothing(
+    fresh_postgres_url: str, how: str, why: str
+) -> None:
+    """Thousands of refusals leave no savepoint behind, of which a server holds so many before all its locks are gone."""
+    numbers = "generate_series(11, 8010) AS n"
+    async with opened(fresh_postgres_url, TABLE, f"INSERT INTO products SELECT n, 0, true FROM {numbers}") as shop:
+        if how == "changed since":
+            assert len(await change(shop, *range(11, 8011))) == 8000
+            await run(shop, "UPDATE products SET visible = true")
+        else:
+            assert len(await delete(shop, *range(11, 8011))) == 8000
+            await run(shop, f"INSERT INTO products SELECT n, 1, true FROM {numbers}")
+        restored = await undo(shop)
+        assert (restored.rows, len(restored.refused)) == (0, 8000)
+        assert set(restored.refused.values()) == {why}
+
+
+async def test_undo_finds_the_one_row_among_many_that_the_database_refuses(shop: Database) -> None:
+    """A value that is taken keeps back its row and no other."""
+    numbers = "(WITH RECURSIVE n(n) AS (SELECT 11 UNION ALL SELECT n + 1 FROM n WHERE n < 210) SELECT n FROM n)"
+    await run(
+        shop,
+        f"INSERT INTO products SELECT n, 0, true, 'note ' || n FROM {numbers} AS n",
+        "CREATE UNIQUE INDEX unlike ON products (note)",
+    )
+    await delete(shop, *range(11, 211))
+    await run(shop, "INSERT INTO products VALUES (-1, 0, true, 'note 77')")
+    restored = await undo(shop)
+    assert (restored.rows, list(restored.refused)) == (199, ["77"])
+    assert "unique" in restored.refused["77"]

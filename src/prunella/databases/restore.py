@@ -7,7 +7,8 @@ only where it still holds those that the run gave it. A row that came back is co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
@@ -19,8 +20,11 @@ from prunella.core.errors import DatabaseRefused
 from prunella.databases.handle import Database
 
 _ROWS_PER_STATEMENT = 500
-_NOT_OF_THE_ROW = ("08", "40", "55", "57")
-"""Classes of SQLSTATEs that say nothing about a row: connection, deadlock, lock, limit."""
+_NOT_OF_THE_ROW = ("08", "40", "53", "55", "57")
+"""Classes of SQLSTATEs that say nothing about a row: connection, deadlock, no space, lock, limit."""
+
+IS_THERE = "a row with its key is there again"
+SPOILED = "a trigger of the table changed it while it was put back"
 
 
 @dataclass(slots=True)
@@ -49,17 +53,29 @@ class Entry:
 
 
 class Kept(Exception):
-    """Say why a row is left as it is."""
+    """Say why rows are left as they are.
+
+    Args:
+        ids: of the entries it is about; empty: one or more of them, nobody knows which.
+    """
+
+    def __init__(self, why: str, ids: Collection[int] = ()) -> None:
+        super().__init__(why)
+        self.ids = frozenset(ids)
 
 
 class Putting(Protocol):
-    """Put rows of one table back; raise `Kept` or what the database raises, and the caller tries fewer at once."""
+    """Put rows of one table back, and return id -> why an entry is left as it is.
 
-    def deleted(self, table: Table, entries: Sequence[Entry]) -> None:
+    Where that shows only afterwards, raise `Kept` or what the database raises: the caller tries again without them, or
+    with fewer at once.
+    """
+
+    def deleted(self, table: Table, entries: Sequence[Entry]) -> Mapping[int, str]:
         """Insert rows that were deleted."""
         ...
 
-    def changed(self, table: Table, entries: Sequence[Entry]) -> None:
+    def changed(self, table: Table, entries: Sequence[Entry]) -> Mapping[int, str]:
         """Give rows that were changed their old values."""
         ...
 
@@ -126,22 +142,38 @@ def _put_back(
 ) -> None:
     """Put rows back together; where that fails, each half by itself, down to the row that stands in the way."""
     try:
-        with connection.begin_nested():
+        with _tried(connection):
             _check_columns(table, entries[0])
-            (putting.deleted if entries[0].after is None else putting.changed)(table, entries)
-            ids = [one.id for one in entries]
+            refused = (putting.deleted if entries[0].after is None else putting.changed)(table, entries)
+            ids = [one.id for one in entries if one.id not in refused]
             connection.execute(update(archive).where(archive.c.id.in_(ids)).values(undone_at=func.current_timestamp()))
     except (Kept, DBAPIError) as error:
         if isinstance(error, DBAPIError) and _is_of_the_database(error):
             raise
-        if len(entries) == 1:
-            done.refused[entries[0].key] = str(error) if isinstance(error, Kept) else _reason(error)
-            return
-        middle = len(entries) // 2
-        _put_back(connection, archive, table, entries[:middle], putting, done)
-        _put_back(connection, archive, table, entries[middle:], putting, done)
+        why = str(error) if isinstance(error, Kept) else reason(error)
+        known = set(error.ids) if isinstance(error, Kept) else set()
+        known = known or {one.id for one in entries if len(entries) == 1}
+        done.refused |= {one.key: why for one in entries if one.id in known}
+        left = [one for one in entries if one.id not in known]
+        middle = 0 if known else len(left) // 2
+        for half in filter(None, (left[:middle], left[middle:])):
+            _put_back(connection, archive, table, half, putting, done)
     else:
-        done.rows += len(entries)
+        done.rows += len(ids)
+        done.refused |= {one.key: refused[one.id] for one in entries if one.id in refused}
+
+
+@contextmanager
+def _tried(connection: Connection) -> Iterator[None]:
+    """Leave no trace of what fails; and no savepoint, each of which would occupy the server until the end."""
+    connection.exec_driver_sql("SAVEPOINT putting_back")
+    try:
+        yield
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT putting_back")
+        connection.exec_driver_sql("RELEASE SAVEPOINT putting_back")
+        raise
+    connection.exec_driver_sql("RELEASE SAVEPOINT putting_back")
 
 
 def _check_columns(table: Table, entry: Entry) -> None:
@@ -150,13 +182,12 @@ def _check_columns(table: Table, entry: Entry) -> None:
         raise Kept(f"column {', '.join(gone)} is gone from table {table.name}")
 
 
-def differing(entry: Entry, current: Mapping[str, str | None] | None) -> Kept:
-    """Say what keeps a changed row from being given its old values."""
+def differing(entry: Entry, current: Mapping[str, str | None] | None, after: Mapping[str, str | None]) -> str:
+    """Say what keeps a changed row from being given its old values; nothing where it is as the run left it."""
     if current is None:
-        return Kept("the row is gone")
-    after = entry.after or {}
+        return "the row is gone"
     others = [name for name in after if current.get(name) != after[name]]
-    return Kept(f"changed since the run: {', '.join(others)}")
+    return f"changed since the run: {', '.join(others)}" if others else ""
 
 
 def _is_of_the_database(error: DBAPIError) -> bool:
@@ -164,7 +195,7 @@ def _is_of_the_database(error: DBAPIError) -> bool:
     return error.connection_invalidated or (state or "")[:2] in _NOT_OF_THE_ROW
 
 
-def _reason(error: DBAPIError) -> str:
+def reason(error: DBAPIError) -> str:
     """Say in words why the database refused a row; its own words are kept to the first line, which holds no values."""
     words = str(error.orig).splitlines()[0][:200]
     state = getattr(error.orig, "sqlstate", None)

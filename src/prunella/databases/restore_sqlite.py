@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, insert, select, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Executable, Table, and_, insert, select, type_coerce, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import LargeBinary
 
 from prunella.databases.images import bound, image
-from prunella.databases.restore import Entry, Kept, differing
+from prunella.databases.restore import IS_THERE, SPOILED, Entry, Kept, differing, reason
 
 
 class OnSqlite:
@@ -19,23 +20,45 @@ class OnSqlite:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def deleted(self, table: Table, entries: Sequence[Entry]) -> None:
+    def deleted(self, table: Table, entries: Sequence[Entry]) -> Mapping[int, str]:
+        refused = {one.id: IS_THERE for one in entries if self._current(table, one) is not None}
         for one in entries:
-            own = {name: value for name, value in one.before.items() if table.c[name].computed is None}
-            written = {name: bound(value) for name, value in own.items()}
-            self._connection.execute(insert(table).inline().values(written))
-            current = self._current(table, one)
-            if current is None or any(current[name] != own[name] for name in own):
-                raise Kept("a trigger of the table changed it while it was put back")
+            if one.id not in refused:
+                own = {name: value for name, value in one.before.items() if table.c[name].computed is None}
+                written = {name: bound(value) for name, value in own.items()}
+                why = self._done(insert(table).inline().values(written))
+                if why is None:
+                    self._must_be_old(table, one, own)
+                else:
+                    refused[one.id] = why
+        return refused
 
-    def changed(self, table: Table, entries: Sequence[Entry]) -> None:
+    def changed(self, table: Table, entries: Sequence[Entry]) -> Mapping[int, str]:
         key = {column.name for column in table.primary_key.columns}
+        refused = {}
         for one in entries:
-            current = self._current(table, one)
-            if current != one.after:
-                raise differing(one, current)
             values = {name: bound(value) for name, value in one.before.items() if name not in key}
-            self._connection.execute(update(table).where(_row(table, one)).values(values))
+            why = differing(one, self._current(table, one), one.after or {}) or self._done(
+                update(table).where(_row(table, one)).values(values)
+            )
+            if why is None:
+                self._must_be_old(table, one, one.before)
+            else:
+                refused[one.id] = why
+        return refused
+
+    def _done(self, statement: Executable) -> str | None:
+        """Run a statement; say why it was refused, which leaves no trace in the transaction."""
+        try:
+            self._connection.execute(statement)
+        except IntegrityError as error:
+            return reason(error)
+        return None
+
+    def _must_be_old(self, table: Table, entry: Entry, own: Mapping[str, str | None]) -> None:
+        current = self._current(table, entry)
+        if current is None or any(current[name] != own[name] for name in own):
+            raise Kept(SPOILED, {entry.id})
 
     def _current(self, table: Table, entry: Entry) -> Mapping[str, Any] | None:
         spelled = image([(name, table.c[name]) for name in entry.before], "sqlite")
