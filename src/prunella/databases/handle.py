@@ -27,6 +27,7 @@ from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
 
 _CONNECTIONS_MAX = 4
+_NO_RIGHT = "42501"
 _BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
 """SQLSTATEs of a limit that was reached or a lock that was not given: another time it may work."""
 
@@ -157,7 +158,8 @@ class Database:
         kind = DatabaseUnavailable if away or locked else DatabaseRefused
         if state is None and self.kind != "sqlite":
             words = type(error.orig).__name__  # the words of connection errors may hold the address
-        return kind(f"database {self.name}: {words}")
+        advice = "; what this role needs is printed by: prunella db grant --print" if state == _NO_RIGHT else ""
+        return kind(f"database {self.name}: {words}{advice}")
 
 
 def _engine(source: DatabaseSource) -> Engine:
