@@ -41,8 +41,10 @@ ELSEWHERE = {
     "databases/spelled.py": "databases/test_compat.py",
     "databases/held.py": "remedies/test_functions.py",  # what a function does in its run
     "databases/images.py": "databases/test_restore.py",  # written down to be put back
+    "databases/relations.py": "databases/test_archive.py",
     "databases/restore_postgres.py": "databases/test_restore.py",
     "databases/restore_sqlite.py": "databases/test_restore.py",
+    "databases/transactions.py": "databases/test_handle.py",
     "databases/wave.py": "remedies/test_entities.py",
     "databases/written.py": "remedies/test_rows.py",
     "demo/__init__.py": "../src/prunella/demo/stories.py",  # the demo checks its own stories and ends with status 1

@@ -200,3 +200,90 @@ async def test_archive_is_made_by_many_at_once(fresh_postgres_url: str) -> None:
             *(delete(one, key) for one, key in zip((shop, other) * 2, (1, 2, 3, 4), strict=True))
         )
         assert results == [["1"], ["2"], ["3"], ["4"]]
+
+
+async def test_archive_holds_a_column_that_is_younger_than_the_last_look(shop: Database) -> None:
+    """What a migration added while prunella runs goes into the archive, or undo would bring back half a row."""
+    assert await delete(shop, 1) == ["1"]
+    await run(shop, "ALTER TABLE products ADD COLUMN secret text", "UPDATE products SET secret = 'precious'")
+    assert await delete(shop, 2) == ["2"]
+    assert "precious" in (await archived(shop))[1][3]["secret"]
+
+
+async def test_delete_sees_a_follower_that_is_younger_than_the_last_delete(shop: Database) -> None:
+    """A table that refers to this one since a migration is asked, too."""
+    archive = Archive(shop)
+
+    def deleted(key: int) -> Any:
+        def work(connection: Connection) -> list[str]:
+            archive.ready(connection)
+            return archive.delete(connection, *chosen(shop, connection, "products", [key], None), run_id="run")
+
+        return work
+
+    assert await shop.writing(deleted(1)) == ["1"]
+    await run(
+        shop,
+        "CREATE TABLE notes (id integer PRIMARY KEY, product integer REFERENCES products ON DELETE CASCADE)",
+        "INSERT INTO notes VALUES (1, 2)",
+    )
+    assert await shop.writing(deleted(2)) == []
+    assert await rows(shop, "SELECT * FROM notes") == [(1, 2)]
+
+
+async def test_delete_obeys_a_foreign_key(shop: Database) -> None:
+    """A row that others refer to stays, on SQLite too, which has to be told that its foreign keys count."""
+    await run(
+        shop,
+        "CREATE TABLE notes (id integer PRIMARY KEY, product integer REFERENCES products)",
+        "INSERT INTO notes VALUES (1, 2)",
+    )
+    with pytest.raises(DatabaseRefused, match=r"(?i)foreign key"):
+        await delete(shop, 1, 2)
+    assert await rows(shop, "SELECT count(*) FROM products") == [(4,)]
+    assert await delete(shop, 1) == ["1"]
+    assert [one[2] for one in await archived(shop)] == ["1"]
+
+
+async def test_delete_that_a_trigger_keeps_from_happening_is_not_archived(shop: Database) -> None:
+    """What stands in the archive is gone from the table, whatever triggers do."""
+    if shop.kind == "sqlite":
+        keeping = ("CREATE TRIGGER kept BEFORE DELETE ON products WHEN OLD.id = 2 BEGIN SELECT RAISE(IGNORE); END",)
+        await run(shop, *keeping)
+        with pytest.raises(DatabaseRefused, match="a trigger of the table keeps rows from being deleted"):
+            await delete(shop, 1, 2)
+        assert await delete(shop, 1) == ["1"]
+    else:
+        await run(
+            shop,
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER kept BEFORE DELETE ON products FOR EACH ROW WHEN (OLD.id = 2) EXECUTE FUNCTION keep()",
+        )
+        assert await delete(shop, 1, 2) == ["1"]
+    assert [one[2] for one in await archived(shop)] == ["1"]
+    assert await rows(shop, "SELECT id FROM products ORDER BY id") == [(2,), (3,), (4,)]
+
+
+async def test_tables_that_others_inherit_from_are_not_touched(fresh_postgres_url: str) -> None:
+    """The rows of a heir have columns that this table doesn't know, and keys that may stand twice; partitions are no heirs."""
+    heirs = (
+        "CREATE TABLE heirs (secret text) INHERITS (products)",
+        "INSERT INTO heirs VALUES (1, 0, true, 'a', 'precious')",
+    )
+    parts = (
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE part PARTITION OF parts DEFAULT",
+        "INSERT INTO parts VALUES (1), (2)",
+    )
+    async with opened(fresh_postgres_url, TABLE, FILLED, *heirs, *parts) as shop:
+        for way in (delete, change):
+            with pytest.raises(DatabaseRefused, match="table products: other tables inherit from it"):
+                await way(shop, 1)
+        archive = Archive(shop)
+
+        def work(connection: Connection) -> list[str]:
+            archive.ready(connection)
+            return archive.delete(connection, *chosen(shop, connection, "parts", [1], None), run_id="run")
+
+        assert await shop.writing(work) == ["1"]
+        assert await rows(shop, "SELECT secret FROM heirs") == [("precious",)]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select, text
 from databases.shop import Shop
 from prunella.core.clock import SystemClock
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
-from prunella.databases.columns import column_of
+from prunella.databases.columns import column_of, declared
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +163,64 @@ async def test_handle_survives_a_restart_of_the_server(pg_shop: Shop) -> None:
     pid = await handle.reading(lambda connection: connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
     pg_shop.run(f"SELECT pg_terminate_backend({pid}, 5000)")
     assert await handle.reading(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+
+
+async def test_handle_knows_a_table_as_it_is_now(shop: Shop) -> None:
+    """A column that came, went or changed its type since the last look is seen; an old picture would lose its values."""
+    shop.run("CREATE TABLE orders (id integer PRIMARY KEY, gone text)")
+    handle = shop.handle()
+
+    def columns(connection: Connection) -> dict[str, str]:
+        return {one.name: str(declared(one)) for one in handle.table(connection, "orders").columns}
+
+    assert list(await handle.reading(columns)) == ["id", "gone"]
+    shop.run("ALTER TABLE orders ADD COLUMN note text", "ALTER TABLE orders DROP COLUMN gone")
+    assert list(await handle.reading(columns)) == ["id", "note"]
+    shop.run("ALTER TABLE orders RENAME COLUMN note TO words")
+    assert list(await handle.writing(columns)) == ["id", "words"]
+    shop.run("DROP TABLE orders", "CREATE TABLE orders (id integer PRIMARY KEY, words integer)")
+    assert await handle.reading(columns) == {"id": "INTEGER", "words": "INTEGER"}
+    if shop.kind == "postgresql":
+        shop.run("ALTER TABLE orders ALTER COLUMN words TYPE bigint")
+        assert (await handle.reading(columns))["words"] == "BIGINT"
+
+
+async def test_handle_keeps_the_picture_of_a_table_that_stays_as_it_is(shop: Shop) -> None:
+    """Rows, statistics and other tables change nothing of it."""
+    shop.run("CREATE TABLE orders (id integer PRIMARY KEY)", "CREATE TABLE others (id integer PRIMARY KEY)")
+    handle = shop.handle()
+
+    def picture(connection: Connection) -> Any:
+        return handle.table(connection, "orders"), handle.table(connection, "others")
+
+    first = await handle.reading(picture)
+    shop.run("INSERT INTO orders VALUES (1)", "ANALYZE orders")
+    shop.run(*(["ALTER TABLE others ADD COLUMN note text"] if shop.kind == "postgresql" else []))
+    orders, others = await handle.reading(picture)
+    assert (orders is first[0]) is (shop.kind == "postgresql" or others is first[1])
+    assert (others is first[1]) is (shop.kind == "sqlite" and orders is first[0])
+
+
+async def test_handle_leaks_no_connection_whatever_fails(pg_shop: Shop) -> None:
+    """200 looks that fail, each in its way, leave one connection, and the next look works."""
+    handle = pg_shop.handle(statement_timeout_s=0.05)
+
+    def raising(connection: Connection) -> None:
+        raise ValueError("not of the database")
+
+    def cut_off(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    ways: list[Any] = [
+        raising,
+        cut_off,
+        lambda connection: connection.exec_driver_sql("SELECT pg_sleep(1)"),
+        lambda connection: connection.exec_driver_sql("SELECT 1 / 0"),
+        lambda connection: handle.table(connection, "nothing"),
+    ]
+    for way in ways * 40:
+        with pytest.raises((ValueError, DatabaseRefused, DatabaseUnavailable)):
+            await handle.reading(way)
+    assert await handle.reading(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'prunella' AND datname = current_database()"
+    assert pg_shop.rows(ours) == [(1,)]

@@ -34,8 +34,6 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy import column as sql_column
-from sqlalchemy import table as sql_table
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 from sqlalchemy.sql.selectable import SelectBase
@@ -44,6 +42,7 @@ from sqlalchemy.sql.visitors import iterate
 from prunella.core.errors import DatabaseRefused
 from prunella.databases import images
 from prunella.databases.handle import Database
+from prunella.databases.relations import key_columns, must_have_no_heirs, without_followers
 from prunella.databases.restore import Restored, restore
 from prunella.databases.restore_postgres import OnPostgres
 from prunella.databases.restore_sqlite import OnSqlite
@@ -55,15 +54,6 @@ _IN_AN_ARRAY = (Integer, String, Uuid)
 _SET_AND_LOOK = f"SELECT to_regclass('{images.SCHEMA}.archive'), " + ", ".join(
     f"set_config('{name}', '{value}', true)" for name, value in images.OUTPUT.items()
 )
-_FOLLOWERS = """
-SELECT n.nspname, c.relname,
-  ARRAY(SELECT attname::text FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
-        JOIN pg_attribute ON attrelid = f.conrelid AND attnum = number ORDER BY place),
-  ARRAY(SELECT attname::text FROM unnest(f.confkey) WITH ORDINALITY AS k (number, place)
-        JOIN pg_attribute ON attrelid = f.confrelid AND attnum = number ORDER BY place)
-FROM pg_constraint AS f JOIN pg_class AS c ON c.oid = f.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd') AND f.confrelid = CAST(%(table)s AS regclass)
-"""
 _IS_MADE = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{images.SCHEMA}' AND tablename = 'archive'"  # noqa: S608
 _MAKING = 0x7072756E  # names the lock under which the archive is made
 
@@ -77,7 +67,6 @@ class Archive:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._followers: dict[str, list[tuple[Any, ...]]] = {}
 
     @property
     def table(self) -> Table:
@@ -113,13 +102,16 @@ class Archive:
         key = key_columns(table)
         columns = [(one.name, one) for one in table.columns]
         image, name = images.image(columns, self._database.kind), images.key_of(key, self._database.kind)
+        must_have_no_heirs(connection, table)
+        where = and_(where, *without_followers(connection, table))
         if self._database.kind == "sqlite":
             entries = self._archived(connection, select(*self._entry(run_id, table, name, image)).where(where))
-            connection.execute(delete(table).where(where))  # the write lock is held: these are the same rows
+            done = connection.execute(delete(table).where(where))  # the write lock is held: these are the same rows
+            if done.rowcount != len(entries):
+                raise DatabaseRefused(f"table {table.name}: a trigger of the table keeps rows from being deleted")
             return entries
-        alone = self._without_followers(connection, table)
-        _hold(connection, table, and_(where, *alone))
-        gone = delete(table).where(where, *alone).returning(name.label("key"), image.label("before")).cte("gone")
+        _hold(connection, table, where)
+        gone = delete(table).where(where).returning(name.label("key"), image.label("before")).cte("gone")
         return self._archived(connection, select(*self._entry(run_id, table, gone.c.key, gone.c.before)))
 
     def change(
@@ -133,6 +125,7 @@ class Archive:
     ) -> list[str]:
         """Archive and change the rows that meet `where` at this moment; return their keys as text."""
         key, kind = key_columns(table), self._database.kind
+        must_have_no_heirs(connection, table)
         changed = [table.c[name] for name in values]
         kept = [*key, *changed]
         if any(one in key for one in changed):
@@ -158,19 +151,6 @@ class Archive:
         self.ready(connection)
         putting = OnSqlite(connection) if self._database.kind == "sqlite" else OnPostgres(connection)
         return restore(self._database, self.table, connection, run_id, putting)
-
-    def _without_followers(self, connection: Connection, table: Table) -> list[ColumnElement[bool]]:
-        """Return the conditions that no row of another table goes, or is changed, with a deleted one."""
-        if table.name not in self._followers:
-            name = connection.dialect.identifier_preparer.format_table(table).replace("%%", "%")
-            found = connection.exec_driver_sql(_FOLLOWERS, {"table": name})
-            self._followers[table.name] = [tuple(one) for one in found]
-        conditions = []
-        for schema, child, own, theirs in self._followers[table.name]:
-            other = sql_table(child, *map(sql_column, own), schema=schema).alias("follower")
-            same = [other.c[mine] == table.c[parent] for mine, parent in zip(own, theirs, strict=True)]
-            conditions.append(~select(literal(1)).select_from(other).where(*same).exists())
-        return conditions
 
     def _changed_on_sqlite(
         self,
@@ -238,18 +218,6 @@ def _hold(connection: Connection, table: Table, where: ColumnElement[bool]) -> N
     if any(isinstance(one, SelectBase) for one in iterate(where)):
         held = select(literal(1)).where(where).with_for_update(of=table).subquery()
         connection.execute(select(func.count()).select_from(held))
-
-
-def key_columns(table: Table) -> list[Column[Any]]:
-    """Return the columns of a table's primary key.
-
-    Raises:
-        DatabaseRefused: it has none, so that no row of it could be named.
-    """
-    key = list(table.primary_key.columns)
-    if not key:
-        raise DatabaseRefused(f"table {table.name}: it has no primary key, so its rows are not changed; add one")
-    return key
 
 
 def among(table: Table, keys: Sequence[Any]) -> ColumnElement[bool]:

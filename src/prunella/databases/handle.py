@@ -8,9 +8,8 @@ live catalogue and is quoted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -22,9 +21,9 @@ from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import NullType
 
-from prunella.core.clock import SystemClock
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
+from prunella.databases.transactions import FoundDead, begun, limited, mark_of, stop_after
 
 _CONNECTIONS_MAX = 4
 _NO_RIGHT = "42501"
@@ -34,7 +33,9 @@ _BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
 _NAME_BYTES_MAX = {"postgresql": 63, "mysql": 256, "sqlite": 1000}
 """PostgreSQL would cut a longer name silently, and with luck find another table."""
 _NAME_CHARS_SHOWN = 60
-_BEGUN = "prunella_begun"
+_SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "15000"}
+"""A server that vanished without a word is given up after 25 s; libpq alone would wait for hours."""
+
 
 Done = TypeVar("Done")
 
@@ -50,7 +51,7 @@ class Database:
         self.source = source
         self._engine = _engine(source)
         self._threads = ThreadPoolExecutor(_CONNECTIONS_MAX, thread_name_prefix=f"database-{source.name}")
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, tuple[str, Table]] = {}
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class Database:
         return await self._in_thread(work, read_only=False)
 
     def table(self, connection: Connection, name: str) -> Table:
-        """Return a table as the live catalogue has it; reflected once.
+        """Return a table as the live catalogue has it; reflected anew when its columns were changed.
 
         On SQLite the columns are untyped, so that values come and go exactly as they are stored; what was declared
         stands in `column.info["declared"]`.
@@ -79,9 +80,10 @@ class Database:
         Raises:
             DatabaseRefused: there is no such table, or this role may not see it.
         """
-        found = self._tables.get(name)
-        if found is None:
-            found = self._tables[name] = self._reflected(connection, name)
+        mark, found = self._tables.get(name, ("", None))
+        if found is None or mark not in begun(connection).marks | {""}:
+            found = self._reflected(connection, name)
+            self._tables[name] = mark_of(connection, found), found
         return found
 
     def forget(self, name: str) -> None:
@@ -101,8 +103,7 @@ class Database:
 
     def begun(self, connection: Connection) -> datetime:
         """Return the moment at which this transaction began, by the database's own clock; asked for only once."""
-        begun: datetime = connection.info[_BEGUN] if self.kind == "postgresql" else self.now(connection)
-        return begun
+        return begun(connection).at or self.now(connection)
 
     def _reflected(self, connection: Connection, name: str) -> Table:
         bytes_max = _NAME_BYTES_MAX.get(self.kind, _NAME_BYTES_MAX["sqlite"])
@@ -136,14 +137,21 @@ class Database:
 
     def _in_transaction(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
         try:
-            with (
-                self._engine.connect() as connection,
-                connection.begin(),
-                _limited(connection, self.source, read_only=read_only),
-            ):
-                return work(connection)
+            try:
+                return self._once(work, read_only=read_only)
+            except FoundDead:  # the server has ended a pooled connection since; nothing ran on it
+                return self._once(work, read_only=read_only)
         except (DBAPIError, PoolTimeout) as error:
             raise self._translated(error) from error
+
+    def _once(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
+        known = {mark for mark, _ in list(self._tables.values()) if mark}
+        with (
+            self._engine.connect() as connection,
+            connection.begin(),
+            limited(connection, self.source, known, read_only=read_only),
+        ):
+            return work(connection)
 
     def _translated(self, error: DBAPIError | PoolTimeout) -> DatabaseUnavailable | DatabaseRefused:
         """Tell a database that is away or busy from one that refuses; no address, no values in the words."""
@@ -168,22 +176,24 @@ def _engine(source: DatabaseSource) -> Engine:
         engine = create_engine(url, connect_args={"timeout": source.lock_timeout_s}, hide_parameters=True)
         # Left alone, Python's driver begins no transaction before a SELECT, and two looks would see two states.
         event.listen(engine, "connect", lambda opened, _: setattr(opened, "isolation_level", None))
+        event.listen(engine, "connect", lambda opened, _: opened.execute("PRAGMA foreign_keys = ON"))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
-        event.listen(engine, "before_cursor_execute", lambda one, *_: _stop_after(one, source.statement_timeout_s))
+        event.listen(engine, "before_cursor_execute", lambda one, *_: stop_after(one, source.statement_timeout_s))
         return engine
     options: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
-        options = {"application_name": "prunella", "connect_timeout": "5"}
+        options = {"application_name": "prunella", "connect_timeout": "5", **_SILENCE}
     engine = create_engine(
         url.update_query_dict({name: value for name, value in options.items() if name not in url.query}),
         pool_size=1,
         max_overflow=_CONNECTIONS_MAX - 1,
         pool_timeout=5.0,
-        pool_pre_ping=True,
+        pool_pre_ping=url.get_backend_name() != "postgresql",  # there the beginning shows whether it lives
         hide_parameters=True,
     )
     if url.get_backend_name() == "postgresql":
+        event.listen(engine, "connect", lambda opened, _: setattr(opened, "autocommit", True))  # we begin by ourselves
         event.listen(engine, "connect", _read_all_dates)
     return engine
 
@@ -221,53 +231,3 @@ def _untyped(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
 def _undomained(_inspector: Any, _table: Any, column: dict[str, Any]) -> None:
     """Take a domain for the type below it: what is compared and written is that."""
     column["type"] = getattr(column["type"], "data_type", column["type"])
-
-
-@contextmanager
-def _limited(connection: Connection, source: DatabaseSource, *, read_only: bool) -> Iterator[None]:
-    """Hold a transaction within its limits; nothing of them stays on the connection for whoever is next."""
-    dialect = connection.dialect.name
-    if dialect == "sqlite":
-        driver: Any = connection.connection.driver_connection
-        connection.exec_driver_sql(f"PRAGMA query_only = {int(read_only)}")
-        try:
-            yield
-        finally:
-            driver.set_progress_handler(None, 0)
-            driver.execute("PRAGMA query_only = 0")
-        return
-    statement_ms, lock_ms = round(source.statement_timeout_s * 1000), round(source.lock_timeout_s * 1000)
-    if dialect == "postgresql":
-        mode = (
-            "READ ONLY, ISOLATION LEVEL REPEATABLE READ" if read_only else "READ WRITE, ISOLATION LEVEL READ COMMITTED"
-        )
-        opened: Any = connection.connection.driver_connection
-        cursor = opened.execute(  # one way to the server for all; LOCAL, so that a pooler hands nothing on
-            f"SET TRANSACTION {mode}; SET LOCAL statement_timeout = {statement_ms}; "
-            f"SET LOCAL lock_timeout = {lock_ms}; SELECT clock_timestamp()"
-        )
-        *_, begun = cursor.results()
-        connection.info[_BEGUN] = begun.fetchone()[0].astimezone(UTC)
-    else:
-        for setting in _mysql_settings(connection, source):
-            connection.exec_driver_sql(f"SET SESSION {setting}")
-        connection.exec_driver_sql(f"SET SESSION TRANSACTION {'READ ONLY' if read_only else 'READ WRITE'}")
-    yield
-
-
-def _mysql_settings(connection: Connection, source: DatabaseSource) -> tuple[str, ...]:
-    """Return the limits in the words of MySQL (milliseconds, SELECT only) or MariaDB (seconds), and UTC."""
-    statement = (
-        f"max_statement_time = {source.statement_timeout_s:g}"
-        if getattr(connection.dialect, "is_mariadb", False)
-        else f"max_execution_time = {round(source.statement_timeout_s * 1000)}"
-    )
-    return statement, f"innodb_lock_wait_timeout = {max(round(source.lock_timeout_s), 1)}", "time_zone = '+00:00'"
-
-
-def _stop_after(connection: Connection, seconds: float) -> None:
-    """Interrupt a statement of SQLite that takes too long; the handler is asked every 10,000 steps of its machine."""
-    driver: Any = connection.connection.driver_connection
-    clock = SystemClock()
-    until = clock.monotonic() + seconds
-    driver.set_progress_handler(lambda: int(clock.monotonic() > until), 10_000)

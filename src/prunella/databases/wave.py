@@ -36,9 +36,10 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from prunella.databases import images
-from prunella.databases.archive import ENTRY, Archive, key_columns
+from prunella.databases.archive import ENTRY, Archive
 from prunella.databases.columns import column_of
 from prunella.databases.handle import Database
+from prunella.databases.relations import key_columns
 from prunella.databases.written import NOW, bound, expressions
 
 _IN_ARRAYS = (Integer, Numeric, String, Boolean, DateTime, Date, Uuid)

@@ -18,9 +18,10 @@ from prunella.core.findings import Finding, Row
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Failure
 from prunella.databases import images
-from prunella.databases.archive import Archive, among, key_columns
+from prunella.databases.archive import Archive, among
 from prunella.databases.conditions import shown
 from prunella.databases.handle import Database
+from prunella.databases.relations import key_columns
 from prunella.databases.written import expressions
 from prunella.remedies.contract import Assignment, Preview, Undone
 
