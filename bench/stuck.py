@@ -1,4 +1,4 @@
-"""Stuck orders: from the function's answer to the row that is changed and the image that is kept.
+"""Stuck orders: one whole cycle, from the look to the proof, with incident, attempt, audit and image per order.
 
 Floor: a loop that does the same by hand per order, the conditional update and the insert into a log; with a transaction
 per order, as loops over orders that call the outside have it, and with a single one around everything.
@@ -17,15 +17,22 @@ import psycopg
 
 from bench import places
 from bench.harness import Options, Report, Row, compare
-from prunella.core.findings import Finding
+from bench.places import Places
+from prunella.app import open_store, wire
+from prunella.app.procedures import Care
+from prunella.checks.stuck import Stuck
 from prunella.core.outcomes import Outcome
-from prunella.core.procedures import DatabaseSource, Entity
+from prunella.core.procedures import DatabaseSource, Entity, Procedure, StuckCheck, StuckRule
 from prunella.core.redact import Secret
 from prunella.core.states import StateMachine
 from prunella.databases.handle import Database
+from prunella.egress import Egress
+from prunella.engine.ready import Ready
+from prunella.engine.sweep import sweep
 from prunella.plugin import RemedyFunction
-from prunella.remedies.contract import Assignment
 from prunella.remedies.entities import EntityRemedy
+from prunella.settings import Settings
+from prunella.store.secrets import Keys
 
 _ORDERS = 500
 _TARGET = 0.4
@@ -39,7 +46,7 @@ _ORDER = Entity(
     status="status",
     since="updated_at",
     transitions=StateMachine({"ACCEPTED": ["PENDING"]}, name="order"),
-    stuck={},
+    stuck={"ACCEPTED": StuckRule(after_s=7200.0, remedy="reassign")},
 )
 _TABLES = (
     "DROP TABLE IF EXISTS orders",
@@ -58,17 +65,18 @@ def run(options: Options) -> Report:
     """Measure both databases."""
     orders = options.amount(_ORDERS)
     with places.places() as place:
-        rows = [row for kind in ("sqlite", "postgresql") for row in _rows(place.database(kind), kind, orders, options)]
-    return Report("stuck: orders recovered per second, without what the function itself does", rows)
+        rows = [row for kind in ("sqlite", "postgresql") for row in _rows(place, kind, orders, options)]
+    return Report("stuck: orders recovered per second by a whole cycle", rows)
 
 
-def _rows(url: str, kind: str, orders: int, options: Options) -> Iterator[Row]:
+def _rows(place: Places, kind: str, orders: int, options: Options) -> Iterator[Row]:
+    url = place.database(kind)
     floor = _by_hand_sqlite if kind == "sqlite" else _by_hand_postgres
     for words, each in (("a transaction each", True), ("one transaction", False)):
         floors, ours, ratios = compare(
             options.rounds,
             lambda each=each: {"rate": orders / floor(url, orders, each=each)},  # type: ignore[misc]
-            lambda: {"rate": orders / asyncio.run(_healed(url, kind, orders))},
+            lambda: {"rate": orders / asyncio.run(_healed(url, kind, orders, place))},
         )
         yield Row(
             what=f"{kind}, {orders} orders, by hand in {words}",
@@ -120,8 +128,9 @@ def _by_hand_postgres(url: str, orders: int, *, each: bool) -> float:
         return time.perf_counter() - begin
 
 
-async def _healed(url: str, kind: str, orders: int) -> float:
-    database = Database(DatabaseSource(name="shop", url=Secret(url)))
+async def _healed(url: str, kind: str, orders: int, place: Places) -> float:
+    """Measure one whole cycle: look, incidents, plan, waves, proof, records; and how many orders it healed."""
+    database = Database(DatabaseSource(name="shop", url=Secret(url), time_zone="UTC"))
     since: Any = _SINCE_TEXT if kind == "sqlite" else _SINCE
     moment = "text" if kind == "sqlite" else "timestamptz"
 
@@ -132,7 +141,8 @@ async def _healed(url: str, kind: str, orders: int) -> float:
         some = [
             {"id": n, "status": "ACCEPTED", "vendor": 1, "note": "a note", "updated_at": since} for n in range(orders)
         ]
-        connection.execute(table.insert(), some)
+        moving = [one | {"id": one["id"] + orders, "status": "SHIPPED"} for one in some]
+        connection.execute(table.insert(), some + moving)
 
     async def reassign(ctx: Any, row: Any) -> Outcome:
         return Outcome.changed(status="PENDING", vendor=row["id"])
@@ -141,17 +151,24 @@ async def _healed(url: str, kind: str, orders: int) -> float:
     function = RemedyFunction(
         name="reassign", function=reassign, idempotent=True, reversible=True, per="row", timeout_s=30.0
     )
-    wave = [_assignment(n, since) for n in range(orders)]
-    remedy = EntityRemedy(database, _ORDER, function)
+    store_url = place.database(kind)
+    settings = Settings(database_url=store_url)
+    store = await open_store(settings)
+    ready = Ready(
+        policy=Procedure(name="stuck-order", id="HEAL_ORDER", check=StuckCheck(entity="order"), every_s=300.0),
+        check=Stuck(database, _ORDER),
+        remedies={"reassign": EntityRemedy(database, _ORDER, function)},
+        proof="it moved on",
+        scope="shop",
+        entity=_ORDER,
+    )
+    app = wire(
+        settings, store, Egress(settings.egress), Keys([bytes(32)]), care=Care(procedures={"stuck-order": ready})
+    )
     begin = time.perf_counter()
-    outcomes = await remedy.apply(wave)
+    swept = await sweep(app.parts, ready)
     seconds = time.perf_counter() - begin
-    assert sum(one.touched for one in outcomes) == orders, outcomes[0]
+    assert swept.resolved == orders, swept.as_log()
+    await store.close()
     await database.close()
     return seconds
-
-
-def _assignment(n: int, since: Any) -> Assignment:
-    row = {"id": n, "status": "ACCEPTED", "vendor": 1, "note": "a note", "updated_at": since}
-    finding = Finding(key=str(n), issue="STUCK_ACCEPTED", message="…", row=row)
-    return Assignment(run_id=f"run-{n}", incident_id=f"i-{n}", attempt=1, idempotency_key=f"k-{n}", finding=finding)

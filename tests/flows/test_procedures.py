@@ -413,16 +413,16 @@ def test_r33_what_waits_for_a_service_that_is_down_resumes_in_order(healed_shop:
     assert recovered[0]["reason"].startswith("down for ")
 
 
-def notices(store: Store, *, everything: bool = False) -> list[dict[str, object]]:
+def notices(store: Store, *, everything: bool = False) -> list[dict[str, Any]]:
     """Return what was told."""
     query = {"all": "true", "limit": 500} if everything else {"limit": 500}
-    found: list[dict[str, object]] = store.up.get("/api/v1/self-healing/notifications", role="OPERATIONS", **query)[
+    found: list[dict[str, Any]] = store.up.get("/api/v1/self-healing/notifications", role="OPERATIONS", **query)[
         "notifications"
     ]
     return found
 
 
-def stuck_order(number: int, issue: str, minutes: int, action: str) -> dict[str, object]:
+def stuck_order(number: int, issue: str, minutes: int, action: str) -> dict[str, Any]:
     """Return an order as document D lists it."""
     return {"order_id": number, "issue_type": issue, "stuck_minutes": minutes, "recommended_action": action}
 
@@ -433,6 +433,6 @@ def gate_of(store: Store, service: str) -> str:
     return str(found["gate"]["state"])
 
 
-def unfinished(store: Store, service: str) -> list[dict[str, object]]:
+def unfinished(store: Store, service: str) -> list[dict[str, Any]]:
     """Return the operations of a service that are not done."""
     return [one for one in store.items("operations", service=service) if one["state"] != "done"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from prunella.core.errors import StoreUnavailable
+from prunella.store.sql import Bound
 from prunella.store.sqlite import SqliteStore
 from prunella.testing import LoopClock
 
@@ -24,7 +25,7 @@ class SlowStore(SqliteStore):
         self._machine, self._process = machine, process
         self._turn = Turn(machine, process)
 
-    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+    async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
         machine = self._machine
         await self._process.io(STATEMENT_MAX_S, machine.slowness)
         if machine.is_away():

@@ -16,7 +16,8 @@ from prunella.engine.parts import LEASE_S
 from prunella.engine.plan import TRIES
 from prunella.store import credentials as credential_rows
 from prunella.store import operations as operation_rows
-from prunella.store.sql import SqliteDialect
+from prunella.store.sql import Bound, SqliteDialect
+from prunella.store.tables import runs
 from simulation.world import START, World
 
 _DIALECT = SqliteDialect()
@@ -72,11 +73,13 @@ class Watch:
         self.interrupted: set[str] = set()  # runs whose process died
         self.failures: Counter[str] = Counter()
 
-    def before(self, text: str, values: Mapping[str, Any], process: str) -> None:
+    def before(self, text: str, values: Bound, process: str) -> None:
         """Judge a statement that is about to run."""
-        if text.startswith('INSERT INTO "runs"'):
-            numbers = range(sum(name.startswith("id_") for name in values))
-            self._begun([{name: values[f"{name}_{number}"] for name in _RUN} for number in numbers])
+        if not isinstance(values, Mapping):
+            if text.startswith('INSERT INTO "runs"'):
+                names = [column.name for column in runs.columns]
+                rows = [values[start : start + len(names)] for start in range(0, len(values), len(names))]
+                self._begun([dict(zip(names, row, strict=True)) for row in rows])
         elif text == _ROTATE:
             self._rotated.append((values["service_"], values["account_"], process))
         elif text == _WAKE:
@@ -84,7 +87,7 @@ class Watch:
         elif text == "BEGIN IMMEDIATE":
             self._rotated.clear()
 
-    def after(self, text: str, values: Mapping[str, Any]) -> None:
+    def after(self, text: str, values: Bound) -> None:
         """Judge what stands after a commit."""
         if text != "COMMIT" or self._database.total_changes == self._changes:
             return
@@ -172,6 +175,3 @@ class Watch:
         most = TRIES[Category(category)] if first_round else TRIES[Category.NETWORK]
         if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK])) + long_waits:
             self._world.wrong(f"try {self._tries[place]} in one round of {category}: {operation}")
-
-
-_RUN = ("id", "service", "remedy", "incident_id", "operation_id", "idempotency_key")

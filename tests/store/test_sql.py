@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -147,8 +147,9 @@ def test_bulk_insert_names_every_column(dialect: Dialect, name: str) -> None:
     bound = insert.bind([dict.fromkeys(names)] * 2)
     assert all(f'"{name}"' in insert.text for name in names)
     if dialect is SQLITE:
-        assert list(bound) == [f"{name}_{number}" for number in range(2) for name in names]
-        assert all(f":{one}" in insert.text for one in bound)
+        assert bound == [None] * 2 * len(names)
+        assert insert.text.count("?") == len(bound)
     else:
+        assert isinstance(bound, Mapping)
         assert list(bound) == ["rows"] and "%(rows)s" in insert.text
         assert json.loads(bound["rows"]) == [dict.fromkeys(names)] * 2

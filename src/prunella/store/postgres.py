@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from prunella.core.clock import AnchoredClock
 from prunella.core.errors import Conflict, StoreUnavailable
 from prunella.store.contract import Transaction
-from prunella.store.sql import Dialect, PostgresDialect
+from prunella.store.sql import Bound, Dialect, PostgresDialect
 
 _ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
 _NETWORK: dict[str, str | int | None] = {
@@ -38,7 +38,7 @@ class _Connection:
         self.dialect = dialect
         self._connection = connection
 
-    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+    async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
         cursor = await self._connection.execute(text.encode(), values, prepare=True)
         rows = await cursor.fetchall() if cursor.description else ()
         return rows, cursor.rowcount

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Table
 
 from prunella.core.errors import Conflict
-from prunella.store.sql import BulkInsert, Dialect, Prepared, Row, Sql, bulk_insert
+from prunella.store.sql import Bound, BulkInsert, Dialect, Prepared, Row, Sql, bulk_insert
 
 _ROWS_PER_INSERT = 200  # 200 rows of at most 33 columns stay below SQLite's 32,766 parameters
 
@@ -20,7 +20,7 @@ class Connection(Protocol):
 
     dialect: Dialect
 
-    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+    async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
         """Return the rows that came back and how many rows were touched."""
         ...
 

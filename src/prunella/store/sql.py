@@ -34,6 +34,8 @@ from prunella.store import codec
 from prunella.store.tables import SCHEMA, Json, Moment
 
 Row = dict[str, Any]
+Bound = Mapping[str, Any] | Sequence[Any]
+"""A statement's parameters, by name or by place."""
 Encode = Callable[[Any], Any]
 Decoders = tuple[tuple[str, Encode], ...]
 
@@ -55,7 +57,7 @@ class Dialect(Protocol):
 
     def source(self, table: Table, count: int) -> str: ...
 
-    def pack(self, rows: Iterable[Row]) -> Row: ...
+    def pack(self, rows: Iterable[Row]) -> Bound: ...
 
     def __hash__(self) -> int: ...
 
@@ -221,9 +223,9 @@ class BulkInsert:
     text: str
     encoders: tuple[tuple[str, Encode | None], ...]
     decoders: Decoders
-    pack: Callable[[Iterable[Row]], Row]
+    pack: Callable[[Iterable[Row]], Bound]
 
-    def bind(self, rows: Iterable[Row]) -> Row:
+    def bind(self, rows: Iterable[Row]) -> Bound:
         """Spell `rows` as the statement's parameters."""
         return self.pack(self._encoded(row) for row in rows)
 
@@ -285,12 +287,12 @@ class SqliteDialect:
         return self.encoder(kind)
 
     def source(self, table: Table, count: int) -> str:
-        names = [column.name for column in table.columns]
-        rows = (", ".join(f":{name}_{number}" for name in names) for number in range(count))
-        return "VALUES " + ", ".join(f"({row})" for row in rows)
+        """Number the values by their place: SQLite looks a name up among all names that came before it."""
+        row = f"({', '.join('?' * len(table.columns))})"
+        return "VALUES " + ", ".join([row] * count)
 
-    def pack(self, rows: Iterable[Row]) -> Row:
-        return {f"{name}_{number}": value for number, row in enumerate(rows) for name, value in row.items()}
+    def pack(self, rows: Iterable[Row]) -> Bound:
+        return [value for row in rows for value in row.values()]
 
 
 class PostgresDialect:
@@ -334,5 +336,5 @@ class PostgresDialect:
         rows = f"jsonb_populate_recordset(NULL::{self.table(table)}, %(rows)s::jsonb)"
         return f"SELECT {_names(table)} FROM {rows}"  # noqa: S608, as above
 
-    def pack(self, rows: Iterable[Row]) -> Row:
+    def pack(self, rows: Iterable[Row]) -> Bound:
         return {"rows": codec.json_text(list(rows))}

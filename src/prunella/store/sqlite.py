@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ from typing import IO, Any
 from prunella.core.clock import Clock
 from prunella.core.errors import StoreLocked, StoreUnavailable
 from prunella.store.contract import Transaction
-from prunella.store.sql import Dialect, SqliteDialect
+from prunella.store.sql import Bound, Dialect, SqliteDialect
 
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
@@ -84,7 +84,7 @@ class SqliteStore:
         for action in transaction.after_commit:
             action()
 
-    async def run(self, text: str, values: Mapping[str, Any]) -> tuple[Sequence[Sequence[Any]], int]:
+    async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
         """Run one statement inside the open transaction."""
         try:
             cursor = self._database.execute(text, values)
