@@ -6,12 +6,15 @@ import itertools
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from flows.running import event, eventually
 from flows.shops import Store
+from prunella.databases.upsert import insert_or_update, with_defaults
 from prunella.testing.words import html
 
 # R26, R27: levels and the orchestrator --------------------------------------------------------------------------------
@@ -110,6 +113,33 @@ def test_r29_after_three_failed_retries_a_person_hears_the_last_error(healed_sho
     assert (told["type"], told["severity"]) == ("MANUAL_INTERVENTION_REQUIRED", "HIGH")
     assert "Invalid API key 17" in told["message"]
     assert "HTTP 500" in told["message"]
+
+
+def test_r30_an_insert_whose_key_is_taken_becomes_an_update(healed_shop: Store) -> None:
+    """R30: a result for each record: updated where the key is taken, inserted where it is not, failed with its reason."""
+    records: list[dict[str, Any]] = [
+        {"id": 1, "name": "Ada again", "open": True},
+        {"id": 50, "name": "Dan", "open": True},
+        {"id": 51, "name": None, "open": True},
+    ]
+    with healed_shop.shop.engine.connect() as connection:
+        written = insert_or_update(connection, "vendors", records, conflict=["id"])
+        assert [one.action for one in written] == ["upserted", "inserted", "failed"]
+        assert "name" in (written[2].reason or "")
+        found = connection.exec_driver_sql("SELECT id, name FROM vendors WHERE id IN (1, 50, 51) ORDER BY id").all()
+        assert [tuple(row) for row in found] == [(1, "Ada again"), (50, "Dan")]
+        connection.rollback()
+
+
+def test_r34_a_missing_field_gets_its_configured_default(healed_shop: Store) -> None:
+    """R34: a constant or a function fills what is missing; without one the database's own error is raised."""
+    with healed_shop.shop.engine.connect() as connection:
+        defaults = {"open": True, "name": lambda: "unnamed"}
+        written = with_defaults(connection, "vendors", {"id": 60}, defaults)
+        assert (written.action, dict(written.filled)) == ("inserted", {"name": "unnamed", "open": True})
+        with pytest.raises(IntegrityError):
+            with_defaults(connection, "vendors", {"id": 61}, {"open": True})
+        connection.rollback()
 
 
 def test_r32_idle_connections_are_ended_when_the_pool_is_full(healed_shop: Store) -> None:
@@ -391,6 +421,25 @@ def test_r43_an_alarm_when_more_than_a_fifth_of_the_attempts_fail(orders: Store)
     alert = next(one for one in notices(orders, everything=True) if one["type"] == "SYSTEM_ALERT")
     assert alert["severity"] == "CRITICAL"
     assert "more than 20% is an alarm" in alert["message"]
+
+
+def test_r44_figures_are_held_against_their_targets(orders: Store) -> None:
+    """R44: success over 90 %, recovery under 5 min and so on: each target with its value, passed or failed."""
+    orders.order(440, "CONFIRMED", 75)
+    orders.cycle()
+    found = orders.up.get("/api/v1/self-healing/kpis", role="VIEWER", days=7)
+    assert (found["success"], found["days"]) == (True, 7)
+    known = {one["name"]: one for one in found["kpis"]}
+    assert {name: one["target"] for name, one in known.items()} == {
+        "healing_success_rate": "> 90 %",
+        "avg_recovery_time_minutes": "< 5 min",
+        "manual_intervention_rate": "< 10 %",
+        "admin_notification_rate": "< 5 %",
+    }
+    recovery = known["avg_recovery_time_minutes"]
+    assert recovery["passed"] is (recovery["value"] < 5)
+    success = known["healing_success_rate"]
+    assert success["passed"] is (success["value"] > 90)
 
 
 def test_r33_what_waits_for_a_service_that_is_down_resumes_in_order(healed_shop: Store) -> None:

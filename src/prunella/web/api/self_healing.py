@@ -48,6 +48,11 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
         found = await figures.statistics(app.parts, days)
         return JSONResponse({"success": True, "days": days, "statistics": found})
 
+    @routes.get("/kpis")
+    async def kpis(request: Request, days: Days = _DAYS) -> JSONResponse:
+        gatehouse.reads(request)
+        return JSONResponse({"success": True, "days": days, "kpis": await figures.kpis(app.parts, days)})
+
     return routes
 
 
