@@ -24,7 +24,7 @@ PLAN = {
     "words": "changed 2 rows of products",
     "targets": ["1", "2"],
     "count": 12,
-    "share": 0.2,
+    "share_at_most": 0.2,
     "sql": "UPDATE products SET visible = 0",
     "before": [{"id": 1, "visible": 1}],
     "after": [{"id": 1, "visible": 0}],

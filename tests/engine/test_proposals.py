@@ -42,7 +42,12 @@ async def test_plan_shows_what_it_would_do() -> None:
     """Words, targets, count, share, SQL and a scrubbed sample."""
     ward = Ward(ManualClock())
     plan = await proposals.draw(procedure(ward, remedies={"treat": Dated(ward)}), [due()])
-    assert (plan["words"], plan["targets"], plan["count"], plan["share"]) == ("set them", ["1", "2", "3"], 3, 0.03)
+    assert (plan["words"], plan["targets"], plan["count"], plan["share_at_most"]) == (
+        "set them",
+        ["1", "2", "3"],
+        3,
+        0.03,
+    )
     assert plan["sql"] == "UPDATE beds … WHERE since < '12:00'"
     assert plan["after"] != [{"token": "x"}]
 

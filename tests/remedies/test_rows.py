@@ -127,13 +127,17 @@ async def test_listener_hears_of_deleted_rows_as_they_were(shop: Database) -> No
 async def test_run_stops_between_batches(shop: Database) -> None:
     """A kill switch ends a run after the batch that is under way; what is done stays done and is counted."""
 
-    async def halt() -> str | None:
+    asked: list[tuple[int, list[Any]]] = []
+
+    async def halt(batches: int, keys: Sequence[Any]) -> str | None:
+        asked.append((batches, list(keys)))
         return "the kill switch is on"
 
     (outcome,) = await hide(shop, batch=5, go_on=halt).apply([assignment(*range(10, 30))])
     assert outcome.touched == 5
     assert outcome.detail == "changed 5 of 20 rows of products; stopped in between: the kill switch is on"
     assert await hidden(shop) == list(range(10, 15))
+    assert asked == [(1, [10, 11, 12, 13, 14])]
 
 
 async def test_nothing_left_to_do_is_a_skip(shop: Database) -> None:

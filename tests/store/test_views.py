@@ -263,6 +263,17 @@ async def test_healing_logs_name_the_resource(store: Store, outside: Outside) ->
     ]
 
 
+async def test_healing_logs_say_what_the_documents_call_it(store: Store, outside: Outside) -> None:
+    """A procedure that the documents know stands in the log by their name for it (HEAL_ORDER)."""
+    async with store.transaction() as tx:
+        await tx.procedures.register("stuck-order", "HEAL_ORDER")
+        await tx.procedures.register("stuck-order")
+    await recorded(store, healing(state=RunState.FAILED, detail="no other vendor"))
+    assert outside("SELECT procedure_id FROM healing_logs") == [("HEAL_ORDER",)]
+    assert outside("SELECT action FROM integration_logs") == [("HEAL_ORDER",)]
+    assert outside("SELECT procedure_id FROM healing_actions") == [("HEAL_ORDER",)]
+
+
 async def test_integration_logs_speak_document_a(store: Store, outside: Outside) -> None:
     """Document A's log of the self_healer: healed or error per attempt, success or error per run, escalations."""
     await recorded(

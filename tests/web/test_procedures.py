@@ -59,7 +59,7 @@ async def test_dry_run_shows_the_plan_and_writes_nothing(mart: Market) -> None:
     told = await mart.post(f"/api/v1/procedures/{HIDE}/run", {"dry_run": True})
     plan = told["plan"]
     assert (told["dry_run"], told["found"], told["verdict"]["answer"]) == (True, 1, "propose")
-    assert (plan["targets"], plan["count"], plan["share"] <= 0.2) == (["1", "2"], 2, True)
+    assert (plan["targets"], plan["count"], plan["share_at_most"] <= 0.2) == (["1", "2"], 2, True)
     assert [row["visible"] for row in plan["before"] + plan["after"]] == [1, 1, 0, 0]
     assert "UPDATE" in plan["sql"].upper()
     assert hidden(mart) == []

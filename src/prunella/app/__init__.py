@@ -123,7 +123,8 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     place = await asyncio.to_thread(DatabasePlace, settings.database_url)
     care = Care()
     try:
-        care = await take_care(settings, caller, Vault(store, keys))
+        pauses = Pauses(store, store.clock, settings.windows)
+        care = await take_care(settings, caller, Vault(store, keys), pauses)
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
         app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care)
@@ -192,7 +193,7 @@ def wire(
         public_url=settings.public_url,
         development=settings.development,
         procedures=care.procedures if care is not None else {},
-        pauses=Pauses(store, clock, settings.windows),
+        pauses=care.pauses if care is not None and care.pauses is not None else Pauses(store, clock, settings.windows),
         advised=settings.advisor is not None and advice_caller is not None,
     )
     rounds = patrol.rounds(settings.services, parts.procedures)

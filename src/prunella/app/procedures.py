@@ -25,6 +25,7 @@ from prunella.databases import compat
 from prunella.databases.catalogue import Problem, problems_of
 from prunella.databases.handle import Database
 from prunella.egress import Caller
+from prunella.engine.pauses import Pauses
 from prunella.engine.ready import MANUAL, Ready
 from prunella.remedies.contract import Remedy
 from prunella.remedies.entities import EntityRemedy, retry_workflow
@@ -67,12 +68,14 @@ class Care:
     """The user's databases and the procedures over them; `close` gives the connections back.
 
     Args:
+        pauses: what its remedies ask between two batches.
         unchecked: databases that did not answer, so that names could not be held against their catalogue yet.
     """
 
     databases: dict[str, Database] = field(default_factory=dict)
     procedures: dict[str, Ready] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
+    pauses: Pauses | None = None
 
     @property
     def desks(self) -> list[SqlDesk]:
@@ -85,7 +88,7 @@ class Care:
         await asyncio.gather(*(one.close() for one in self.databases.values()))
 
 
-async def take_care(settings: Settings, caller: Caller, vault: Vault) -> Care:
+async def take_care(settings: Settings, caller: Caller, vault: Vault, pauses: Pauses) -> Care:
     """Open the databases and make the procedures.
 
     Raises:
@@ -93,10 +96,10 @@ async def take_care(settings: Settings, caller: Caller, vault: Vault) -> Care:
     """
     procedures = {**settings.procedures, **declared(settings, plugin.CHECKS)}
     problems = unknown_functions(settings, procedures.values(), plugin.CHECKS, plugin.REMEDIES)
-    care = Care(databases={name: Database(source) for name, source in settings.databases.items()})
+    care = Care(databases={name: Database(source) for name, source in settings.databases.items()}, pauses=pauses)
     try:
         _must_be_none([*problems, *await _wrong_names(settings, care, procedures.values())])
-        maker = _Maker(settings, care.databases, caller, vault)
+        maker = _Maker(settings, care.databases, caller, vault, pauses)
         care.procedures = {name: maker.ready(one) for name, one in procedures.items()}
     except BaseException:
         await care.close()
@@ -123,6 +126,17 @@ async def _wrong_names(settings: Settings, care: Care, procedures: Iterable[Proc
         except DatabaseUnavailable as error:
             care.unchecked[name] = str(error)
     return problems
+
+
+async def _go_on(pauses: Pauses, check: Check, batches: int, keys: Sequence[Any]) -> str | None:
+    """Stop between two batches when everything rests, or when the check still finds the rows of the first one."""
+    rest = await pauses.now()
+    if rest is not None:
+        return rest.reason
+    if batches > 1:
+        return None
+    left = {str(key) for finding in (await check.look()).findings for key in finding.keys}
+    return None if left.isdisjoint(map(str, keys)) else "the check still finds rows of the first batch"
 
 
 def _look_at(database: Database, spec: configured.CheckSource, cap: int, share_max: float) -> Check:
@@ -152,11 +166,14 @@ def _entity(settings: Settings, procedure: Procedure) -> Entity | None:
 class _Maker:
     """Make what a procedure needs of its parts."""
 
-    def __init__(self, settings: Settings, databases: Mapping[str, Database], caller: Caller, vault: Vault) -> None:
+    def __init__(
+        self, settings: Settings, databases: Mapping[str, Database], caller: Caller, vault: Vault, pauses: Pauses
+    ) -> None:
         self._settings = settings
         self._databases = databases
         self._caller = caller
         self._vault = vault
+        self._pauses = pauses
         self._services = ConfiguredServices(settings.services, caller, vault)
 
     def ready(self, policy: Procedure) -> Ready:

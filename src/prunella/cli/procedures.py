@@ -152,7 +152,7 @@ def resume(
 def print_plan(plan: dict[str, Any]) -> None:
     """Show a plan as people read it: what, to how many, a sample before and after, the SQL, the digest."""
     print(f"{plan['procedure']} ({plan['id']}, level {plan['level']}): {plan['words']}")
-    share = "" if plan["share"] is None else f", at most {plan['share']:.1%} of the table"
+    share = "" if plan["share_at_most"] is None else f", at most {plan['share_at_most']:.1%} of the table"
     print(f"  targets   {plan['count']}{share}: {', '.join(plan['targets'][:10])}{_more(plan, 10)}")
     for number, row in enumerate(plan["before"]):
         print(f"  before    {_row(row)}")

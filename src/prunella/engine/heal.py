@@ -26,6 +26,7 @@ from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Transaction, insist
 
 _WAVE_MAX = 16
+_SPREAD_S = 60.0
 _DIED = "the worker died in mid-call"
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 
@@ -33,6 +34,8 @@ _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 async def heal(parts: Parts, incident_id: str) -> None:
     """Take one incident one step further."""
     rest = await parts.pauses.now()
+    if rest is not None and rest.until is not None:  # or everything that waited begins at the same moment
+        rest = replace(rest, until=rest.until + timedelta(seconds=parts.rng.random() * _SPREAD_S))
     async with parts.store.transaction() as tx:
         case = await take(parts, tx, incident_id)
         if case is None:

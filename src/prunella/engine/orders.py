@@ -42,7 +42,7 @@ async def run_now(parts: Parts, name: str, *, by: str) -> Swept:
         return {**swept[0].as_log(), "by": by}
 
     policy = ready.policy
-    one = Round(policy.name, policy.every_s, run, policy.cron)
+    one = Round(policy.name, policy.every_s, run, policy.cron, code=policy.id)
     if not await patrol.run_procedure(parts, one, tells=True):
         raise IllegalTransition(f"procedure {name} runs already, or is paused; look with: prunella procedures")
     return swept[0]

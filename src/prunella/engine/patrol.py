@@ -49,6 +49,7 @@ class Round:
 
     Args:
         every_s, cron: how often, or when; one of them.
+        code: what the documents call it (HEAL_SYNC_001).
         waits: the first run comes after the first interval, not soon after the start.
     """
 
@@ -57,6 +58,7 @@ class Round:
     run: Callable[[Parts], Awaitable[Mapping[str, Any]]]
     cron: str | None = None
     waits: bool = False
+    code: str | None = None
 
     def after(self, moment: datetime) -> datetime:
         """Return when the run after one at `moment` is due; ticks that were missed count as one."""
@@ -86,7 +88,7 @@ def _round(ready: Ready) -> Round:
         return swept.as_log()
 
     policy = ready.policy
-    return Round(policy.name, policy.every_s, run, policy.cron, policy.first_run == "wait")
+    return Round(policy.name, policy.every_s, run, policy.cron, policy.first_run == "wait", policy.id)
 
 
 async def _raise_alarm(parts: Parts) -> None:
@@ -109,7 +111,7 @@ async def schedule(parts: Parts, procedures: Mapping[str, Round]) -> None:
     now = parts.clock.now()
     for one in procedures.values():
         async with parts.store.transaction() as tx:
-            row = await tx.procedures.register(one.name)
+            row = await tx.procedures.register(one.name, one.code)
         first = now + timedelta(seconds=_FIRST_RUN_S + parts.rng.random() * _SPREAD_S)
         last: datetime | None = row["last_started_at"]
         unseen = one.after(now) if one.waits else first

@@ -51,7 +51,7 @@ async def draw(ready: Ready, due: Sequence[Due]) -> dict[str, Any]:
         "targets": [str(key) for key in rows[:_KEYS_SHOWN]],
         "count": len(rows),
         "matching": whole.count if whole is not None else len(due),
-        "share": round(whole.count / whole.total, 4) if whole is not None and whole.total else None,
+        "share_at_most": round(whole.count / whole.total, 4) if whole is not None and whole.total else None,
         "sql": "; ".join(dict.fromkeys(preview.sql for _, preview in previews if preview.sql)),
         "before": _shown([row for _, preview in previews for row in preview.before]),
         "after": _shown([row for _, preview in previews for row in preview.after or ()]),

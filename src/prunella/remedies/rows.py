@@ -31,8 +31,8 @@ Still = Callable[[Connection, Table], ColumnElement[bool]]
 Then = Callable[[Assignment, Sequence[Row]], Awaitable[Outcome]]
 """What hears of each batch: its rows as they are now, or, where they were deleted, as they were."""
 
-GoOn = Callable[[], Awaitable[str | None]]
-"""Asked between two batches: why to stop there, or None."""
+GoOn = Callable[[int, Sequence[Any]], Awaitable[str | None]]
+"""Asked between two batches, with how many are done and the keys of the last one: why to stop there, or None."""
 
 _SAMPLE = 5
 
@@ -55,7 +55,7 @@ class _Batches:
         batch: rows per transaction.
         still: the check's own condition; it becomes part of every change.
         then: hears of each batch once it is committed.
-        go_on: asked between two batches, so that a kill switch stops a long run.
+        go_on: asked between two batches, so that a kill switch stops a long run, and a first batch that did not help.
     """
 
     idempotent = True  # a row that was changed does not meet the condition a second time
@@ -129,7 +129,7 @@ class _Batches:
         tally = _Tally()
         for start in range(0, len(keys), self._batch):
             if start and self._go_on is not None:
-                tally.stopped = await self._go_on()
+                tally.stopped = await self._go_on(start // self._batch, keys[start - self._batch : start])
             if tally.stopped is not None:
                 break
             await self._apply_batch(assignment, keys[start : start + self._batch], tally)

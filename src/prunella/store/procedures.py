@@ -50,12 +50,14 @@ class ProcedureRows:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def register(self, name: str) -> Row:
-        """Make sure a procedure has a row and return it."""
+    async def register(self, name: str, code: str | None = None) -> Row:
+        """Make sure a procedure has a row and return it; `code` is what the documents call it (HEAL_SYNC_001)."""
+        empty = dict.fromkeys(column.name for column in t.c)
+        known = "DO NOTHING" if code is None else "DO UPDATE SET code = excluded.code"
         await self._session.insert(
             t,
-            [{**dict.fromkeys(column.name for column in t.c), "name": name, "runs": 0, "failures": 0}],
-            conflict="ON CONFLICT (name) DO NOTHING",
+            [{**empty, "name": name, "code": code, "runs": 0, "failures": 0}],
+            conflict=f"ON CONFLICT (name) {known}",
         )
         row = await self._session.one(_READ, name_=name)
         assert row is not None

@@ -280,6 +280,7 @@ procedures = Table(
     _must("failures", Integer),
     Column("last_result", Json),
     Column("paused_by", Text),
+    Column("code", Text),
 )
 
 advice = Table(

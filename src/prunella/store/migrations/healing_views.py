@@ -14,7 +14,13 @@ THEN 'MANUAL' WHEN r.state = 'verified' THEN 'SUCCESS' ELSE 'IN_PROGRESS' END
 """
 _ESCALATED = "('incident.escalated', 'incident.escalate')"
 _TOLD = "('HEALING_FAILED', 'MANUAL_INTERVENTION_REQUIRED', 'SYSTEM_ALERT')"
+_CODE = "COALESCE((SELECT c.code FROM {p}procedures c WHERE c.name = {name}), {name})"
+"""What the documents call a procedure, its own name where they do not know it."""
 _STUCK = "substr(m.issue, 1, 6) = 'STUCK_'"
+
+
+def _code(prefix: str, name: str) -> str:
+    return _CODE.format(p=prefix, name=name)
 
 
 def healing_actions(sql: Spelling) -> str:
@@ -31,7 +37,8 @@ def healing_actions(sql: Spelling) -> str:
            upper(r.remedy) AS recovery_action, {_RECOVERY_STATUS} AS recovery_status,
            r.started_at AS recovery_attempted_at, {completed} AS recovery_completed_at,
            CASE WHEN r.state IN {_FAILED} THEN r.detail END AS error_message, r.attempt - 1 AS retry_count,
-           COALESCE(n.told, 0) > 0 AS admin_notified, n.sent_at AS admin_notified_at, r.procedure AS procedure_id,
+           COALESCE(n.told, 0) > 0 AS admin_notified, n.sent_at AS admin_notified_at,
+           {_code(p, "r.procedure")} AS procedure_id,
            r.incident_id, r.started_at AS created_at, COALESCE(r.verified_at, r.ended_at, r.started_at) AS updated_at
     FROM {p}runs r
     LEFT JOIN {p}incidents i ON i.id = r.incident_id
@@ -41,7 +48,7 @@ def healing_actions(sql: Spelling) -> str:
     UNION ALL
     SELECT a.id, i.resource, COALESCE(({last}), {sql.json_text("s.failure", "code")}), i.first_seen, {seen},
            'MANUAL_INTERVENTION', 'MANUAL', a.at, a.at, a.reason, CAST(({tries}) AS integer),
-           COALESCE(n.told, 0) > 0, n.sent_at, i.procedure, i.id, a.at, a.at
+           COALESCE(n.told, 0) > 0, n.sent_at, {_code(p, "i.procedure")}, i.id, a.at, a.at
     FROM {p}audit a
     JOIN {p}incidents i ON i.id = a.incident_id AND i.procedure <> ''
     LEFT JOIN {p}signals s ON s.id = i.signal_id
@@ -114,13 +121,14 @@ def healing_statistics_view(sql: Spelling) -> str:
 
 def healing_logs(sql: Spelling) -> str:
     """Source, procedure, target, status, details, time of everything that healing did (document A)."""
-    p = sql.prefix
+    p, named = sql.prefix, "COALESCE(NULLIF(i.procedure, ''), a.target)"
     return f"""
-    SELECT r.id, 'prunella' AS source, r.procedure AS procedure_id, COALESCE(NULLIF(r.resource, ''), r.service)
-           AS target, r.state AS status, r.remedy || ': ' || r.detail AS details, r.started_at AS created_at
+    SELECT r.id, 'prunella' AS source, {_code(p, "r.procedure")} AS procedure_id,
+           COALESCE(NULLIF(r.resource, ''), r.service) AS target,
+           r.state AS status, r.remedy || ': ' || r.detail AS details, r.started_at AS created_at
     FROM {p}runs r
     UNION ALL
-    SELECT a.id, a.actor, COALESCE(NULLIF(i.procedure, ''), a.target), COALESCE(NULLIF(i.resource, ''), a.target),
+    SELECT a.id, a.actor, {_code(p, named)}, COALESCE(NULLIF(i.resource, ''), a.target),
            a.action, a.reason, a.at
     FROM {p}audit a LEFT JOIN {p}incidents i ON i.id = a.incident_id
     WHERE a.action IN ('procedure.finished', 'procedure.failed', 'incident.refuse', 'gate.disabled')
@@ -139,14 +147,15 @@ def integration_logs(sql: Spelling) -> str:
         procedure="COALESCE(i.procedure, '')", target="COALESCE(NULLIF(i.resource, ''), a.target)", context="a.reason"
     )
     return f"""
-    SELECT r.id, 'self_healer' AS source, r.procedure AS action,
+    SELECT r.id, 'self_healer' AS source, {_code(p, "r.procedure")} AS action,
            CASE WHEN r.state = 'verified' THEN 'healed' WHEN r.state IN {_FAILED} THEN 'error' ELSE 'in_progress' END
            AS status,
            {attempt} AS details_json, CASE WHEN r.state IN {_FAILED} THEN r.detail END AS error_message,
            COALESCE(r.verified_at, r.ended_at, r.started_at) AS created_at
     FROM {p}runs r
     UNION ALL
-    SELECT a.id, 'self_healer', a.target, CASE WHEN a.action = 'procedure.failed' THEN 'error' ELSE 'success' END,
+    SELECT a.id, 'self_healer', {_code(p, "a.target")},
+           CASE WHEN a.action = 'procedure.failed' THEN 'error' ELSE 'success' END,
            {sql.json_object(result="a.reason")}, CASE WHEN a.action = 'procedure.failed' THEN a.reason END, a.at
     FROM {p}audit a WHERE a.action IN ('procedure.finished', 'procedure.failed')
     UNION ALL

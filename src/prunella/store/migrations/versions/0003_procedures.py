@@ -12,9 +12,10 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Widen incidents, runs, gates and notifications; create approvals, switches and daily_metrics."""
+    """Widen incidents, runs, procedures, gates and notifications; create approvals, switches and daily_metrics."""
     _widen("incidents", [*_texts("procedure", "resource"), _number("regressions"), _json("memory")])
     _widen("runs", [*_texts("resource", "issue"), _number("touched"), sa.Column("verified_at", Moment())])
+    _widen("procedures", [sa.Column("code", sa.Text())])
     _widen("gates", [sa.Column("down_since", Moment())])
     optional = [sa.Column(name, sa.Text()) for name in ("resource", "run_id", "acknowledged_by")]
     _widen("notifications", [*optional, sa.Column("acknowledged_at", Moment())])
