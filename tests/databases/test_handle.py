@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, make_url, select, text
 
 from databases.shop import Shop
 from prunella.core.clock import SystemClock
@@ -224,3 +227,52 @@ async def test_handle_leaks_no_connection_whatever_fails(pg_shop: Shop) -> None:
     assert await handle.reading(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
     ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'prunella' AND datname = current_database()"
     assert pg_shop.rows(ours) == [(1,)]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_handle_closes_although_the_database_hangs(pg_shop: Shop, silent: bool) -> None:
+    """Nobody waits for a statement that takes long, or for a server that says nothing more, to be able to stop."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(silenced(pg_shop.url)) if silent else pg_shop.url
+        handle, clock = pg_shop.handle(url=url), SystemClock()
+        assert await handle.reading(lambda connection: connection.exec_driver_sql("SELECT 1").scalar()) == 1
+        hanging = [
+            asyncio.create_task(handle.reading(lambda connection: connection.exec_driver_sql("SELECT pg_sleep(25)")))
+            for _ in range(6)  # more than there are connections
+        ]
+        while len(handle._open) < 4:
+            await asyncio.to_thread(pg_shop.rows, "SELECT 1")
+        begun = clock.monotonic()
+        await handle.close(within_s=0.2)
+        ended = await asyncio.gather(*hanging, return_exceptions=True)
+        assert clock.monotonic() - begun < 5
+    assert {type(one) for one in ended} <= {DatabaseUnavailable, asyncio.CancelledError}
+
+
+@asynccontextmanager
+async def silenced(url: str) -> AsyncIterator[str]:
+    """Return an address that leads to the server; a statement that asks it to sleep is swallowed on the way."""
+    address = make_url(url)
+    place = str(address.query["host"])
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while some := await reader.read(65536):
+            if b"pg_sleep" not in some:
+                writer.write(some)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(f"{place}/.s.PGSQL.{address.port or 5432}")
+        with suppress(ConnectionError):
+            await asyncio.gather(carry(reader, back), carry(there, writer))
+        for one in (writer, back):
+            one.close()
+            with suppress(ConnectionError):
+                await one.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    rest = {name: value for name, value in address.query.items() if name != "host"}
+    yield address.set(host="127.0.0.1", port=port, query=rest).render_as_string(hide_password=False)
+    server.close()
+    await server.wait_closed()

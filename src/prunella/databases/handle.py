@@ -23,7 +23,7 @@ from sqlalchemy.types import NullType
 
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
-from prunella.databases.transactions import FoundDead, begun, limited, mark_of, stop_after
+from prunella.databases.transactions import FoundDead, begun, cut_off, limited, mark_of, stop_after
 
 _CONNECTIONS_MAX = 4
 _NO_RIGHT = "42501"
@@ -52,6 +52,7 @@ class Database:
         self._engine = _engine(source)
         self._threads = ThreadPoolExecutor(_CONNECTIONS_MAX, thread_name_prefix=f"database-{source.name}")
         self._tables: dict[str, tuple[str, Table]] = {}
+        self._open: list[Any] = []
 
     @property
     def name(self) -> str:
@@ -125,9 +126,14 @@ class Database:
         except (NoSuchTableError, UnicodeError):
             raise DatabaseRefused(f"database {self.name}: there is no table {name!r} that this role sees") from None
 
-    async def close(self) -> None:
-        """Give every connection back."""
-        await asyncio.to_thread(self._threads.shutdown)
+    async def close(self, within_s: float = 5.0) -> None:
+        """Give every connection back; what is still under way after `within_s` is cut off and leaves no trace."""
+        ending = asyncio.ensure_future(asyncio.to_thread(self._threads.shutdown, cancel_futures=True))
+        done, _ = await asyncio.wait({ending}, timeout=within_s)
+        if not done:
+            for driver in tuple(self._open):
+                cut_off(driver)
+            await asyncio.wait({ending}, timeout=within_s)
         self._engine.dispose()
 
     async def _in_thread(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
@@ -146,12 +152,14 @@ class Database:
 
     def _once(self, work: Callable[[Connection], Done], *, read_only: bool) -> Done:
         known = {mark for mark, _ in list(self._tables.values()) if mark}
-        with (
-            self._engine.connect() as connection,
-            connection.begin(),
-            limited(connection, self.source, known, read_only=read_only),
-        ):
-            return work(connection)
+        with self._engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            self._open.append(driver)
+            try:
+                with connection.begin(), limited(connection, self.source, known, read_only=read_only):
+                    return work(connection)
+            finally:
+                self._open.remove(driver)
 
     def _translated(self, error: DBAPIError | PoolTimeout) -> DatabaseUnavailable | DatabaseRefused:
         """Tell a database that is away or busy from one that refuses; no address, no values in the words."""

@@ -5,8 +5,10 @@ On PostgreSQL all of it is one way to the server. Nothing of the limits stays on
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -142,3 +144,12 @@ def stop_after(connection: Connection, seconds: float) -> None:
     clock = SystemClock()
     until = clock.monotonic() + seconds
     driver.set_progress_handler(lambda: int(clock.monotonic() > until), 10_000)
+
+
+def cut_off(driver: Any) -> None:
+    """End what goes on in a driver's connection from another thread, even where the server says nothing any more."""
+    if hasattr(driver, "interrupt"):
+        driver.interrupt()
+    elif hasattr(driver, "fileno"):
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(driver.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
