@@ -68,7 +68,10 @@ def test_configuration_may_stand_anywhere(command: Command, configured: Path, pl
         "short": ["config", "check", "-c", str(other)],
     }[place]
     said = command(*arguments)
-    assert (said.status, said.out) == (0, f"{other}: good (1 services, 0 warnings)\n")
+    assert (said.status, said.out) == (
+        0,
+        f"{other}: good (1 services, 0 databases, 0 procedures, 0 entities, 0 warnings)\n",
+    )
 
 
 def test_configuration_that_is_missing_is_said(command: Command) -> None:
@@ -98,7 +101,10 @@ def test_check_prints_warnings_beside_its_answer(command: Command, folder: Path)
     """What this version does not use yet is a warning on standard error; the configuration is good all the same."""
     (folder / "prunella.yaml").write_text("services: {crm: {rate: {initial_per_s: 5}}}\n")
     said = command("config", "check")
-    assert (said.status, said.out) == (0, "prunella.yaml: good (1 services, 1 warnings)\n")
+    assert (said.status, said.out) == (
+        0,
+        "prunella.yaml: good (1 services, 0 databases, 0 procedures, 0 entities, 1 warnings)\n",
+    )
     assert said.err.startswith("warning: prunella.yaml:1:")
 
 

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from cli.conftest import Command
+from prunella.cli import procedures, world
 from prunella.core.clock import SystemClock
 from prunella.core.records import Approval, Category, Incident, Severity
 from prunella.store.sqlite import SqliteStore
@@ -167,3 +169,71 @@ def test_switch_is_thrown_without_an_engine(command: Command, configured: Path) 
     assert "everything goes on" in command("resume").out
     assert command("resume").status == 1
     assert command("pause", "--service", "crm", "--procedure", "x").status == 2
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (None, "has not run yet"),
+        ({"found": 0, "held": "there is nothing to do", "took_s": 0.04}, "0 found (0.04 s)"),
+        (
+            {"by": "cli", "held": "level L2: a person approves", "found": 1, "took_s": 0.3, "escalated": 0},
+            "1 found; level L2: a person approves (by cli, 0.3 s)",
+        ),
+        ({"took_s": 0.1, "error": "permission denied"}, "failed: permission denied (0.1 s)"),
+        (
+            {"resolved": 1, "by": "cli", "found": 2, "healed": 1, "took_s": 2},
+            "2 found, 1 healed, 1 resolved (by cli, 2 s)",
+        ),
+    ],
+)
+def test_last_result_reads_as_a_sentence(result: dict[str, Any] | None, words: str) -> None:
+    """Figures first, then the reason, then who and how long: whatever order the store kept them in."""
+    assert procedures._result(result) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(1800, "30m"), (21_600, "6h"), (90_061, "1d1h1m1s"), (0.5, "0.5s")])
+def test_schedules_are_written_as_in_the_file(seconds: float, words: str) -> None:
+    """`every: 6h` is shown as every 6h, not in seconds."""
+    assert procedures._schedule({"every_s": seconds, "cron": None}) == f"every {words}"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [({"carts": "held"}, "p: 1 found\n  carts: held\n"), ({}, "p: 1 found\n  wait: held\n")],
+)
+def test_reason_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, command: Command, waiting: dict[str, str], said: str
+) -> None:
+    """The verdict's reason and the thing's are one line where they are the same."""
+    answer = {"found": 1, "verdict": {"answer": "wait", "reason": "held"}, "plan": {"words": "w"}, "runs": []}
+    monkeypatch.setattr(world, "call", lambda *_, **__: answer | {"waiting": waiting})
+    assert command("run", "p").out == said
+
+
+def test_proposal_names_the_next_command(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """Whoever ran a procedure of level L2 learns where its plan is."""
+    answer = {"found": 1, "verdict": {"answer": "propose", "reason": "level L2"}, "plan": {}, "waiting": {}, "runs": []}
+    monkeypatch.setattr(world, "call", lambda *_, **__: answer)
+    assert command("run", "p").out.splitlines()[-1] == "  read the plan and answer it: prunella approvals"
+
+
+def test_incident_of_a_person_is_tried_again(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """The command that notices recommend exists; it passes the reason on and says where to look."""
+    asked: list[tuple[Any, ...]] = []
+
+    def call(*given: Any) -> dict[str, str]:
+        asked.append(given)
+        return {"title": "t", "state": "pending"}
+
+    monkeypatch.setattr(world, "call", call)
+    said = command("retry", "i1", "--reason", "the vendor is back")
+    assert said.out == "t: pending; look at it with: prunella explain i1\n"
+    assert asked == [("POST", "/api/v1/incidents/i1/retry", {"reason": "the vendor is back"})]
+
+
+def test_retry_of_what_nobody_knows_is_refused(command: Command, plan: str) -> None:
+    """An unknown id, and an incident whose procedure is gone, are one line and status 1."""
+    for incident, words in (("i2", "(404)"), ("i1", "no longer in prunella.yaml")):
+        said = command("retry", incident)
+        assert (said.status, words in said.err) == (1, True)

@@ -35,3 +35,13 @@ def test_log_lines_hold_no_secret() -> None:
     assert done.stderr.count("[REDACTED:") >= 7
     assert [one["exc_type"] for one in lines[0]["exception"]] == ["RuntimeError", "ValueError"]
     assert "locals" not in done.stderr
+
+
+def test_migrations_say_nothing_at_info() -> None:
+    """Which implementation Alembic chose is no news; its warnings are."""
+    program = (
+        "import logging; from prunella.cli.up import configure_logs; configure_logs(); "
+        "log = logging.getLogger('alembic.runtime.migration'); log.info('Context impl'); log.warning('look')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["look"]

@@ -121,7 +121,7 @@ def incidents(
         print_json(answer)
         return
     for one in answer["items"]:
-        print(f"{one['id']}  {one['state']:<10} {one['count']:>6}x  {one['title']}")
+        print(f"{one['id']}  {one['state']:<17} {one['count']:>6}x  {one['title']}")
         print(f"{'':38}{one['held_reason'] or one['action_taken']}")
     if not answer["items"]:
         print("no incidents")
@@ -156,6 +156,16 @@ def explain(
 
 
 @cli.command()
+def retry(
+    incident: Annotated[str, typer.Argument(help="Its id, as `prunella incidents` shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit.")] = "",
+) -> None:
+    """Let the machine try an incident again, from the beginning: after a person put right what stood in its way."""
+    answer = world.call("POST", f"/api/v1/incidents/{incident}/retry", {"reason": reason})
+    print(f"{answer['title']}: {answer['state']}; look at it with: prunella explain {incident}")
+
+
+@cli.command()
 def token(
     role: Annotated[RoleName, typer.Option(help="What the token may do.")] = RoleName.VIEWER,
     ttl: Annotated[str, typer.Option(help="How long it lasts, as 30m or 12h.")] = "1h",
@@ -170,7 +180,8 @@ def token(
 def config_check() -> None:
     """Read the configuration and name every mistake."""
     settings = world.settings(warn=True)
-    print(f"{world.config_name()}: good ({len(settings.services)} services, {len(settings.warnings)} warnings)")
+    sections = ("services", "databases", "procedures", "entities", "warnings")
+    print(f"{world.config_name()}: good ({', '.join(f'{len(getattr(settings, name))} {name}' for name in sections)})")
 
 
 @config_cli.command("schema")

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, agreed, print_json
+from prunella.cli.printing import Json, agreed, duration, print_json
 from prunella.core.errors import ConfigError
 
 cli = typer.Typer()
 Limit = Annotated[int, typer.Option(min=1, max=500)]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
+
+_FIGURES = ("found", "healed", "failed", "resolved", "escalated")
 
 _RUN_S = 600.0
 """How long a person waits for a run: thousands of rows take their time."""
@@ -58,16 +60,19 @@ def run(
     if as_json:
         print_json(answer)
         return
-    counts = ("found", "healed", "failed", "resolved", "escalated")
-    print(f"{procedure}: " + ", ".join(f"{answer[name]} {name}" for name in counts if answer[name] or name == "found"))
-    if answer["verdict"] and answer["verdict"]["answer"] != "run" and answer["plan"]:
-        print(f"  {answer['verdict']['answer']}: {answer['verdict']['reason']}")
-    for key, why in answer["waiting"].items():
+    verdict, waiting = answer["verdict"] or {"answer": "run", "reason": ""}, answer["waiting"]
+    print(f"{procedure}: {_figures(answer) or '0 found'}")
+    if verdict["answer"] != "run" and answer["plan"] and verdict["reason"] not in waiting.values():
+        print(f"  {verdict['answer']}: {verdict['reason']}")
+    for key, why in waiting.items():
         print(f"  {key}: {why}")
     for one in answer["runs"]:
-        print(f"  {one['id']}  {one['resource']}: {one['remedy']} {one['state']}: {one['detail']}")
+        detail = f": {one['detail']}" if one["detail"] else ""
+        print(f"  {one['id']}  {one['resource']}: {one['remedy']} {one['state']}{detail}")
     if dry_run and answer["plan"]:
         print_plan(answer["plan"])
+    elif verdict["answer"] == "propose":
+        print("  read the plan and answer it: prunella approvals")
 
 
 @cli.command()
@@ -180,11 +185,26 @@ def _switch(act: str, service: str | None, procedure: str | None, reason: str) -
 
 
 def _schedule(schedule: dict[str, Any]) -> str:
-    return f"every {schedule['every_s']:g} s" if schedule["every_s"] is not None else str(schedule["cron"])
+    return f"every {duration(schedule['every_s'])}" if schedule["every_s"] is not None else str(schedule["cron"])
 
 
 def _result(result: dict[str, Any] | None) -> str:
-    return ", ".join(f"{name} {value}" for name, value in (result or {}).items()) or "has not run yet"
+    """Say what a run came to: its figures, why it held back or failed, who asked, how long it took."""
+    if not result:
+        return "has not run yet"
+    known = {*_FIGURES, "held", "error", "by", "took_s"}
+    told = [_figures(result), result.get("error") and f"failed: {result['error']}"]
+    told.append(result.get("held") if result.get("found") else None)  # with nothing found there is nothing to hold
+    told += [f"{name} {value}" for name, value in result.items() if name not in known]
+    asked = [f"by {result['by']}"] if "by" in result else []
+    asked += [f"{result['took_s']:g} s"] if "took_s" in result else []
+    return "; ".join(filter(None, told)) + (f" ({', '.join(asked)})" if asked else "")
+
+
+def _figures(result: dict[str, Any]) -> str:
+    """Name what was found, even nothing, and the figures that are not 0."""
+    shown = [name for name in _FIGURES if result.get(name) or (name == "found" and name in result)]
+    return ", ".join(f"{result[name]} {name}" for name in shown)
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -258,7 +258,7 @@ def manual_intervention(policy: Procedure, incident: Incident, why: str, history
             ("Problem", incident.because),
             ("Why", why),
             ("History", _history(history)),
-            ("Recommended", _advice(history)),
+            ("Recommended", _advice(incident, history)),
         ),
         link,
         history[-1].id if history else None,
@@ -347,6 +347,6 @@ def _history(runs: Sequence[Run]) -> str:
     return "; ".join(tried)[-1500:] or "nothing was tried"
 
 
-def _advice(runs: Sequence[Run]) -> str:
+def _advice(incident: Incident, runs: Sequence[Run]) -> str:
     last = f"; the last error: {runs[-1].detail}" if runs and runs[-1].detail else ""
-    return f"look at it, put it right by hand, then: prunella incidents retry{last}"
+    return f"look at it, put it right by hand, then: prunella retry {incident.id}{last}"

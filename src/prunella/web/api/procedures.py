@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.app import App
 from prunella.core.errors import IllegalTransition
-from prunella.core.procedures import PluginCheck, PluginRemedy
+from prunella.core.procedures import EndIdleRemedy, PluginCheck, PluginRemedy
 from prunella.core.records import Approval, AuditEntry, Run
 from prunella.core.states import ApprovalState
 from prunella.engine import entities, inbox, orders, proposals
 from prunella.engine.pauses import KILL_SWITCH
-from prunella.engine.ready import Ready
+from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.sweep import Swept
 from prunella.web.api.resources import Limit, read_reason, spell_time, unknown
 from prunella.web.api.self_heal import read_json
@@ -217,7 +217,7 @@ def procedure_json(ready: Ready, row: Mapping[str, Any] | None, next_run: str | 
         "id": policy.id,
         "database": policy.database,
         "check": check,
-        "remedy": remedy or ", ".join(sorted(ready.remedies)) or None,
+        "remedy": remedy or ", ".join(_ladder(ready)) or None,
         "level": policy.level.value,
         "schedule": {"every_s": policy.every_s, "cron": policy.cron},
         "last_run": spell_time(known.get("last_started_at")),
@@ -303,6 +303,13 @@ def audit_json(entry: AuditEntry) -> dict[str, Any]:
     }
 
 
+def _ladder(ready: Ready) -> list[str]:
+    """Name the remedies that an entity's rules name; others may be asked for, and are none of its own."""
+    if ready.entity is None:
+        return sorted(ready.remedies)
+    return sorted({rule.remedy for rule in ready.entity.stuck.values()} | ({ready.give_up} - {MANUAL}))
+
+
 # What the routes ask ----------------------------------------------------------------------------------------------
 
 
@@ -352,7 +359,8 @@ async def _switch(app: App) -> dict[str, Any]:
 
 def _must_be_procedure(app: App, name: str) -> None:
     if name not in app.parts.procedures:
-        raise unknown("procedure", name)
+        known = ", ".join(sorted(app.parts.procedures)) or "none"
+        raise Problem(404, "Unknown procedure", f"there is no procedure {name[:100]!r}; known: {known}")
 
 
 def _given(equal: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,5 +371,7 @@ def _sort(source: object) -> str | None:
     """Name a check or a remedy as prunella.yaml does: FreshnessCheck is `freshness`."""
     if source is None:
         return None
+    if isinstance(source, EndIdleRemedy):
+        return "end_idle_connections"
     name = type(source).__name__.removesuffix("Check").removesuffix("Remedy")
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
