@@ -27,7 +27,6 @@ MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*
 ELSEWHERE = {
     "__init__.py": "test_house.py",
     "__main__.py": "flows/running.py",
-    "app/procedures.py": "flows/test_procedures.py",
     "app/__init__.py": "flows/test_recovery.py",  # it only wires: what it wires is seen to work together
     "cli/__init__.py": "cli/test_commands.py",
     "cli/entities.py": "flows/test_marketplace.py",

@@ -231,6 +231,7 @@ class _Maker:
             "batch": source.batch,
             "still": check.condition,
             "then": self._then(source.then, database),
+            "go_on": partial(_go_on, self._pauses, check),
         }
         if isinstance(source, configured.SetRemedy):
             return SetRows(database, check.table, source.values, **how)
