@@ -276,3 +276,28 @@ async def silenced(url: str) -> AsyncIterator[str]:
     yield address.set(host="127.0.0.1", port=port, query=rest).render_as_string(hide_password=False)
     server.close()
     await server.wait_closed()
+
+
+async def test_handle_calls_a_value_that_can_not_be_sent_refused(pg_shop: Shop) -> None:
+    """A NUL in a text is the caller's mistake; the database is not away, and waiting would not help."""
+    pg_shop.run("CREATE TABLE orders (id text)")
+    handle = pg_shop.handle()
+
+    def ask(connection: Connection) -> Any:
+        table = handle.table(connection, "orders")
+        return connection.execute(select(table).where(table.c.id == "a\0b")).all()
+
+    with pytest.raises(DatabaseRefused, match="NUL"):
+        await handle.reading(ask)
+
+
+async def test_handle_says_nothing_secret_about_what_failed(pg_shop: Shop) -> None:
+    """Neither the address nor a value that the server repeats comes into the words of an error."""
+    token = "sk_live_" + "4eC39HqLyjWDarjtT1zdp7dc"
+    with pytest.raises(DatabaseRefused) as refused:
+        await pg_shop.handle().reading(lambda connection: connection.exec_driver_sql(f"SELECT CAST('{token}' AS int)"))
+    away = make_url(pg_shop.url).set(password="hunter2-hunter2", host="127.0.0.1", port=9, query={})
+    with pytest.raises(DatabaseUnavailable) as unavailable:
+        await pg_shop.handle(url=away.render_as_string(hide_password=False)).reading(lambda connection: None)
+    assert token not in str(refused.value)
+    assert str(unavailable.value) == "database shop: OperationalError"

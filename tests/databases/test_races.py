@@ -99,3 +99,54 @@ async def test_remedy_acts_the_same_whatever_isolation_the_role_comes_with(pg_sh
     remedy = ArchiveAndDelete(database, "children", still=Orphans(database, _CHECK).condition)
     outcome = await while_held(pg_shop, remedy, (4, 5), *_ADOPTED["given to a parent that was there"])
     assert (outcome.ok, outcome.touched) == (True, 1)
+
+
+async def test_14_a_writer_that_commits_children_before_their_parents_loses_none(pg_shop: Shop) -> None:
+    """Scenario 14: the age guard and a second sighting leave every live row alone, and the dead ones go."""
+    pg_shop.run(*_TABLES)
+    database = pg_shop.handle()
+    check = Orphans(database, OrphansCheck(child="children", column="parent", parent="parents", older_than={"at": 1.0}))
+    remedy = ArchiveAndDelete(database, "children", still=check.condition, batch=2)
+
+    def write() -> None:
+        with psycopg.connect(pg_shop.url, autocommit=True) as writer:
+            for number in range(1000, 1400):
+                writer.execute("INSERT INTO children VALUES (%s, %s, false, clock_timestamp())", (number, number))
+                writer.execute("INSERT INTO parents VALUES (%s)", (number,))
+
+    async def keys() -> set[Any]:
+        return {key for finding in (await check.look()).findings for key in finding.keys}
+
+    writing, looks = asyncio.create_task(asyncio.to_thread(write)), 0
+    seen: set[Any] = set()
+    while not writing.done() or looks < 3:
+        found, looks = await keys(), looks + 1
+        if found & seen:
+            await remedy.apply([assignment(*sorted(found & seen))])
+        seen = found
+    await writing
+    assert pg_shop.rows("SELECT count(*), min(id) FROM children") == [(400, 1000)]
+    assert pg_shop.rows("SELECT count(*) FROM prunella.archive") == [(9,)]
+
+
+async def test_batch_that_meets_a_lock_is_left_and_the_others_go_on(pg_shop: Shop) -> None:
+    """A row that somebody holds fails its own batch after lock_timeout, whole and with its reason."""
+    pg_shop.run(*_TABLES)
+    remedy = SetRows(pg_shop.handle(lock_timeout_s=0.2), "children", {"hidden": True}, batch=3)
+    with psycopg.connect(pg_shop.url) as other:
+        other.execute("SELECT FROM children WHERE id = 5 FOR UPDATE")
+        (outcome,) = await remedy.apply([assignment(*range(1, 10))])
+    assert (outcome.ok, outcome.touched) == (False, 6)
+    assert outcome.detail.startswith("changed 6 of 9 rows of children; 1 batch failed, the first with: database shop:")
+    assert "lock timeout" in outcome.detail
+    assert pg_shop.rows("SELECT id FROM children WHERE NOT hidden ORDER BY id") == [(4,), (5,), (6,)]
+    assert pg_shop.rows("SELECT count(*) FROM prunella.archive") == [(6,)]
+
+
+async def test_two_undos_at_once_put_back_once(pg_shop: Shop) -> None:
+    """Who comes second waits, and finds everything put back."""
+    pg_shop.run(*_TABLES)
+    remedy = SetRows(pg_shop.handle(), "children", {"hidden": True})
+    await remedy.apply([assignment(*range(1, 10))])
+    undone = await asyncio.gather(remedy.undo("run"), remedy.undo("run"))
+    assert sorted((one.restored, len(one.refused)) for one in undone) == [(0, 9), (9, 0)]

@@ -13,16 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from psycopg import DataError
+from psycopg import DataError as NoData
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, MetaData, Table, create_engine, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError, NoSuchTableError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, NoSuchTableError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import NullType
 
 from prunella.core.errors import DatabaseRefused, DatabaseUnavailable
 from prunella.core.procedures import DatabaseSource
+from prunella.core.redact import scrub
 from prunella.databases.transactions import FoundDead, begun, cut_off, limited, mark_of, stop_after
 
 _CONNECTIONS_MAX = 4
@@ -33,6 +34,7 @@ _BUSY = ("57014", "55P03", "25P03", "40P01", "40001")
 _NAME_BYTES_MAX = {"postgresql": 63, "mysql": 256, "sqlite": 1000}
 """PostgreSQL would cut a longer name silently, and with luck find another table."""
 _NAME_CHARS_SHOWN = 60
+_CHARS_READ, _CHARS_SHOWN = 4000, 300
 _SILENCE = {"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "15000"}
 """A server that vanished without a word is given up after 25 s; libpq alone would wait for hours."""
 
@@ -165,14 +167,17 @@ class Database:
         """Tell a database that is away or busy from one that refuses; no address, no values in the words."""
         if isinstance(error, PoolTimeout):
             return DatabaseUnavailable(f"database {self.name}: all {_CONNECTIONS_MAX} connections are in use")
-        words = str(error.orig).splitlines()[0][:300] if error.orig is not None else type(error).__name__
+        words = (str(error.orig).splitlines() or [""])[0] if error.orig is not None else type(error).__name__
+        words = scrub(words[:_CHARS_READ])[:_CHARS_SHOWN]  # the server repeats values
         state: str | None = getattr(error.orig, "sqlstate", None)
-        away = error.connection_invalidated or state in _BUSY or (state is None and self.kind != "sqlite")
+        unspoken = state is None and self.kind != "sqlite"
+        of_driver = unspoken and isinstance(error, DataError | ProgrammingError)  # a value that can't even be sent
+        away = error.connection_invalidated or state in _BUSY or (unspoken and not of_driver)
         locked = (
             self.kind == "sqlite" and isinstance(error, OperationalError) and words.endswith(("locked", "interrupted"))
         )
         kind = DatabaseUnavailable if away or locked else DatabaseRefused
-        if state is None and self.kind != "sqlite":
+        if unspoken and not of_driver:
             words = type(error.orig).__name__  # the words of connection errors may hold the address
         advice = "; what this role needs is printed by: prunella db grant --print" if state == _NO_RIGHT else ""
         return kind(f"database {self.name}: {words}{advice}")
@@ -224,7 +229,7 @@ def _patient(usual: type[Loader]) -> type[Loader]:
         def load(self, data: Any) -> Any:
             try:
                 return self._usual.load(data)
-            except DataError:
+            except NoData:
                 return bytes(data).decode()
 
     return Patient
