@@ -21,7 +21,7 @@ async def main(url: str, act: str) -> None:
     finding = Finding(key="products", issue="ROWS_MATCH", message="…", keys=keys)
     given = Assignment(run_id="run-1", incident_id="i", attempt=1, idempotency_key="k", finding=finding)
 
-    async def told() -> str | None:
+    async def told(*_: object) -> str | None:
         print("batch", flush=True)
         return None
 
