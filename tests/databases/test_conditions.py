@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 from databases.shop import Shop
 from prunella.core.errors import DatabaseRefused
 from prunella.databases import conditions
+from prunella.databases.moments import Moments
 
 pytestmark = pytest.mark.anyio
 
@@ -110,9 +111,18 @@ async def test_conditions_compare_words_with_every_type_of_postgresql(pg_shop: S
 def test_conditions_in_words_show_no_secret() -> None:
     """People read the condition; a secret in it and an endless list are cut."""
     assert conditions.words({"n": 0, "seen": True, "gone": None, "k": {"ge": 2}}, {"at": 60.0}) == (
-        "n = 0 and seen = true and gone is NULL and k >= 2 and at older than 60 s"
+        "n = 0 and seen = true and gone is NULL and k >= 2 and at older than 1 min"
     )
     assert conditions.words({}) == "all rows"
+    assert (
+        conditions.words({"a": {"ne": None}, "b": {"eq": None}, "c": {"ne": 1}})
+        == "a is not NULL and b is NULL and c <> 1"
+    )
+    ages = {"a": 2_592_000.0, "b": 21_600.0, "c": 90.0, "d": 0.0}
+    assert (
+        conditions.words({}, ages)
+        == "a older than 30 d and b older than 6 h and c older than 90 s and d older than 0 s"
+    )
     assert conditions.words({"n": list(range(9))}) == "n in (0, 1, 2, 3, 4, …)"
     assert "sk_live" not in conditions.words({"word": "sk_live_abcdefghijklmnop1234567890"})
 
@@ -136,3 +146,22 @@ async def test_conditions_shown_as_sql_can_be_read(rows: Shop) -> None:
         or shown.startswith("UPDATE t SET word='100% it''s' WHERE ")
     )
     assert "t.n IN (0, 1)" in shown
+
+
+async def test_statements_show_time_as_people_read_it(shop: Shop) -> None:
+    """What a look at texts of time takes on SQLite is nobody's to read: one line, one comparison, no function of ours."""
+    spelled = "timestamptz" if shop.kind == "postgresql" else "timestamp"
+    moment = "'2026-01-01 10:00:00+00:00'"
+    shop.run(f"CREATE TABLE t (id integer PRIMARY KEY, at {spelled})", f"INSERT INTO t VALUES (1, {moment})")
+    handle = shop.handle()
+
+    def look(connection: Connection) -> tuple[str, list[int]]:
+        table = handle.table(connection, "t")
+        moments = Moments(handle, connection)
+        old = select(table.c.id).where(moments.older_than(table.c["at"], 60), moments.older_than(table.c["at"], 30))
+        return conditions.shown(old, shop.kind), list(connection.execute(old).scalars())
+
+    said, found = await handle.reading(look)
+    assert found == [1]
+    assert "prunella_" not in said and "\n" not in said
+    assert said.count("t.at < '20") == 2

@@ -111,7 +111,8 @@ class Failed:
         return Finding(
             key=key,
             issue="FAILED_SYNC",
-            message=f"{count} errors of {key} in the last {spec.within_s / 60:g} min" + (f": {said}" if said else ""),
+            message=f"{count} {'error' if count == 1 else 'errors'} of {key} in the last {spec.within_s / 60:g} min"
+            + (f": {said}" if said else ""),
             facts={
                 "source": None if source is None else key,
                 "last_error": said,

@@ -52,7 +52,7 @@ class Rows:
         finding = Finding(
             key=spec.table,
             issue="ROWS_MATCH",
-            message=f"{count} rows of {spec.table} match: {wanted}",
+            message=f"{'1 row' if count == 1 else f'{count} rows'} of {spec.table} found by: {wanted}",
             kind="data.business",
             facts={"table": spec.table, "count": count, "where": wanted},
             keys=keys,

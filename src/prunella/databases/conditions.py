@@ -8,18 +8,42 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ClauseElement, Column, ColumnElement, FromClause, and_, bindparam, false, or_, true
+from sqlalchemy import (
+    Boolean,
+    ClauseElement,
+    Column,
+    ColumnElement,
+    FromClause,
+    TypeCoerce,
+    and_,
+    bindparam,
+    false,
+    or_,
+    true,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType
 
 from prunella.core.errors import DatabaseRefused
 from prunella.core.redact import scrub
 from prunella.databases.columns import column_of, name_of
 
+_UNITS_S = (("d", 86_400), ("h", 3600), ("min", 60))
 _CHARS_SHOWN = 200
 _LISTED_MAX = 5
+
+
+class Told(TypeCoerce[bool]):
+    """A condition as the database reads it, with the one that people are shown instead."""
+
+    inherit_cache = True
+
+    def __init__(self, exact: ColumnElement[bool], plain: ColumnElement[bool]) -> None:
+        super().__init__(exact, Boolean())
+        self.plain = plain
 
 
 def matching(table: FromClause, where: Mapping[str, Any]) -> ColumnElement[bool]:
@@ -52,7 +76,7 @@ def operator_problem(wanted: Any) -> str | None:
 
 def words(where: Mapping[str, Any], older_than: Mapping[str, float] | None = None) -> str:
     """Write a condition as people read it, without secrets."""
-    ages = [f"{name} older than {seconds:g} s" for name, seconds in (older_than or {}).items()]
+    ages = [f"{name} older than {_duration(seconds)}" for name, seconds in (older_than or {}).items()]
     return " and ".join([*_clauses(where), *ages]) or "all rows"
 
 
@@ -64,10 +88,15 @@ def as_value(value: Any) -> ColumnElement[Any]:
 def shown(statement: ClauseElement, kind: str) -> str:
     """Write a statement with its values, scrubbed: for people, never to be run."""
     dialect = _DIALECTS[kind](paramstyle="pyformat")
-    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    told = cast(ClauseElement, visitors.replacement_traverse(statement, {}, _as_told))
+    compiled = told.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     values = compiled.params
     text = re.sub(r"%\((\w+)\)s", lambda match: _literal(values.get(match[1])), str(compiled))
-    return text.replace("%%", "%")
+    return re.sub(r"\s*\n\s*", " ", text.replace("%%", "%"))
+
+
+def _as_told(element: Any, **_: Any) -> Any:
+    return element.plain if isinstance(element, Told) else None
 
 
 def _holds(column: Column[Any], wanted: Any) -> ColumnElement[bool]:
@@ -122,11 +151,21 @@ _DIALECTS: Mapping[str, Callable[..., Any]] = {
 def _clauses(where: Mapping[str, Any]) -> Iterator[str]:
     for name, wanted in where.items():
         if isinstance(wanted, Mapping):
-            yield from (f"{name} {_SIGNS.get(sign, sign)} {_shown(value)}" for sign, value in wanted.items())
+            yield from (f"{name} {_sign(sign, value)} {_shown(value)}" for sign, value in wanted.items())
         elif isinstance(wanted, list | tuple):
             yield f"{name} in {_shown(wanted)}"
         else:
             yield f"{name} {'is' if wanted is None else '='} {_shown(wanted)}"
+
+
+def _sign(sign: str, value: Any) -> str:
+    return {"eq": "is", "ne": "is not"}[sign] if value is None else _SIGNS.get(sign, sign)
+
+
+def _duration(seconds: float) -> str:
+    """Write whole days, hours or minutes where it is such, else seconds."""
+    unit, length_s = next(((unit, one) for unit, one in _UNITS_S if seconds and seconds % one == 0), ("s", 1))
+    return f"{seconds / length_s:g} {unit}"
 
 
 def _shown(value: Any) -> str:

@@ -31,6 +31,7 @@ from sqlalchemy.types import NullType
 
 from prunella.core.errors import DatabaseRefused
 from prunella.databases.columns import Sort, declared, name_of, sort_of
+from prunella.databases.conditions import Told
 from prunella.databases.handle import Database
 
 TOLERANCE_S = 60.0
@@ -323,10 +324,12 @@ class _Text:
         day = func.substr(column, 1, 10, type_=NullType())
         exists = func.date(day, "+0 days", type_=NullType()) == day  # the 31st of February becomes another day
         surely = and_(column < _day(at - _BEHIND - _DAY), _like(column, _ISO_BEGINS), exists, self._zone_known(column))
-        return and_(column < _day(at + _AHEAD + _DAY), or_(surely, self._is(self._late, column) < _micro(at)))
+        exact = and_(column < _day(at + _AHEAD + _DAY), or_(surely, self._is(self._late, column) < _micro(at)))
+        return Told(exact, column < _bound(self.spelled(at), NullType()))
 
     def since(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
-        return and_(column >= _day(at - _BEHIND), self._is(self._late, column) >= _micro(at))
+        exact = and_(column >= _day(at - _BEHIND), self._is(self._late, column) >= _micro(at))
+        return Told(exact, column >= _bound(self.spelled(at), NullType()))
 
     def after(self, column: Column[Any], at: datetime) -> ColumnElement[bool]:
         return and_(column >= _day(at - _BEHIND), self._is(self._early, column) > _micro(at))
