@@ -1019,14 +1019,17 @@ def test_guide_names_every_check_and_remedy() -> None:
         assert [kind for kind in kinds if f"| `{kind}` |" not in GUIDE] == []
 
 
-def test_code_of_the_guide_runs() -> None:
-    """The functions of the guide register themselves under the names that its blocks use."""
+def test_code_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The functions of the guide register themselves under the names that its blocks use, and inserts heal as it says."""
     before = set(CHECKS), set(REMEDIES)
     try:
         for block in blocks("python"):
             exec(compile(block, "guide", "exec"), {"__name__": "guide"})
         assert {"double_bookings", "late_parcels"} == set(CHECKS) - before[0]
         assert {"reassign_vendor"} == set(REMEDIES) - before[1]
+        said = ["['upserted', 'inserted']", "inserted {'country': 'DE'}", "upserted"]
+        assert capsys.readouterr().out.splitlines() == said
+        assert [one for one in said if f"# {one}" not in GUIDE] == []
     finally:
         for name in set(CHECKS) - before[0]:
             del CHECKS[name]
