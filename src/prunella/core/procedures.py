@@ -196,7 +196,7 @@ class SetRemedy:
 class ArchiveAndDeleteRemedy:
     """Keep the rows in the archive and delete them."""
 
-    batch: int = 1000
+    batch: int = 5000
     then: str | None = None
 
 

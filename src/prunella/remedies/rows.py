@@ -222,7 +222,7 @@ class ArchiveAndDelete(_Batches):
     verb = "archived and deleted"
     _deletes = True
 
-    def __init__(self, database: Database, table: str, *, batch: int = 1000, **how: Any) -> None:
+    def __init__(self, database: Database, table: str, *, batch: int = 5000, **how: Any) -> None:
         super().__init__(database, table, batch=batch, **how)
 
     def _statement(self, connection: Connection, table: Table) -> tuple[Any, Mapping[str, ColumnElement[Any]] | None]:
