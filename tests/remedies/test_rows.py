@@ -152,7 +152,7 @@ async def test_nothing_left_to_do_is_a_skip(shop: Database) -> None:
 async def test_preview_writes_nothing_and_shows_what_would_be(shop: Database) -> None:
     """A preview holds the statement, five rows before and after, and leaves no trace, not even an archive."""
     preview = await hide(shop).preview(assignment(*range(1, 121)).finding)
-    assert preview.words == "changed 120 rows of products, 100 at a time"
+    assert preview.words == "change 120 rows of products, 100 at a time"
     moment = "now()" if shop.kind == "postgresql" else "'20"
     assert preview.sql.startswith(f"UPDATE products SET visible=false, updated_at={moment}")
     assert "id IN (1, 2, 3, 4, 5, … and 115 more)" in preview.sql

@@ -81,7 +81,8 @@ class _Batches:
         self._go_on = go_on
 
     name: str
-    verb: str
+    does: str
+    did: str
     _deletes: bool
 
     async def preview(self, finding: Finding) -> Preview:
@@ -116,7 +117,7 @@ class _Batches:
         before = tuple(dict(zip(names, one, strict=False)) for one in found)
         news = [dict(zip(values or {}, one[len(names) :], strict=True)) for one in found]
         return Preview(
-            words=f"{self.verb} {_rows(len(finding.keys))} of {self._table}, {self._batch:,} at a time",
+            words=f"{self.does} {_rows(len(finding.keys))} of {self._table}, {self._batch:,} at a time",
             sql=shown(statement.where(and_(_named(table, finding.keys), *still)), self._database.kind),
             before=before,
             after=() if values is None else tuple(old | new for old, new in zip(before, news, strict=True)),
@@ -170,7 +171,7 @@ class _Batches:
         return {one[0]: MappingProxyType(dict(zip(names, one[1:], strict=True))) for one in found}
 
     def _outcome(self, tally: _Tally, wanted: int) -> Outcome:
-        words = [f"{self.verb} {tally.touched:,} of {_rows(wanted)} of {self._table}"]
+        words = [f"{self.did} {tally.touched:,} of {_rows(wanted)} of {self._table}"]
         if tally.stopped is not None:
             words.append(f"stopped in between: {tally.stopped}")
         if tally.failed:
@@ -197,7 +198,7 @@ class SetRows(_Batches):
     """
 
     name = "set"
-    verb = "changed"
+    does, did = "change", "changed"
     _deletes = False
 
     def __init__(
@@ -219,7 +220,7 @@ class ArchiveAndDelete(_Batches):
     """Archive and delete the rows that a check found (HEAL_DATA_003)."""
 
     name = "archive_and_delete"
-    verb = "archived and deleted"
+    does, did = "archive and delete", "archived and deleted"
     _deletes = True
 
     def __init__(self, database: Database, table: str, *, batch: int = 5000, **how: Any) -> None:
