@@ -56,6 +56,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/self-healing/heal/{order_id:path}"): ACTS,
     ("POST", "/api/v1/self-healing/run-cycle"): ACTS,
     ("GET", "/api/v1/self-healing/statistics"): READS,
+    ("GET", "/api/v1/self-healing/kpis"): READS,
     ("GET", "/api/v1/self-healing/notifications"): ACTS,
     ("POST", "/api/v1/self-healing/notifications/{notification_id}/acknowledge"): ACTS,
     ("GET", "/api/v1/procedures"): READS,
