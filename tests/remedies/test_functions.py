@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from prunella.core.errors import InvalidInput
 from prunella.core.findings import Finding
@@ -45,6 +46,10 @@ async def raises(ctx: Any, row: Any) -> Outcome:
 
 def raises_in_thread(ctx: Any, row: Any) -> Outcome:
     raise ValueError("no stock")
+
+
+async def asks_wrongly(ctx: Any, row: Any) -> Outcome:
+    raise OperationalError("SELECT nothing FROM nowhere", {}, ValueError("no such table: nowhere"))
 
 
 async def leaves(ctx: Any, row: Any) -> Outcome:
@@ -86,6 +91,7 @@ async def skips(ctx: Any, row: Any) -> Outcome:
     [
         (raises, False, "reassign_vendor raised ValueError: no stock at"),
         (raises_in_thread, False, "reassign_vendor raised ValueError: no stock"),
+        (asks_wrongly, False, "reassign_vendor raised ValueError: no such table: nowhere"),
         (leaves, False, "reassign_vendor raised SystemExit: 3"),
         (cancels, False, "reassign_vendor cancelled itself"),
         (nonsense, False, "reassign_vendor returned dict; a remedy returns Outcome.changed"),
@@ -102,6 +108,7 @@ async def test_whatever_a_function_does_there_is_an_outcome(body: Any, ok: bool,
     assert outcome.ok is ok
     assert outcome.detail.startswith(words)
     assert "abcdef" not in outcome.detail
+    assert "sqlalche.me" not in outcome.detail and "[SQL" not in outcome.detail
 
 
 async def test_function_that_hangs_is_left_behind() -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from prunella.core.clock import Clock, SystemClock
 from prunella.core.errors import PrunellaError
@@ -71,7 +72,8 @@ class Plugin:
         except PluginFailed:
             raise
         except Exception as error:
-            raise PluginFailed(self._words(f"raised {type(error).__name__}: {error}")) from error
+            said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error  # without its SQL
+            raise PluginFailed(self._words(f"raised {type(said).__name__}: {said}")) from error
         found = self._findings(returned)
         count, kept = len(found), [one for one in found if only in (None, one.key)][: self._cap]
         return Sighting(findings=tuple(kept), at=await self._now(), count=count if only is None else None)

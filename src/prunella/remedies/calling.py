@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from prunella.core.clock import Clock
 from prunella.core.outcomes import Outcome
@@ -160,7 +161,8 @@ async def _judged(name: str, call: Callable[[], Any], function: Callable[..., An
             if inspect.isawaitable(result):
                 result = await result
     except (Exception, SystemExit) as error:
-        words = scrub(f"{type(error).__name__}: {error}")[:_CHARS_MAX]
+        said = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error  # without its SQL
+        words = scrub(f"{type(said).__name__}: {said}".splitlines()[0])[:_CHARS_MAX]
         failure = Failure.from_exception(error, service=name)
         return replace(Outcome.failed(f"{name} raised {words}"), failure=failure)
     if result is None:
