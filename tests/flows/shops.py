@@ -286,9 +286,9 @@ POOL = """\
   shop-pool:
     id: HEAL_CONN_002
     database: shop
-    check: {pool: {above: 0.01}}
+    check: {pool: {above: 0.001}}
     remedy: {end_idle_connections: {idle_for: 1s}}
-    notify_above: 0.01
+    notify_above: 0.001
     every: 5m
     first_run: wait
     level: L1
