@@ -155,7 +155,7 @@ procedures:
     database: shop
     check: {{freshness: {{table: supplier_products, column: last_synced_at, older_than: 4h}}}}
     remedy: {{webhook: {{url: "{n8n}/webhook/sync-supplier-stock", bearer: "${{APP_SECRET}}"}}}}
-    every: 15m
+    every: 6h
     first_run: wait
     verify: {{within: 30m}}
   stale-distributors:
@@ -169,7 +169,7 @@ procedures:
     database: shop
     check: {{freshness: {{table: future_feed, column: last_synced_at, older_than: 24h}}}}
     remedy: {{webhook: {{url: "{n8n}/webhook/future"}}}}
-    every: 15m
+    every: 6h
     first_run: wait
   failed-syncs:
     id: HEAL_SYNC_002
@@ -177,7 +177,7 @@ procedures:
     check: {{errors: {{table: integration_logs, status: error, by: source, message: error_message, at: created_at,
                       within: 30m, good: {{status: success}}}}}}
     remedy: {{retry_later: {{delays: [1m, 2m, 4m], webhook: {{url: "{n8n}/webhook/{{source}}", bearer: "${{APP_SECRET}}"}}}}}}
-    every: 5m
+    every: 6h
     first_run: wait
   failed-imports:
     id: HEAL_SYNC_002
@@ -185,14 +185,14 @@ procedures:
     check: {{errors: {{table: import_logs, status: error, by: source, message: error_message, at: created_at,
                       within: 30m, good: {{status: success}}}}}}
     remedy: {{retry_later: {{delays: [1s, 1s, 1s], webhook: {{url: "{n8n}/failing/{{source}}"}}}}}}
-    every: 5m
+    every: 6h
     first_run: wait
   hide-zero-stock:
     id: HEAL_DATA_002
     database: shop
     check: {{rows: {{table: bc_products, where: {{stock_level: 0, is_visible: true}}, older_than: {{updated_at: 1m}}}}}}
     remedy: {{set: {{is_visible: false, updated_at: now, batch: 100}}, then: push_visibility}}
-    every: 30m
+    every: 6h
     first_run: wait
   orphan-messages:
     id: HEAL_DATA_003
@@ -258,7 +258,7 @@ entities:
       ACCEPTED: {{after: 120m, remedy: reassign_vendor}}
       PROCESSING: {{after: 180m, remedy: retry_workflow}}
     give_up: {{after_attempts: 3, remedy: manual_intervention}}
-    every: 5m
+    every: 6h
     first_run: wait
   rush-order:
     database: shop
@@ -267,7 +267,7 @@ entities:
     stuck:
       PENDING: {{after: 30m, remedy: does_not_help}}
     give_up: {{after_attempts: 3, remedy: cancel_order}}
-    every: 5m
+    every: 6h
     first_run: wait
   odd-order:
     database: shop
@@ -278,7 +278,7 @@ entities:
       CONFIRMED: {{after: 30m, remedy: hangs}}
       ACCEPTED: {{after: 30m, remedy: talks_nonsense}}
       PROCESSING: {{after: 30m, remedy: retry_workflow}}
-    every: 5m
+    every: 6h
     first_run: wait
 """
 
@@ -289,7 +289,7 @@ POOL = """\
     check: {pool: {above: 0.001}}
     remedy: {end_idle_connections: {idle_for: 1s}}
     notify_above: 0.001
-    every: 5m
+    every: 6h
     first_run: wait
     level: L1
 """

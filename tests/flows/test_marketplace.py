@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -17,13 +18,18 @@ D = "/api/v1/self-healing"
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def market(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def market(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[], AbstractContextManager[str]],
+) -> Iterator[Market]:
     """A shop and a prunella, both on one kind of database."""
     folder = tmp_path_factory.mktemp(f"market-{request.param}")
-    urls = [f"sqlite:///{folder / 'prunella.db'}", f"sqlite:///{folder / 'shop.db'}"]
-    if request.param == "postgresql":
-        urls = [request.getfixturevalue("session_postgres_url")] * 2
-    with marketplace(folder, urls[0], urls[1]) as started:
+    if request.param == "sqlite":
+        with marketplace(folder, f"sqlite:///{folder / 'prunella.db'}", f"sqlite:///{folder / 'shop.db'}") as started:
+            yield started
+        return
+    with new_database() as url, marketplace(folder, url, url) as started:
         yield started
 
 

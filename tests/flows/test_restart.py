@@ -135,9 +135,9 @@ def _mixed(number: int) -> dict[str, object]:
         return event(service, number, http_status=401, error_code="invalid_token", error_message="expired")
     if number % 4 == 1:
         return event(service, number, http_status=429, error_message="slow", headers={"Retry-After": "1"})
-    return (
+    return (  # of unknown failures each service gets fewer than would disable it
         event(service, number, http_status=418, error_message="odd")
-        if number % 40 == 2
+        if number % 44 == 2
         else event(service, number, http_status=429, error_message="slow down", error_code="rate_limit_exceeded")
     )
 
