@@ -441,6 +441,7 @@ def test_retry_of_a_person_begins_anew(sqlite_path: Path) -> None:
             await people.act_on_incident(world.parts, one.id, "retry", by="ada")
             assert (world.queued("procedure"), world.queued("heal")) == ([("ward",)], [])
         assert len(ward.treated) == 6
-        assert [told.kind for told in await world.told()] == ["MANUAL_INTERVENTION_REQUIRED"] * 2
+        kinds = [told.kind for told in await world.told()]
+        assert kinds.count("MANUAL_INTERVENTION_REQUIRED") == 2
 
     play(sqlite_path, story)

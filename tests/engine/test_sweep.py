@@ -184,7 +184,7 @@ def test_storm_whose_probe_fails_holds_the_rest(sqlite_path: Path) -> None:
         found = await incidents(world)
         assert {one.attempts for one in found} == {0}
         assert IncidentState.ESCALATED not in {one.state for one in found}
-        assert [kind for kind, _ in await notices(world)] == ["HELD"]
+        assert [kind for kind, _ in await notices(world)] == ["HELD", "SYSTEM_ALERT"]
 
     play(sqlite_path, story)
 

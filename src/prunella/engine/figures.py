@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prunella.core.records import Incident, Run
-from prunella.core.states import RunState
+from prunella.core.states import IncidentState, RunState
+from prunella.engine import notices, trail
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
 from prunella.store.metrics import Daily
@@ -123,6 +124,17 @@ def alert(attempts: Attempts) -> str | None:
         return None
     shown = f"{attempts.failed} of {attempts.ended} attempts within the last 24 h failed ({rate:.0%})"
     return f"{shown}; more than {ALARM_ABOVE:.0%} is an alarm"
+
+
+async def raise_alarm(parts: Parts) -> None:
+    """Tell when healing itself fails too often (document D: SYSTEM_ALERT); once an hour."""
+    now = parts.clock.now()
+    async with parts.store.transaction() as tx:
+        why = alert(await attempts_lately(tx, now))
+        if why is not None:
+            waiting = await tx.incidents.list(most=500, state=IncidentState.ESCALATED.value)
+            affected = [("Waiting for people", str(len(waiting))), ("Recommended", "look at: prunella procedures")]
+            await trail.tell(parts, tx, [notices.system_alert(why, affected, now, parts.public_url)])
 
 
 def _status(remedy: str, state: RunState) -> str:

@@ -19,7 +19,7 @@ from prunella.core.errors import PrunellaError, StoreError
 from prunella.core.records import Category, Gate, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
-from prunella.engine import figures, gates, notices, report, trail
+from prunella.engine import gates, notices, report, trail
 from prunella.engine.parts import Parts
 from prunella.engine.perform import perform
 from prunella.engine.ready import Ready
@@ -82,28 +82,10 @@ def rounds(services: Mapping[str, Service], procedures: Mapping[str, Ready]) -> 
 
 def _round(ready: Ready) -> Round:
     async def run(parts: Parts) -> Mapping[str, Any]:
-        swept = await sweep(parts, ready)
-        if swept.failed:
-            await _raise_alarm(parts)
-        return swept.as_log()
+        return (await sweep(parts, ready)).as_log()
 
     policy = ready.policy
     return Round(policy.name, policy.every_s, run, policy.cron, policy.first_run == "wait", policy.id)
-
-
-async def _raise_alarm(parts: Parts) -> None:
-    """Tell when the healing itself fails too often (document D: SYSTEM_ALERT)."""
-    now = parts.clock.now()
-    async with parts.store.transaction() as tx:
-        why = figures.alert(await figures.attempts_lately(tx, now))
-        if why is not None:
-            await trail.tell(parts, tx, [notices.system_alert(why, await _affected(tx), now, parts.public_url)])
-
-
-async def _affected(tx: Transaction) -> list[tuple[str, str]]:
-    """Return what a person wants to know first: how many things are affected, and what to do."""
-    waiting = await tx.incidents.list(most=500, state=IncidentState.ESCALATED.value)
-    return [("Waiting for people", str(len(waiting))), ("Recommended", "look at: prunella procedures")]
 
 
 async def schedule(parts: Parts, procedures: Mapping[str, Round]) -> None:

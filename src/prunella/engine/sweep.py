@@ -16,7 +16,7 @@ from prunella.core.errors import Conflict, InvalidInput
 from prunella.core.findings import Sighting
 from prunella.core.records import Run
 from prunella.core.states import IncidentState, RunState
-from prunella.engine import limits, notices, opening, proposals, stock, storm, trail
+from prunella.engine import figures, limits, notices, opening, proposals, stock, storm, trail
 from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.gathered import gathering
 from prunella.engine.limits import Situation
@@ -70,7 +70,7 @@ class Swept:
         for one in attempts:
             self.runs.append(one.run)
             self.healed += one.outcome.ok and not one.outcome.skipped
-            self.failed += not one.outcome.ok
+            self.failed += not (one.outcome.ok or one.outcome.busy)
             self.resolved += one.state is IncidentState.RESOLVED
             self.escalated += one.state is IncidentState.ESCALATED
 
@@ -108,6 +108,8 @@ async def sweep(parts: Parts, ready: Ready, order: Order | None = None) -> Swept
         swept.plan = await proposals.draw(ready, due)
         if await _may_run(parts, situation, swept):
             await _heal(parts, situation, swept)
+    if swept.failed:
+        await figures.raise_alarm(parts)
     await _come_back(parts, ready)
     return swept
 
