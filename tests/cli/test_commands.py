@@ -209,7 +209,7 @@ def test_tables_are_brought_up_to_date(command: Command, configured: Path) -> No
     """`db upgrade` says where the tables stand, and does nothing twice."""
     first, second = command("db", "upgrade").out, command("db", "upgrade").out
     assert first == second
-    assert first.startswith("tables at revision 0003")
+    assert first.startswith("tables at revision 0004")
 
 
 def test_fault_of_our_own_is_one_line_too(command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:

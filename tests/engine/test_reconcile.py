@@ -27,7 +27,8 @@ def forgetful(world: World) -> Parts:
 
 def waiting(parts: Parts, handler: str) -> dict[str, float]:
     """Return what waits for a handler: first id -> seconds."""
-    return {one.ids[0]: round(one.due_in_s, 3) for one in parts.runner.queued() if one.handler == handler}
+    assert isinstance(parts.runner, LocalRunner)
+    return {one.ids[0]: round(one.due_in_s, 3) for one in parts.runner.in_memory() if one.handler == handler}
 
 
 def test_everything_that_waits_is_submitted_at_its_time(sqlite_path: Path) -> None:

@@ -283,11 +283,11 @@ class World:
 
     def queued(self, handler: str = "heal") -> list[tuple[str, ...]]:
         """Return the ids that wait in the runner for a handler."""
-        return [one.ids for one in self.runner.queued() if one.handler == handler]
+        return [one.ids for one in self.runner.in_memory() if one.handler == handler]
 
     def due_in_s(self, *ids: str, handler: str = "heal") -> float:
         """Return in how many seconds the runner will call a handler."""
-        (due,) = [one.due_in_s for one in self.runner.queued() if (one.handler, one.ids) == (handler, ids)]
+        (due,) = [one.due_in_s for one in self.runner.in_memory() if (one.handler, one.ids) == (handler, ids)]
         return due
 
     def emitted(self, name: str) -> list[Event]:

@@ -85,6 +85,7 @@ class Commit:
 
     def __init__(self) -> None:
         self.actions: list[Callable[[], object]] = []
+        self.driver = None
 
     def on_commit(self, action: Callable[[], object]) -> None:
         self.actions.append(action)

@@ -78,7 +78,7 @@ async def test_runner_calls_a_key_once() -> None:
             await on.runner.submit("heal", "a", at=at(5))
         await on.runner.submit("heal", "a", "b", at=at(5))
         await on.runner.submit("sweep", "a", at=at(5))
-        assert len(on.runner.queued()) == 3
+        assert len(await on.runner.queued()) == 3
         await asyncio.sleep(100)
         assert sorted((name, ids) for _, name, ids in on.called) == [
             ("heal", ("a",)),
@@ -128,7 +128,7 @@ async def test_runner_calls_once_more_what_is_submitted_while_it_runs() -> None:
         await asyncio.sleep(1)
         for _ in range(5):
             await on.runner.submit("heal", "a")
-        assert [(one.running, one.ids) for one in on.runner.queued()] == [(True, ("a",)), (False, ("a",))]
+        assert [(one.running, one.ids) for one in await on.runner.queued()] == [(True, ("a",)), (False, ("a",))]
         await asyncio.sleep(100)
         assert on.times == [0, 10]
 
@@ -158,7 +158,7 @@ async def test_runner_calls_only_what_was_committed() -> None:
         await on.runner.submit("heal", "later", at=at(30), tx=kept)
         await on.runner.submit("heal", "lost", tx=lost)
         await asyncio.sleep(10)
-        assert (on.called, on.runner.queued()) == ([], [])
+        assert (on.called, await on.runner.queued()) == ([], [])
         kept.commit()
         await asyncio.sleep(100)
         assert on.called == [(10, "heal", ("kept",)), (30, "heal", ("later",))]
@@ -212,7 +212,7 @@ async def test_runner_lists_what_runs_and_what_waits() -> None:
         await on.runner.submit("heal", "sooner", at=at(30))
         await on.runner.submit("heal", "running")
         await asyncio.sleep(5)
-        assert on.runner.queued() == [
+        assert await on.runner.queued() == [
             Queued("heal", ("running",), 0, True),
             Queued("heal", ("sooner",), 25, False),
             Queued("heal", ("later",), 55, False),

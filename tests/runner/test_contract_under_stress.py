@@ -27,7 +27,7 @@ async def test_runner_calls_again_after_an_error_with_growing_pauses() -> None:
         assert [(event.name, event.fields) for event in told] == [
             ("engine.failed", {"handler": "heal", "error": "ZeroDivisionError"})
         ] * 6
-        assert on.runner.queued() == []
+        assert await on.runner.queued() == []
         await on.runner.submit("heal", "a")
         await asyncio.sleep(1000)
         assert [seconds - 1000 for seconds in on.times[6:]] == [0, 1, 3, 7, 15, 31]

@@ -73,7 +73,7 @@ def test_submitting_what_waits_already_keeps_nothing() -> None:
             await runner.submit("heal", "a", at=START + timedelta(days=30) - timedelta(seconds=number))
             await runner.submit("heal", "b", at=START + timedelta(days=30))
             await runner.cancel("heal", "b")
-        assert len(runner.queued()) == 1
+        assert len(await runner.queued()) == 1
         return len(runner._heap)
 
     assert run_virtual(story()) < 200

@@ -29,8 +29,28 @@ from store.making import NOW
 
 SQLITE, POSTGRES = SqliteDialect(), PostgresDialect()
 DIALECTS = pytest.mark.parametrize("dialect", [SQLITE, POSTGRES], ids=lambda dialect: dialect.name)
-NOUNS = ("audit", "credentials", "gates", "incidents", "operations", "outbox", "procedures", "runs", "signals")
-SMALL = {"gates._ALL", "credentials._SECRET_NAMES", "procedures._ALL", "procedures._RELEASE_ALL"}
+NOUNS = (
+    "audit",
+    "credentials",
+    "gates",
+    "incidents",
+    "operations",
+    "outbox",
+    "procedures",
+    "runs",
+    "signals",
+    "workers",
+)
+SMALL = {
+    "gates._ALL",
+    "credentials._SECRET_NAMES",
+    "credentials._RELEASE_OF",
+    "procedures._ALL",
+    "procedures._RELEASE_ALL",
+    "procedures._RELEASE_OF",
+    "workers._ALL",
+    "workers._BURY",
+}
 AT_THE_START = {"incidents._RELEASE", "credentials._RELEASE_ALL", "outbox._RELEASE_ALL", "outbox._NEXT"}
 
 

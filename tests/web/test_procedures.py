@@ -161,7 +161,7 @@ async def test_incident_of_a_procedure_is_shown_and_retried(mart: Market) -> Non
     again = await mart.post(f"/api/v1/incidents/{incident['id']}/retry")
     assert (again["state"], again["attempts"], again["held_reason"]) == ("open", 0, None)
     assert isinstance(mart.app.runner, LocalRunner)
-    assert ("procedure", (ORDERS,)) in [(one.handler, one.ids) for one in mart.app.runner.queued()]
+    assert ("procedure", (ORDERS,)) in [(one.handler, one.ids) for one in mart.app.runner.in_memory()]
     async with mart.app.store.transaction() as tx:
         stored = await tx.incidents.get(incident["id"])
         assert stored is not None

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from prunella import __version__
 from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
 from prunella.app.procedures import Care, take_care
 from prunella.core import redact
-from prunella.core.clock import Ids, Rng, SystemClock
+from prunella.core.clock import Clock, Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol, proposals, requests
+from prunella.engine import guards, patrol, proposals, requests, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -42,6 +43,7 @@ from prunella.remedies.http import Probe, Replay
 from prunella.remedies.oauth import RefreshToken
 from prunella.runner.contract import Runner
 from prunella.runner.local import LocalRunner
+from prunella.runner.procrastinate import ProcrastinateRunner, install
 from prunella.settings import AdvisorSettings, ChannelSettings, Settings
 from prunella.store import migrations
 from prunella.store.contract import Store
@@ -74,12 +76,15 @@ class App:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[App]:
         """Heal until the block ends; then finish what is under way."""
+        if not self.alone:
+            await workers.beat(self.parts, __version__)
         await reconcile(self.parts, self.rounds, alone=self.alone)
         if self.place is not None:
             await self.runner.submit(guards.HANDLER)
         if self.care.desks:
             await self.runner.submit(requests.HANDLER)
         work = asyncio.create_task(self.runner.run(), name="runner")
+        alive = None if self.alone else asyncio.create_task(workers.keep_alive(self.parts, __version__), name="alive")
         durable = handover.connect(self.settings.database_url) if handover.known() else None
         try:
             yield self
@@ -88,6 +93,10 @@ class App:
                 await asyncio.to_thread(durable.close)
             await self.runner.stop()
             await work
+            if alive is not None:
+                alive.cancel()
+                await asyncio.gather(alive, return_exceptions=True)
+                await workers.leave(self.parts)
 
 
 def load_plugins(settings: Settings) -> None:
@@ -121,16 +130,19 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     caller = Egress(settings.egress)
     advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
     place = await asyncio.to_thread(DatabasePlace, settings.database_url)
-    care = Care()
+    care, app = Care(), None
     try:
         pauses = Pauses(store, store.clock, settings.windows)
         care = await take_care(settings, caller, Vault(store, keys), pauses)
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
-        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care)
+        runs = LocalRunner if isinstance(store, SqliteStore) else partial(ProcrastinateRunner, settings.database_url)
+        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care, runs=runs)
         await _seed(app)
         yield app
     finally:
+        if app is not None and isinstance(app.runner, ProcrastinateRunner):
+            await app.runner.close()
         await care.close()
         place.close()
         await caller.close()
@@ -141,11 +153,14 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
 
 async def open_store(settings: Settings) -> Store:
     """Open the configured database; `SchemaBehind` when its tables are not this version's."""
-    migrate = migrations.upgrade if settings.migrate == "auto" else migrations.check
     path = sqlite_path(settings.database_url)
     if path is None:
-        await asyncio.to_thread(migrate, settings.database_url)
+        if settings.migrate == "auto":
+            await upgrade(settings)
+        else:
+            await asyncio.to_thread(migrations.check, settings.database_url)
         return await PostgresStore.open(settings.database_url)
+    migrate = migrations.upgrade if settings.migrate == "auto" else migrations.check
     store = SqliteStore.open_file(path, SystemClock())  # the lock first: nobody migrates under a running process
     try:
         migrate(settings.database_url)
@@ -153,6 +168,13 @@ async def open_store(settings: Settings) -> Store:
         await store.close()
         raise
     return store
+
+
+async def upgrade(settings: Settings) -> None:
+    """Bring the tables up to date: ours, and on PostgreSQL those of the queue."""
+    await asyncio.to_thread(migrations.upgrade, settings.database_url)
+    if sqlite_path(settings.database_url) is None:
+        await install(settings.database_url)
 
 
 def wire(
@@ -164,18 +186,20 @@ def wire(
     place: DatabasePlace | None = None,
     advice_caller: Caller | None = None,
     care: Care | None = None,
+    runs: Callable[[Clock, Listeners], Runner] = LocalRunner,
 ) -> App:
     """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place.
 
     Args:
         advice_caller: the way out to the advisor, with a byte cap of its own; without one nobody is asked.
+        runs: makes the runner; one process needs no more than `LocalRunner`.
     """
     rng = rng or Rng()
     clock = store.clock
     listeners = Listeners()
-    runner = LocalRunner(clock, listeners)
+    runner = runs(clock, listeners)
     vault = Vault(store, keys)
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    worker = _worker_name()
     remedies = _remedies(store, caller, vault, worker)
     parts = Parts(
         store=store,
@@ -233,6 +257,11 @@ def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care | None) -
 async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:
     if name in rounds:  # it may have been taken out of the configuration
         await patrol.run_procedure(parts, rounds[name])
+
+
+def _worker_name() -> str:
+    """Return this process's name in claims: a container that starts anew has its old host name and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}:{Ids(SystemClock(), Rng()).new()[-6:]}"
 
 
 def sealed_credential(

@@ -67,12 +67,33 @@ def run(arguments: Sequence[str]) -> None:
         raise SystemExit(1) from None
 
 
+Database = Annotated[
+    str | None, typer.Option("--db", help="Address of the database, in place of the configured one.", metavar="URL")
+]
+
+
 @cli.command()
-def up() -> None:
+def up(db: Database = None) -> None:
     """Start the engine, the API and the dashboard in this process."""
     from prunella.cli.up import serve
 
-    serve(world.settings())
+    serve(world.settings(database_url=db))
+
+
+@cli.command()
+def worker(db: Database = None) -> None:
+    """Start one more worker beside `prunella up`: it heals and serves no HTTP; as many as wanted, on PostgreSQL."""
+    from prunella.cli.up import work
+
+    work(world.settings(database_url=db))
+
+
+@cli.command()
+def reconcile(db: Database = None) -> None:
+    """Queue everything anew that waits, from the tables: for when the queue's own tables were lost or emptied."""
+    from prunella.cli.up import requeue
+
+    print(f"queued {requeue(world.settings(database_url=db))} things that wait")
 
 
 @cli.command()
@@ -199,15 +220,16 @@ def db_upgrade(
     ] = False,
 ) -> None:
     """Create or change the tables as this version wants them."""
+    import asyncio
+
+    from prunella.app import upgrade
     from prunella.store import migrations
 
     settings = world.settings()
     before = migrations.current(settings.database_url)
-    migrations.upgrade(settings.database_url)
+    asyncio.run(upgrade(settings))
     print(f"tables at revision {migrations.current(settings.database_url)} (were at {before or 'none'})")
     if compat:
-        import asyncio
-
         from prunella.cli.compat import install_everywhere
 
         asyncio.run(install_everywhere(settings, print))

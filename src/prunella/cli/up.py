@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -14,9 +15,11 @@ import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
-from prunella.app import open_app
+from prunella.app import open_app, sqlite_path
+from prunella.core.errors import ConfigError
 from prunella.core.events import Event
 from prunella.core.redact import scrub, scrub_tree
+from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
 from prunella.web.server import listen, run_server
 
@@ -37,6 +40,52 @@ async def _serve(settings: Settings) -> None:
     async with open_app(settings, tell=_say) as app:
         app.parts.listeners.subscribe(_log_event)
         await run_server(app, listening, lambda url: _say(f"prunella is up: {url} (pid {os.getpid()})"))
+
+
+def work(settings: Settings) -> None:
+    """Heal until SIGTERM or Ctrl-C, beside other processes on the same database.
+
+    Raises:
+        ConfigError: the database is a file, which has room for one process.
+    """
+    _must_have_room(settings)
+    configure_logs()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with open_app(settings, tell=_say) as app:
+        app.parts.listeners.subscribe(_log_event)
+        async with app.running():
+            _say(f"worker {app.parts.worker} is up")
+            await stopping.wait()
+
+
+def requeue(settings: Settings) -> int:
+    """Queue everything anew that waits; return how many.
+
+    Raises:
+        ConfigError: the database is a file, whose one process does it at each start.
+    """
+    _must_have_room(settings)
+
+    async def run() -> int:
+        async with open_app(settings, tell=_say) as app:
+            return await reconcile(app.parts, app.rounds, alone=False)
+
+    return asyncio.run(run())
+
+
+def _must_have_room(settings: Settings) -> None:
+    if sqlite_path(settings.database_url) is not None:
+        why = "SQLite is for one process, `prunella up` alone, and its queue is rebuilt at each start"
+        raise ConfigError(
+            [f"service.database_url: {why}; set a postgresql:// address, see docs/outgrowing-one-machine.md"]
+        )
 
 
 def configure_logs() -> None:

@@ -63,11 +63,16 @@ def config_name() -> str:
     return str(config_path() or "no file, defaults only")
 
 
-def settings(*, warn: bool = False) -> Settings:
-    """Load the configuration; with `warn`, print its warnings."""
+def settings(*, warn: bool = False, database_url: str | None = None) -> Settings:
+    """Load the configuration; with `warn`, print its warnings.
+
+    Args:
+        database_url: stands in place of the configured one.
+    """
     from prunella.settings import load
 
-    loaded = load(config_path(), os.environ)
+    given = {"PRUNELLA_DATABASE_URL": database_url} if database_url else {}
+    loaded = load(config_path(), {**os.environ, **given})
     if warn:
         for warning in loaded.warnings:
             print(f"warning: {warning}", file=sys.stderr)

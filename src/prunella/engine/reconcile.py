@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from prunella.engine import patrol
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Round
+from prunella.runner.contract import Key
 
 
 async def reconcile(parts: Parts, procedures: Mapping[str, Round], *, alone: bool) -> int:
@@ -25,11 +27,11 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Round], *, alone: boo
         incidents = await tx.incidents.wakeable()
         channels = await tx.outbox.waiting()
         approvals = await tx.approvals.waiting()
-    for row in incidents:
-        await parts.runner.submit("heal", row["id"], at=max(row["lease_until"] or row["next_at"], now))
-    for row in channels:
-        await parts.runner.submit("deliver", row["channel"], at=row["next_at"])
-    for row in approvals:
-        await parts.runner.submit("approval", row["id"], at=row["expires_at"])
+    calls: list[tuple[Key, datetime | None]] = [
+        *((("heal", row["id"]), max(row["lease_until"] or row["next_at"], now)) for row in incidents),
+        *((("deliver", row["channel"]), row["next_at"]) for row in channels),
+        *((("approval", row["id"]), row["expires_at"]) for row in approvals),
+    ]
+    await parts.runner.submit_many(calls)
     await patrol.schedule(parts, procedures)
-    return len(incidents) + len(channels) + len(approvals) + len(procedures)
+    return len(calls) + len(procedures)

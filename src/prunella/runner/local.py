@@ -8,19 +8,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections.abc import Iterable
 from datetime import datetime
 
 from prunella.core.clock import Clock
-from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Listeners
-from prunella.runner.contract import Commit, Handler, Queued
+from prunella.runner.contract import Commit, Handler, Key, Queued, again
 
 _log = logging.getLogger(__name__)
-_STORE_AGAIN_S = 2.0  # work goes on by itself soon after the database is back, however long it was away
-_AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 _STALE_MAX = 64
-
-Key = tuple[str, ...]
 
 
 class LocalRunner:
@@ -56,6 +52,11 @@ class LocalRunner:
         else:
             self._push((name, *ids), self._delay_s(at))
 
+    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]]) -> None:
+        """Queue many calls."""
+        for key, at in calls:
+            self._push(key, self._delay_s(at))
+
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""
         key = (name, *ids)
@@ -79,8 +80,12 @@ class LocalRunner:
         while self._running:
             await asyncio.wait(self._running.values())
 
-    def queued(self) -> list[Queued]:
+    async def queued(self) -> list[Queued]:
         """List what waits and what runs, the next one first."""
+        return self.in_memory()
+
+    def in_memory(self) -> list[Queued]:
+        """List the same, for whoever stands in the same loop."""
         now = self._clock.monotonic()
         running = [Queued(key[0], key[1:], 0.0, True) for key in self._running]
         waiting = sorted((due, key) for key, due in self._due.items())
@@ -141,13 +146,9 @@ class LocalRunner:
 
     def _after_error(self, key: Key, error: Exception) -> None:
         """Our own failure: told apart from the failures we heal, and tried again."""
-        times = self._raised.get(key, 0)
-        _log.error("handler %s failed (%s times so far)", ":".join(key), times + 1, exc_info=error)
+        times = self._raised.pop(key, 0)
+        _log.error("handler %s failed (%s times before)", ":".join(key), times, exc_info=error)
         self._listeners.emit("engine.failed", handler=key[0], error=type(error).__name__)
-        if isinstance(error, StoreUnavailable):
-            self._push(key, _STORE_AGAIN_S)
-        elif times < len(_AGAIN_AFTER_S):
-            self._raised[key] = times + 1
-            self._push(key, _AGAIN_AFTER_S[times])
-        else:
-            self._raised.pop(key, None)
+        if (next_try := again(error, times)) is not None:
+            delay_s, self._raised[key] = next_try
+            self._push(key, delay_s)

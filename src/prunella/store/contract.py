@@ -30,6 +30,7 @@ from prunella.store.runs import RunRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
 from prunella.store.switches import SwitchRows
+from prunella.store.workers import WorkerRows
 
 _TRIES = 5
 _INSIST_AFTER_S = (0.5, 1.0, 2.0, 4.0)
@@ -38,7 +39,10 @@ Done = TypeVar("Done")
 
 
 class Transaction:
-    """One unit of work over all tables; every method's promise stands where its rows are."""
+    """One unit of work over all tables; every method's promise stands where its rows are.
+
+    `driver` is the driver's open connection, for a queue whose rows stand in the same database.
+    """
 
     def __init__(self, connection: Connection) -> None:
         session = Session(connection)
@@ -55,6 +59,8 @@ class Transaction:
         self.approvals = ApprovalRows(session)
         self.switches = SwitchRows(session)
         self.metrics = MetricRows(session)
+        self.workers = WorkerRows(session)
+        self.driver = connection.driver
         self.after_commit: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:

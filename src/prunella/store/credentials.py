@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, or_, select, update
 
 from prunella.core.records import Credential
 from prunella.store.session import Session, record, records, row_of
-from prunella.store.sql import Sql, param
+from prunella.store.sql import Sql, member_of, param
 from prunella.store.tables import credentials as t
 from prunella.store.tables import secrets as named
 
@@ -43,6 +44,9 @@ _RELEASE = Sql(
     update(t)
     .where(*_BY_ACCOUNT, t.c.version == param("was"), t.c.refreshing_by == param("worker"))
     .values(refreshing_by=None, refreshing_until=None, needs_person=param("needs"))
+)
+_RELEASE_OF = Sql(
+    update(t).where(member_of(t.c.refreshing_by, "workers")).values(refreshing_by=None, refreshing_until=None)
 )
 _RELEASE_ALL = Sql(update(t).where(t.c.refreshing_until.is_not(None)).values(refreshing_by=None, refreshing_until=None))
 _SECRET = Sql(select(named.c.value_sealed).where(named.c.name == param("name_")))
@@ -121,6 +125,10 @@ class CredentialRows:
     async def release_all(self) -> int:
         """Give every right to refresh back: only for a store whose other processes are known to be dead."""
         return await self._session.change(_RELEASE_ALL)
+
+    async def release_of(self, workers: Sequence[str]) -> int:
+        """Give back every right to refresh that workers held who are dead."""
+        return await self._session.change(_RELEASE_OF, workers=list(workers))
 
     async def secret(self, name: str) -> bytes | None:
         """Return a named secret, sealed."""

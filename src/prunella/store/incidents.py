@@ -133,6 +133,12 @@ _EXTEND = Sql(
     .values(lease_until=param("until"))
     .returning(t.c.id)
 )
+_RELEASE_OF = Sql(
+    update(t)
+    .where(member_of(t.c.claimed_by, "workers"), t.c.lease_until.is_not(None))
+    .values(lease_until=param("now"))
+    .returning(t.c.id)
+)
 _RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
 
@@ -294,6 +300,10 @@ class IncidentRows:
     async def release_all(self, now: datetime) -> int:
         """End every lease: only for a store whose other processes are known to be dead."""
         return await self._session.change(_RELEASE, now=now)
+
+    async def release_of(self, workers: Sequence[str], now: datetime) -> Sequence[str]:
+        """End the leases of workers that are dead; return whose cases are free."""
+        return [row["id"] for row in await self._session.fetch(_RELEASE_OF, workers=list(workers), now=now)]
 
     async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Incident]:
         """Return incidents, newest first, that equal the given columns; `before` continues a listing."""

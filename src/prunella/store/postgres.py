@@ -36,10 +36,10 @@ class _Connection:
 
     def __init__(self, connection: psycopg.AsyncConnection[Any], dialect: Dialect) -> None:
         self.dialect = dialect
-        self._connection = connection
+        self.driver = connection
 
     async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
-        cursor = await self._connection.execute(text.encode(), values, prepare=True)
+        cursor = await self.driver.execute(text.encode(), values, prepare=True)
         rows = await cursor.fetchall() if cursor.description else ()
         return rows, cursor.rowcount
 

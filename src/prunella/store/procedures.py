@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case, or_, select, update
 
 from prunella.store.session import Session
-from prunella.store.sql import Row, Sql, param
+from prunella.store.sql import Row, Sql, member_of, param
 from prunella.store.tables import procedures as t
 
 _READ = Sql(select(t).where(t.c.name == param("name_")))
@@ -40,6 +40,12 @@ _EXTEND = Sql(
     update(t)
     .where(t.c.name == param("name_"), t.c.claimed_by == param("worker"), t.c.lease_until.is_not(None))
     .values(lease_until=param("until"))
+)
+_RELEASE_OF = Sql(
+    update(t)
+    .where(member_of(t.c.claimed_by, "workers"), t.c.lease_until.is_not(None))
+    .values(lease_until=None)
+    .returning(t.c.name)
 )
 _RELEASE_ALL = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=None))
 
@@ -89,6 +95,10 @@ class ProcedureRows:
     async def pause(self, name: str, by: str | None) -> None:
         """Let no run begin until somebody resumes it (`by` None)."""
         await self._session.change(_PAUSE, name_=name, by=by)
+
+    async def release_of(self, workers: Sequence[str]) -> Sequence[str]:
+        """End the leases of workers that are dead; return which procedures were interrupted."""
+        return [row["name"] for row in await self._session.fetch(_RELEASE_OF, workers=list(workers))]
 
     async def release_all(self) -> int:
         """End every lease: only for a store whose other processes are known to be dead."""

@@ -19,6 +19,7 @@ class Connection(Protocol):
     """The one thing a database has to bring: run this text with these values inside the open transaction."""
 
     dialect: Dialect
+    driver: Any
 
     async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
         """Return the rows that came back and how many rows were touched."""

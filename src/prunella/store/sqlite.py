@@ -41,7 +41,7 @@ class SqliteStore:
     def __init__(self, database: sqlite3.Connection, clock: Clock, *, lock: IO[str] | None = None) -> None:
         self.clock = clock
         self.dialect: Dialect = SqliteDialect()
-        self._database = database
+        self.driver = self._database = database
         self._lock_file = lock
         self._turn = asyncio.Lock()
 

@@ -127,6 +127,12 @@ incidents = Table(
     Index("incidents_by_scope", "service", "account", "fingerprint", "resolved_at"),
     Index("incidents_by_first_seen", "first_seen", "id"),
     Index("incidents_by_procedure", "procedure", "state", "first_seen"),
+    Index(
+        "incidents_by_holder",
+        "claimed_by",
+        sqlite_where=text("lease_until IS NOT NULL"),
+        postgresql_where=text("lease_until IS NOT NULL"),
+    ),
 )
 
 operations = Table(
@@ -326,6 +332,15 @@ approvals = Table(
     Column("used_at", Moment),
     Index("approvals_by_procedure", "procedure", "state"),
     Index("approvals_by_state", "state", "created_at"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _must("version", Text),
+    _must("started_at", Moment),
+    _must("seen_at", Moment),
 )
 
 switches = Table(

@@ -1,0 +1,60 @@
+"""Who is alive: each worker says so every second, and takes over what the others held who no longer do."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+from prunella.core.errors import StoreError
+from prunella.engine import trail
+from prunella.engine.parts import Parts
+from prunella.runner.contract import STALE_S
+from prunella.store.contract import again_on_conflict
+
+_BEAT_S = 1.0
+
+
+async def keep_alive(parts: Parts, version: str) -> None:
+    """Beat, and bury the dead, until cancelled; an outage of the store ends neither."""
+    while True:
+        with suppress(StoreError):
+            await beat(parts, version)
+            await bury(parts)
+        await parts.clock.sleep(_BEAT_S)
+
+
+async def beat(parts: Parts, version: str) -> None:
+    """Say that this worker is alive."""
+    async with parts.store.transaction() as tx:
+        await tx.workers.beat(parts.worker, version, parts.clock.now())
+
+
+async def leave(parts: Parts) -> None:
+    """Say that this worker ended as it should; it holds nothing."""
+    with suppress(StoreError):  # then the others find out
+        async with parts.store.transaction() as tx:
+            await tx.workers.leave(parts.worker)
+
+
+@again_on_conflict
+async def bury(parts: Parts) -> None:
+    """End the leases of workers that were not seen for a while, and submit what they held.
+
+    One that was only frozen finds its leases gone when it wakes: what it writes is refused as a conflict.
+    """
+    now = parts.clock.now()
+    async with parts.store.transaction() as tx:
+        dead = await tx.workers.bury(now - timedelta(seconds=STALE_S))
+        if not dead:
+            return
+        await tx.credentials.release_of(dead)
+        await tx.outbox.release_all(now)  # of the living, too: a message is settled once, whoever sent it
+        incidents = await tx.incidents.release_of(dead, now)
+        procedures = await tx.procedures.release_of(dead)
+        channels = [row["channel"] for row in await tx.outbox.waiting()]
+        for handler, ids in (("heal", incidents), ("procedure", procedures), ("deliver", channels)):
+            for id_ in ids:
+                await parts.runner.submit(handler, id_, tx=tx)
+        for name in dead:
+            reason = f"not seen for {STALE_S:g} s; {len(incidents)} incidents and {len(procedures)} procedures go on"
+            await trail.note(parts, tx, "worker.lost", name, reason=reason)

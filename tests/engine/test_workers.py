@@ -1,0 +1,91 @@
+"""What a dead worker held goes on at once on another; what a living one holds is let alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from engine.world import World, play
+from prunella.core.errors import StoreUnavailable
+from prunella.core.states import IncidentState
+from prunella.engine import workers
+
+
+@pytest.mark.parametrize(("unseen_s", "is_dead"), [(4.9, False), (5.1, True)])
+def test_incident_of_a_dead_worker_is_free_at_once(sqlite_path: Path, unseen_s: float, is_dead: bool) -> None:
+    """Not seen for 5 s: the lease ends, the incident is submitted, and the audit says whose it was."""
+
+    async def story(world: World) -> None:
+        incident_id = (await world.fail()).incident_id or ""
+        now = world.parts.clock.now()
+        async with world.store.transaction() as tx:
+            await tx.workers.beat("dead", "1", now)
+            assert await tx.incidents.claim(incident_id, "dead", now, now + timedelta(seconds=600))
+        await world.parts.runner.cancel("heal", incident_id)
+        await world.later(unseen_s)
+        await workers.beat(world.parts, "1")
+        await workers.bury(world.parts)
+        assert world.queued() == ([(incident_id,)] if is_dead else [])
+        async with world.store.transaction() as tx:
+            alive = [row["name"] for row in await tx.workers.all()]
+            entries = [one for one in await tx.audit.list(most=10) if one.action == "worker.lost"]
+        assert (world.parts.worker in alive, "dead" in alive) == (True, not is_dead)
+        assert [one.target for one in entries] == (["dead"] if is_dead else [])
+
+    play(sqlite_path, story)
+
+
+def test_worker_that_was_only_frozen_cannot_write_over_its_successor(sqlite_path: Path) -> None:
+    """Buried by mistake it beats again, and its incident is another's now."""
+
+    async def story(world: World) -> None:
+        incident_id = (await world.fail()).incident_id or ""
+        await workers.beat(world.parts, "1")
+        now = world.parts.clock.now()
+        async with world.store.transaction() as tx:
+            frozen = await tx.incidents.claim(incident_id, world.parts.worker, now, now + timedelta(seconds=600))
+        assert frozen is not None
+        await world.later(6)
+        other = replace(world.parts, worker="other")
+        await workers.beat(other, "1")
+        await workers.bury(other)
+        now = world.parts.clock.now()
+        async with world.store.transaction() as tx:
+            assert await tx.incidents.claim(incident_id, "other", now, now + timedelta(seconds=600))
+        with pytest.raises(Exception, match="changed since it was read"):
+            async with world.store.transaction() as tx:
+                await tx.incidents.save(replace(frozen, state=IncidentState.OPEN))
+        await workers.beat(world.parts, "1")
+        await workers.leave(world.parts)
+        async with world.store.transaction() as tx:
+            assert [row["name"] for row in await tx.workers.all()] == ["other"]
+
+    play(sqlite_path, story)
+
+
+def test_outage_of_the_store_does_not_end_the_beating(sqlite_path: Path) -> None:
+    """While the database is away nothing can be said; afterwards the worker is seen again."""
+
+    async def story(world: World) -> None:
+        class Away:
+            """A store that is away for the first two seconds."""
+
+            clock = world.parts.clock
+
+            def transaction(self) -> object:
+                if asyncio.get_running_loop().time() < gone_until:
+                    raise StoreUnavailable("PostgreSQL does not answer")
+                return world.store.transaction()
+
+        gone_until = asyncio.get_running_loop().time() + 2
+        beating = asyncio.create_task(workers.keep_alive(replace(world.parts, store=Away()), "1"))  # type: ignore[arg-type]
+        await world.later(4)
+        beating.cancel()
+        async with world.store.transaction() as tx:
+            assert [row["name"] for row in await tx.workers.all()] == [world.parts.worker]
+
+    play(sqlite_path, story)
