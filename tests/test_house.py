@@ -80,6 +80,7 @@ ELSEWHERE = {
     "store/migrations/versions/0001_first_tables.py": "store/test_migrations.py",
     "store/migrations/versions/0002_advice.py": "store/test_migrations.py",
     "store/migrations/versions/0003_procedures.py": "store/test_migrations.py",
+    "store/migrations/versions/0004_workers.py": "store/test_migrations.py",
     "store/migrations/event_views.py": "store/test_views.py",
     "store/migrations/healing_views.py": "store/test_views.py",
     "store/migrations/spelling.py": "store/test_views.py",
