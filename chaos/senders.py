@@ -1,0 +1,118 @@
+"""Careful senders: each repeats an event under its own id until somebody says that it is accepted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chaos.world import event, ingest_headers
+
+_AGAIN_AFTER_S = 0.05
+_TIMEOUT_S = 5.0
+
+
+class Senders:
+    """Send events at the pace that `may_send` sets.
+
+    Args:
+        may_send: how many events may be out by now.
+        within_s: after this long without an answer a sender gives up; nothing was promised to it then.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        services: Sequence[str],
+        events: int,
+        seed: int,
+        may_send: Callable[[], int],
+        threads: int = 6,
+    ) -> None:
+        self._address, self._services, self._seed = address, list(services), seed
+        self._events, self._may_send = events, may_send
+        self._next = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.accepted: set[int] = set()
+        self.repeats = 0
+        self.refused: list[str] = []
+        self._threads = [threading.Thread(target=self._send_all, name=f"sender-{n}", daemon=True) for n in range(threads)]
+
+    def start(self) -> None:
+        """Begin to send."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, within_s: float) -> None:
+        """Wait until everything is accepted, then stop."""
+        for thread in self._threads:
+            thread.join(within_s)
+        self._stop.set()
+
+    def stop(self) -> None:
+        """Give up what is not accepted yet."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send_all(self) -> None:
+        rng = random.Random(f"{self._seed}/{threading.current_thread().name}")
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            with self._lock:
+                if self._next >= self._events:
+                    return
+                number = self._next if self._next < self._may_send() else None
+                self._next += number is not None
+            if number is None:
+                self._stop.wait(0.02)
+                continue
+            connection = self._until_accepted(number, connection)
+            if rng.random() < 0.05:  # a webhook comes twice now and then
+                connection = self._until_accepted(number, connection)
+
+    def _until_accepted(
+        self, number: int, connection: http.client.HTTPConnection | None
+    ) -> http.client.HTTPConnection | None:
+        body = event(number, self._services, self._seed)
+        while not self._stop.is_set():
+            connection = connection or http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
+            try:
+                status = self._send(connection, body)
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                connection = None
+            else:
+                if status in (200, 202):
+                    with self._lock:
+                        self.accepted.add(number)
+                    return connection
+            with self._lock:
+                self.repeats += 1
+            self._stop.wait(_AGAIN_AFTER_S)
+        return connection
+
+    def _send(self, connection: http.client.HTTPConnection, body: dict[str, Any]) -> int:
+        connection.request("POST", "/integration-self-heal", json.dumps(body), ingest_headers())
+        reply = connection.getresponse()
+        said = reply.read()
+        if 400 <= reply.status < 500:
+            self.refused.append(f"HTTP {reply.status}: {said[:300]!r}")
+        return reply.status
+
+
+def scan(address: tuple[str, int]) -> None:
+    """Ask for a scan: what was interrupted three times in a row rests until one comes by."""
+    connection = http.client.HTTPConnection(*address, timeout=15)
+    body = json.dumps({"mode": "scan", "limit": 500, "window_minutes": 240})
+    try:
+        connection.request("POST", "/integration-self-heal", body, ingest_headers())
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return
+    finally:
+        connection.close()

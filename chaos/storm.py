@@ -1,0 +1,147 @@
+"""A storm: events pour in while workers and PostgreSQL are killed; then calm, and the ledger."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from chaos import audit
+from chaos.audit import Book
+from chaos.crew import Crew, Zygote, zygote
+from chaos.killer import Killer
+from chaos.postgres import Postgres, postgres
+from chaos.senders import Senders, scan
+from chaos.world import World, environment
+from prunella.store import migrations
+
+_AHEAD = 20  # events that are out before the first kill
+_SCAN_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storm:
+    """How bad it gets.
+
+    Args:
+        kills: of workers.
+        postgres_kills: of the whole PostgreSQL tree, at moments among the others.
+        workers: beside the one that takes events in, which is killed like the others.
+        gap_s: mean time between kills.
+        calm_s: how long everything may take to settle when the storm is over.
+        plant: bugs to plant, to see that they are found.
+    """
+
+    seed: int = 1
+    kills: int = 1000
+    postgres_kills: int = 20
+    events: int = 10_000
+    workers: int = 3
+    gap_s: float = 0.15
+    calm_s: float = 180.0
+    plant: Sequence[str] = ()
+
+
+def run(storm: Storm) -> Book:
+    """Play a storm on a server of its own."""
+    with tempfile.TemporaryDirectory(prefix="prunella-chaos-") as folder, postgres() as server:
+        with zygote(Path(folder) / "zygote.log") as forks:
+            return play(storm, Path(folder), server, forks)
+
+
+def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
+    """Play a storm and return its ledger."""
+    began_s = time.monotonic()
+    database_url = server.database()
+    migrations.upgrade(database_url)
+    address = ("127.0.0.1", _free_port())
+    with World(storm.seed) as world:
+        world.play(calls=2 * storm.events // len(world.services) + 5)
+        config = folder / "prunella.yaml"
+        config.write_text(world.configuration())
+        environ = environment(database_url, f"{address[0]}:{address[1]}")
+        crew = Crew(forks, config, folder / "workers.log", environ, storm.plant)
+        killer = Killer(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s)
+        senders = Senders(address, world.services, storm.events, storm.seed, lambda: _may_send(storm, killer))
+        try:
+            senders.start()
+            _weather(storm, crew, killer, senders, address, database_url)
+        finally:
+            senders.stop()
+            crew.close()
+        book = _book(storm, crew, killer, senders)
+        audit.enter(book, database_url, world, senders.accepted, crew.deaths)
+    book.count("seconds", time.monotonic() - began_s)
+    return book
+
+
+def _weather(
+    storm: Storm, crew: Crew, killer: Killer, senders: Senders, address: tuple[str, int], database_url: str
+) -> None:
+    """Start everybody, kill, and let it become calm."""
+    crew.start("up", "up")
+    for number in range(storm.workers):
+        crew.start(f"w{number}", "worker")
+    over = threading.Event()
+    supervisor = threading.Thread(target=_supervise, args=(crew, over), daemon=True)
+    supervisor.start()
+    try:
+        killer.run()
+        senders.join(storm.calm_s)
+        _calm(storm, address, database_url)
+    finally:
+        over.set()
+        supervisor.join()
+
+
+def _calm(storm: Storm, address: tuple[str, int], database_url: str) -> None:
+    end_s = time.monotonic() + storm.calm_s
+    while time.monotonic() < end_s and audit.left(database_url):
+        scan(address)
+        time.sleep(_SCAN_EVERY_S)
+
+
+def _may_send(storm: Storm, killer: Killer) -> int:
+    """Keep events coming for as long as there are kills."""
+    return storm.events if killer.done >= storm.kills else _AHEAD + killer.done * storm.events // storm.kills
+
+
+def _supervise(crew: Crew, over: threading.Event) -> None:
+    while not over.wait(0.1):
+        crew.look()
+
+
+def _book(storm: Storm, crew: Crew, killer: Killer, senders: Senders) -> Book:
+    book = Book()
+    book.count("kills of workers", killer.done, must_be=storm.kills)
+    for manner, number in sorted(killer.how.items()):
+        book.count(f"  {manner}", number)
+    book.count("kills of PostgreSQL", len(killer.outages), must_be=min(storm.postgres_kills, storm.kills))
+    book.count("events sent again", senders.repeats)
+    book.count("events never accepted", storm.events - len(senders.accepted), must_be=0)
+    book.blame("events refused", senders.refused)
+    alone = [one.name for one in crew.ended if not any(one.started_s < outage.until_s for outage in killer.outages)]
+    book.count("ended by themselves while PostgreSQL was away", len(crew.ended) - len(alone))
+    book.blame("ended by themselves although PostgreSQL was there", alone)
+    return book
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def reachable(database_url: str) -> bool:
+    """Tell whether PostgreSQL answers."""
+    try:
+        psycopg.connect(database_url, connect_timeout=1).close()
+    except psycopg.OperationalError:
+        return False
+    return True

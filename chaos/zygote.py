@@ -1,0 +1,110 @@
+"""A process that has imported everything once and forks workers on demand; each runs what the command line would run.
+
+It speaks JSON lines on its standard streams: `{"start": name, ...}` is answered with a pid, `{"reap": pid}` once that
+child is gone, `{"gone": true}` with those that ended by themselves. It has no threads, so that a fork copies no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prunella.app import open_app
+from prunella.cli import up
+from prunella.settings import Settings, load
+
+Order = Mapping[str, Any]
+Kind = Callable[[Settings, Order], None]
+
+
+def main() -> None:
+    """Serve orders until the standard input ends, and leave no child behind."""
+    gc.collect()
+    gc.freeze()  # or every collection in a child copies what was imported
+    children: set[int] = set()
+    try:
+        for line in sys.stdin:
+            print(json.dumps(_obey(json.loads(line), children)), flush=True)
+    finally:
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _obey(order: Order, children: set[int]) -> Any:
+    if "start" in order:
+        pid = os.fork()
+        if pid == 0:
+            _live(order)
+        children.add(pid)
+        return {"pid": pid}
+    if "reap" in order:
+        _, status = os.waitpid(order["reap"], 0)
+        children.discard(order["reap"])
+        return {"status": status}
+    gone = []
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            break
+        children.discard(pid)
+        gone.append((pid, status))
+    return {"gone": gone}
+
+
+def _live(order: Order) -> None:
+    """Be the child, and never come back."""
+    status = 1
+    try:
+        log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for stream, number in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(stream, number)
+        os.environ.update(order["environ"])
+        for planted in order.get("plant", ()):
+            _planted(planted)
+        settings = load(Path(order["config"]), os.environ)
+        KINDS[order["kind"]](settings, order)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _planted(name: str) -> None:
+    from chaos import planted
+
+    planted.PLANTS[name]()
+
+
+def _up(settings: Settings, _: Order) -> None:
+    up.serve(settings)
+
+
+def _worker(settings: Settings, _: Order) -> None:
+    up.configure_logs()
+    asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    async with open_app(settings) as app, app.running():
+        app.parts.listeners.subscribe(up._log_event)
+        await asyncio.get_running_loop().create_future()
+
+
+KINDS: dict[str, Kind] = {"up": _up, "worker": _worker}
+
+if __name__ == "__main__":
+    main()
