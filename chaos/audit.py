@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 
 from chaos.crew import Death
+from chaos.killer import Outage
 from chaos.world import World, event_id, has_keys
 
 _SHOWN = 5
-_SLACK_S = 0.1  # between a kill and the moment that is written down for it
 
 _FATES = """
 SELECT s.event_id, s.incident_id, s.service, o.id, o.state, o.last_error, o.payload_sealed IS NOT NULL
@@ -59,7 +59,14 @@ def left(database_url: str) -> list[tuple[str, str, str]]:
         return connection.execute(_LEFT.encode()).fetchall()
 
 
-def enter(book: Book, database_url: str, world: World, accepted: set[int], deaths: Sequence[Death]) -> None:
+def enter(
+    book: Book,
+    database_url: str,
+    world: World,
+    accepted: set[int],
+    deaths: Sequence[Death],
+    outages: Sequence[Outage] = (),
+) -> None:
     """Judge events, effects and interruptions."""
     with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
         fates = connection.execute(_FATES.encode()).fetchall()
@@ -68,6 +75,8 @@ def enter(book: Book, database_url: str, world: World, accepted: set[int], death
     _events(book, world, accepted, fates)
     _effects(book, world)
     _interruptions(book, runs, operations, deaths)
+    _alone(book, runs)
+    _taken_for_dead(book, runs, deaths, outages)
     book.blame("left undecided", [" ".join(one) for one in left(database_url)])
 
 
@@ -108,7 +117,7 @@ def _interruptions(
     book: Book, runs: Sequence[Sequence[Any]], operations: Mapping[str, Sequence[Any]], deaths: Sequence[Death]
 ) -> None:
     """What a death interrupted is shown as unknown, and repeated only where keys are honoured."""
-    died = {death.worker.pid: datetime.fromtimestamp(death.at_epoch_s - _SLACK_S, UTC) for death in deaths}
+    died = {death.worker.pid: datetime.fromtimestamp(death.at_epoch_s, UTC) for death in deaths}
     interrupted = [row for row in runs if _pid(row[1]) in died and (row[6] is None or row[6] > died[_pid(row[1])])]
     honest = [row for row in interrupted if row[3] == "unknown"]
     keyless = [row for row in interrupted if not has_keys(row[2])]
@@ -120,6 +129,33 @@ def _interruptions(
     for row in keyless:
         again = [one[0] for one in runs if one[4] == row[4] and one[5] > row[5]]
         book.blame(f"repeated although nobody knows what became of {row[0]}", again)
+
+
+def _alone(book: Book, runs: Sequence[Sequence[Any]]) -> None:
+    """No attempt begins while another one of the same operation goes on."""
+    ends: dict[str, datetime] = {}
+    twice = []
+    for row in runs:
+        if row[4] in ends and row[5] < ends[row[4]]:
+            twice.append(row[0])
+        ends[row[4]] = max(row[6] or row[5], ends.get(row[4], row[5]))
+    book.count("attempts beside another of the same operation", len(twice), must_be=0)
+
+
+def _taken_for_dead(
+    book: Book, runs: Sequence[Sequence[Any]], deaths: Sequence[Death], outages: Sequence[Outage]
+) -> None:
+    """Nobody's attempt is given up while it lives, unless PostgreSQL was away and it could not settle."""
+    died = {death.worker.pid: death.at_epoch_s for death in deaths}
+    wrong = []
+    for run_id, worker, _, state, _, started_at, ended_at in runs:
+        lived = state == "unknown" and ended_at.timestamp() < died.get(_pid(worker), float("inf"))
+        if lived and not any(
+            started_at.timestamp() < outage.until_epoch_s and outage.from_epoch_s < ended_at.timestamp()
+            for outage in outages
+        ):
+            wrong.append(f"{run_id} of {worker}")
+    book.count("live workers taken for dead", len(wrong), must_be=0)
 
 
 def _pid(worker: str) -> int:

@@ -31,12 +31,12 @@ class Worker:
     name: str
     kind: str
     pid: int
-    started_s: float
+    started_epoch_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Who died when, by the clock that the tables are kept by."""
+    """Who died when, by the clock that the tables are kept by: what ends its runs from then on is somebody else."""
 
     worker: Worker
     at_epoch_s: float
@@ -121,7 +121,7 @@ class Crew:
                 plant=list(self.plant),
                 **extra,
             )
-            worker = Worker(seat, name, kind, answer["pid"], time.monotonic())
+            worker = Worker(seat, name, kind, answer["pid"], time.time())
             self.alive[seat] = worker
             return worker
 

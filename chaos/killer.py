@@ -14,14 +14,16 @@ from chaos.world import World
 _CALL_WITHIN_S = 1.0
 _IN_MID_CALL_S = 0.03
 _AWAY_S = 1.5
+_LONG_AWAY_S = 7.0  # longer than a worker may be silent before it is taken for dead
+_LONG_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """When PostgreSQL was away, by the monotonic clock."""
+    """When PostgreSQL was away."""
 
-    from_s: float
-    until_s: float
+    from_epoch_s: float
+    until_epoch_s: float
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Killer:
         if manner == "in mid-call" and self._kill_caller(rng):
             return
         if manner == "while it starts":
-            newest = max(self.crew.alive.values(), key=lambda worker: worker.started_s)
+            newest = max(self.crew.alive.values(), key=lambda worker: worker.started_epoch_s)
             time.sleep(rng.uniform(0.0, 0.15))
             seat = newest.seat
         else:
@@ -83,8 +85,9 @@ class Killer:
         return True
 
     def _kill_postgres(self, rng: random.Random) -> None:
-        from_s = time.monotonic()
+        from_s = time.time()
         self.postgres.kill()
-        time.sleep(rng.uniform(0.0, _AWAY_S))
+        away_s = _LONG_AWAY_S if rng.random() < _LONG_SHARE else rng.uniform(0.0, _AWAY_S)
+        time.sleep(away_s)
         self.postgres.start()
-        self.outages.append(Outage(from_s, time.monotonic()))
+        self.outages.append(Outage(from_s, time.time()))
