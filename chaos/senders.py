@@ -40,7 +40,9 @@ class Senders:
         self.accepted: set[int] = set()
         self.repeats = 0
         self.refused: list[str] = []
-        self._threads = [threading.Thread(target=self._send_all, name=f"sender-{n}", daemon=True) for n in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._send_all, name=f"sender-{n}", daemon=True) for n in range(threads)
+        ]
 
     def start(self) -> None:
         """Begin to send."""

@@ -126,7 +126,11 @@ def _book(storm: Storm, crew: Crew, killer: Killer, senders: Senders) -> Book:
     book.count("events sent again", senders.repeats)
     book.count("events never accepted", storm.events - len(senders.accepted), must_be=0)
     book.blame("events refused", senders.refused)
-    alone = [one.name for one in crew.ended if not any(one.started_epoch_s < outage.until_epoch_s for outage in killer.outages)]
+    alone = [
+        one.name
+        for one in crew.ended
+        if not any(one.started_epoch_s < outage.until_epoch_s for outage in killer.outages)
+    ]
     book.count("ended by themselves while PostgreSQL was away", len(crew.ended) - len(alone))
     book.blame("ended by themselves although PostgreSQL was there", alone)
     return book

@@ -6,7 +6,6 @@ child is gone, `{"gone": true}` with those that ended by themselves. It has no t
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import os
@@ -18,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prunella.app import open_app
 from prunella.cli import up
 from prunella.settings import Settings, load
 
@@ -94,14 +92,7 @@ def _up(settings: Settings, _: Order) -> None:
 
 
 def _worker(settings: Settings, _: Order) -> None:
-    up.configure_logs()
-    asyncio.run(_work(settings))
-
-
-async def _work(settings: Settings) -> None:
-    async with open_app(settings) as app, app.running():
-        app.parts.listeners.subscribe(up._log_event)
-        await asyncio.get_running_loop().create_future()
+    up.work(settings)
 
 
 KINDS: dict[str, Kind] = {"up": _up, "worker": _worker}

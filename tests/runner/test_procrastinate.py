@@ -54,3 +54,31 @@ async def test_call_stands_or_falls_with_the_row_it_is_about(fresh_postgres_url:
     await running
     await store.close()
     assert called == ["kept"]
+
+
+async def test_submitting_many_survives_a_deadlock(fresh_postgres_url: str) -> None:
+    """Two that queue the same calls in opposite orders wait for each other: PostgreSQL ends one, and it tries again."""
+    migrations.upgrade(fresh_postgres_url)
+    await install(fresh_postgres_url)
+    store = await PostgresStore.open(fresh_postgres_url)
+    quick = f"{fresh_postgres_url}{'&' if '?' in fresh_postgres_url else '?'}options=-c%20deadlock_timeout%3D200ms"
+    runner = ProcrastinateRunner(quick, store.clock, Listeners())  # it waits first and shorter, so it is the one ended
+    async with store.transaction() as tx:
+        await runner.submit("heal", "b", tx=tx)
+        many = asyncio.create_task(runner.submit_many([(("heal", "a"), None), (("heal", "b"), None)]))
+        async with asyncio.timeout(10):
+            while not await _waiting(store):
+                await store.clock.sleep(0.02)
+        await runner.submit("heal", "a", tx=tx)
+    async with asyncio.timeout(10):
+        await many
+    assert sorted(one.ids for one in await runner.queued()) == [("a",), ("b",)]
+    await runner.close()
+    await store.close()
+
+
+async def _waiting(store: PostgresStore) -> bool:
+    """Tell whether somebody waits for somebody else's row."""
+    async with store.transaction() as tx:
+        found = await (await tx.driver.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
+    return bool(found[0])

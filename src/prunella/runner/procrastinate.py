@@ -26,7 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from prunella.core.clock import Clock
-from prunella.core.errors import StoreUnavailable
+from prunella.core.errors import Conflict, StoreUnavailable
 from prunella.core.events import Listeners
 from prunella.runner.contract import STALE_S, Commit, Handler, Key, Queued, again
 
@@ -40,6 +40,7 @@ _FORGET_WORKERS_S = 60.0
 _DEATHS_MAX = 5
 """So many workers may die over one call, then it is left to the sweep: it may be what kills them."""
 _CONNECTIONS_MAX = 4
+_TRIES = 5
 _LOCK = 7_077_853  # any number of our own: two processes that start together make the queue's tables once
 
 _log = logging.getLogger(__name__)
@@ -229,7 +230,18 @@ class ProcrastinateRunner:
             _log.error("%s: %s workers died over it; it is left to the sweep", call, args["deaths"])
 
     async def _execute(self, statement: str, values: dict[str, Any]) -> list[Any]:
-        """Run one statement of ours; `StoreUnavailable` when the database does not answer."""
+        """Run one statement of ours, again where another worker was quicker.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            Conflict: five times in a row PostgreSQL ended it in favour of others.
+        """
+        for _ in range(_TRIES):
+            with suppress(psycopg.errors.DeadlockDetected):
+                return await self._once(statement, values)
+        raise Conflict("PostgreSQL ended a statement about the queue in favour of others, five times; try again")
+
+    async def _once(self, statement: str, values: dict[str, Any]) -> list[Any]:
         connector = self._app.connector
         assert isinstance(connector, PsycopgConnector)
         try:
@@ -237,6 +249,8 @@ class ProcrastinateRunner:
             async with connector.pool.connection() as connection:
                 cursor = await connection.execute(statement.encode(), values)
                 return await cursor.fetchall() if cursor.description else []
+        except psycopg.errors.DeadlockDetected:  # an OperationalError, too, and no outage
+            raise
         except (psycopg.OperationalError, PoolTimeout, ConnectorException) as error:
             raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
 
