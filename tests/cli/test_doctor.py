@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import Command
+from pooler import pooling
 
 PROCEDURES = """
 databases: {{shop: {{url: "sqlite:///{folder}/shop.db"}}}}
@@ -87,6 +88,31 @@ def test_database_that_is_away_is_told(command: Command, shop: Path) -> None:
     (shop.parent / "shop.db").mkdir()
     said = command("doctor")
     assert (said.status, "database shop" in said.out) == (1, True)
+
+
+def test_pooler_is_told_and_is_nothing_to_put_right(
+    command: Command, configured: Path, migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a transaction pooler prunella says how it works there; a way past it that is none is to be put right."""
+    with pooling(migrated_postgres_url) as url:
+        monkeypatch.setenv("PRUNELLA_DATABASE_URL", url)
+        well = command("doctor")
+        assert (well.status, "through a transaction pooler" in well.out) == (0, True)
+        assert "asked for every 0.5 s" in well.out
+        monkeypatch.setenv("PRUNELLA_DIRECT_URL", migrated_postgres_url)
+        assert "by way of service.direct_url" in command("doctor").out
+        monkeypatch.setenv("PRUNELLA_DIRECT_URL", url)
+        ill = command("doctor")
+        assert ill.status == 1
+        assert "PRUNELLA_DIRECT_URL service.direct_url: goes through a transaction pooler, too" in ill.out
+
+
+def test_own_database_that_is_away_is_told(command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PostgreSQL does not answer, its setting is named; neither the address nor the password is."""
+    monkeypatch.setenv("PRUNELLA_DATABASE_URL", "postgresql://me:hunter2hunter2@127.0.0.1:1/none")
+    said = command("doctor")
+    assert (said.status, "service.database_url: PostgreSQL does not answer" in said.out) == (1, True)
+    assert "hunter2" not in said.out + said.err
 
 
 def test_grants_are_printed_for_what_is_named(command: Command, shop: Path) -> None:

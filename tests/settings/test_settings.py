@@ -306,6 +306,18 @@ def test_settings_put_the_environment_over_the_file(home: Path) -> None:
     assert twice.ingest_tokens == (Secret("one"),)
 
 
+def test_settings_take_a_way_past_a_pooler(home: Path) -> None:
+    """It may come from file or environment, its password is kept from logs, and it is where tables are made."""
+    environ = {"PRUNELLA_DATABASE_URL": "postgresql://me@pool/x", "WAY": "postgresql://me:pass-abcdef@db/x"}
+    read = loaded("service: {direct_url: '${WAY}', stop_within: 90s}", environ)
+    assert read.direct_url == read.migrate_url == "postgresql://me:pass-abcdef@db/x"
+    assert Secret("pass-abcdef") in read.secrets
+    assert (read.stop_within_s, loaded("", environ).stop_within_s) == (90, 25)
+    assert loaded("", environ).migrate_url == "postgresql://me@pool/x"
+    with pytest.raises(ConfigError, match=r"service.direct_url: goes past a pooler to the same PostgreSQL; it needs"):
+        loaded("service: {direct_url: 'postgresql://me@db/x'}")
+
+
 def test_settings_name_the_variable_that_is_wrong(home: Path) -> None:
     """A mistake in the environment is shown there, without the value."""
     with pytest.raises(ConfigError) as caught:
@@ -332,8 +344,8 @@ def test_settings_warn_about_unknown_variables(home: Path) -> None:
     assert loaded("services: {crm: {base_url: '${PRUNELLA_FOO}/v1'}}", environ).warnings == (
         "PRUNELLA_DATABSE_URL: unknown variable; did you mean PRUNELLA_DATABASE_URL?",
         (
-            "PRUNELLA_Q: unknown variable; known: PRUNELLA_DATABASE_URL, PRUNELLA_LISTEN, PRUNELLA_PUBLIC_URL, "
-            "PRUNELLA_ENVIRONMENT, PRUNELLA_INGEST_TOKEN, PRUNELLA_SECRET_KEY, PRUNELLA_CONFIG"
+            "PRUNELLA_Q: unknown variable; known: PRUNELLA_DATABASE_URL, PRUNELLA_DIRECT_URL, PRUNELLA_LISTEN, "
+            "PRUNELLA_PUBLIC_URL, PRUNELLA_ENVIRONMENT, PRUNELLA_INGEST_TOKEN, PRUNELLA_SECRET_KEY, PRUNELLA_CONFIG"
         ),
     )
 

@@ -113,11 +113,11 @@ async def test_on_commit_does_not_run_without_the_commit(store: Store) -> None:
     assert seen == []
 
 
-async def test_ping_is_quiet_while_the_database_answers(store: Store) -> None:
+async def test_revision_is_told_while_the_database_answers(store: Store) -> None:
     """A store that works says so, also while a transaction is open."""
-    await store.ping()
+    await store.revision()
     async with store.transaction():
-        await store.ping()
+        await store.revision()
 
 
 async def test_transactions_at_once_all_get_their_turn(store: Store, outside: Outside) -> None:

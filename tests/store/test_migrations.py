@@ -114,17 +114,29 @@ def test_upgrade_by_two_processes_at_once(empty_url: str) -> None:
     migrations.check(empty_url)
 
 
-def test_check_refuses_other_tables(empty_url: str) -> None:
-    """Tables of no or another revision are refused, with both revisions and the command that helps; ours pass."""
+def test_check_refuses_older_tables(empty_url: str) -> None:
+    """Tables of no or an older revision are refused, with both revisions and the command that helps; ours pass."""
     with pytest.raises(SchemaBehind, match=rf"revision none, this version needs {migrations.head()}; run: prunella db"):
         migrations.check(empty_url)
     migrations.upgrade(empty_url)
     migrations.check(empty_url)
     with connected(empty_url) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.commit()
+    with pytest.raises(SchemaBehind, match="revision 0001"):
+        migrations.check(empty_url)
+
+
+def test_newer_tables_are_left_alone(empty_url: str) -> None:
+    """While a newer version is rolled out, processes of this one start and go on: revisions only add."""
+    migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         connection.commit()
-    with pytest.raises(SchemaBehind, match="revision 9999"):
-        migrations.check(empty_url)
+    before = tables(empty_url)
+    migrations.upgrade(empty_url)
+    migrations.check(empty_url)
+    assert (migrations.current(empty_url), tables(empty_url)) == ("9999", before)
 
 
 def test_check_does_not_make_a_file(tmp_path: Path) -> None:

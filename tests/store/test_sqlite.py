@@ -80,7 +80,7 @@ async def test_closed_store_frees_the_file(sqlite_path: Path) -> None:
     """Closing gives the file to whoever comes next."""
     for _ in range(2):
         store = SqliteStore.open_file(sqlite_path, SystemClock())
-        await store.ping()
+        await store.revision()
         await store.close()
 
 
@@ -171,12 +171,12 @@ async def test_writer_from_outside_makes_it_wait_and_then_say_so(sqlite_path: Pa
     await store.close()
 
 
-async def test_ping_reads_the_file(sqlite_path: Path) -> None:
-    """A file that was overwritten by something else is not well, and ping says so."""
+async def test_revision_is_read_from_the_file(sqlite_path: Path) -> None:
+    """A file that was overwritten by something else is not well, and asking for the revision says so."""
     migrations.upgrade(f"sqlite:///{sqlite_path}")
     sqlite_path.write_bytes(b"x" * 8192)  # noqa: ASYNC240, a test may wait for its own file
     database = sqlite3.connect(sqlite_path, isolation_level=None)
     store = SqliteStore(database, SystemClock())
     with pytest.raises(StoreUnavailable, match="not a database"):
-        await store.ping()
+        await store.revision()
     await store.close()

@@ -20,7 +20,7 @@ from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
 from prunella.app.procedures import Care, take_care
 from prunella.core import redact
 from prunella.core.clock import Clock, Ids, Rng, SystemClock
-from prunella.core.errors import ConfigError, SecretError, Undelivered
+from prunella.core.errors import ConfigError, SchemaBehind, SecretError, Undelivered
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
@@ -45,7 +45,7 @@ from prunella.runner.contract import Runner
 from prunella.runner.local import LocalRunner
 from prunella.runner.procrastinate import ProcrastinateRunner, install
 from prunella.settings import AdvisorSettings, ChannelSettings, Settings
-from prunella.store import migrations
+from prunella.store import migrations, pooling
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore
 from prunella.store.secrets import Keys, Vault
@@ -126,7 +126,7 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     for secret in settings.secrets:
         redact.known.register(secret)
     load_plugins(settings)
-    store = await open_store(settings)
+    store = await open_store(settings, tell)
     caller = Egress(settings.egress)
     advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
     place = await asyncio.to_thread(DatabasePlace, settings.database_url)
@@ -136,7 +136,7 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         care = await take_care(settings, caller, Vault(store, keys), pauses)
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
-        runs = LocalRunner if isinstance(store, SqliteStore) else partial(ProcrastinateRunner, settings.database_url)
+        runs = _runs(settings, store)
         app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care, runs=runs)
         await _seed(app)
         yield app
@@ -151,15 +151,11 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         await store.close()
 
 
-async def open_store(settings: Settings) -> Store:
-    """Open the configured database; `SchemaBehind` when its tables are not this version's."""
+async def open_store(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Store:
+    """Open the configured database; `SchemaBehind` when its tables lack what this version needs."""
     path = sqlite_path(settings.database_url)
     if path is None:
-        if settings.migrate == "auto":
-            await upgrade(settings)
-        else:
-            await asyncio.to_thread(migrations.check, settings.database_url)
-        return await PostgresStore.open(settings.database_url)
+        return await _open_postgres(settings, tell)
     migrate = migrations.upgrade if settings.migrate == "auto" else migrations.check
     store = SqliteStore.open_file(path, SystemClock())  # the lock first: nobody migrates under a running process
     try:
@@ -170,11 +166,33 @@ async def open_store(settings: Settings) -> Store:
     return store
 
 
+async def _open_postgres(settings: Settings, tell: Callable[[str], None]) -> PostgresStore:
+    """Bring the tables up to date past a pooler where a way is named, and look whether both ways lead to them."""
+    if settings.migrate == "auto":
+        await upgrade(settings)
+    else:
+        await asyncio.to_thread(migrations.check, settings.migrate_url)
+    store = await PostgresStore.open(settings.database_url)
+    if migrations.is_behind(await store.revision()):
+        await store.close()
+        raise SchemaBehind("service.direct_url and service.database_url lead to different databases; name the same")
+    if store.pooled:
+        tell(pooling.note(direct=settings.direct_url is not None))
+    return store
+
+
 async def upgrade(settings: Settings) -> None:
     """Bring the tables up to date: ours, and on PostgreSQL those of the queue."""
-    await asyncio.to_thread(migrations.upgrade, settings.database_url)
+    await asyncio.to_thread(migrations.upgrade, settings.migrate_url)
     if sqlite_path(settings.database_url) is None:
-        await install(settings.database_url)
+        await install(settings.migrate_url)
+
+
+def _runs(settings: Settings, store: Store) -> Callable[[Clock, Listeners], Runner]:
+    """Return what makes the runner; it waits for work past a pooler where a way is named, since none wakes it here."""
+    if not isinstance(store, PostgresStore):
+        return LocalRunner
+    return partial(ProcrastinateRunner, settings.migrate_url, pooled=store.pooled and settings.direct_url is None)
 
 
 def wire(

@@ -226,9 +226,9 @@ def db_upgrade(
     from prunella.store import migrations
 
     settings = world.settings()
-    before = migrations.current(settings.database_url)
+    before = migrations.current(settings.migrate_url)
     asyncio.run(upgrade(settings))
-    print(f"tables at revision {migrations.current(settings.database_url)} (were at {before or 'none'})")
+    print(f"tables at revision {migrations.current(settings.migrate_url)} (were at {before or 'none'})")
     if compat:
         from prunella.cli.compat import install_everywhere
 
@@ -259,10 +259,10 @@ def doctor() -> None:
     try:
         settings = world.settings(warn=True)
     except ConfigError as error:
-        found = list(error.problems)
+        found, known = list(error.problems), list[str]()
     else:
-        found = examine(settings)
-    for finding in found:
+        found, known = examine(settings)
+    for finding in (*known, *found):
         print(finding)
     print(f"{len(found)} to put right" if found else f"{world.config_name()}: all is well")
     raise typer.Exit(1 if found else 0)

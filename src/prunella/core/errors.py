@@ -5,7 +5,7 @@ PrunellaError
 ├── InvalidInput          a caller handed over something that can't be accepted; nothing was recorded
 ├── IllegalTransition     a state change that the state machine does not allow
 ├── StoreError
-│   ├── SchemaBehind      the tables are older (or newer) than this version of prunella
+│   ├── SchemaBehind      the tables are older than this version of prunella
 │   ├── StoreLocked       another process owns this SQLite file
 │   ├── StoreUnavailable  the database does not answer; nothing was recorded
 │   └── Conflict          the row changed since it was read (compare-and-set lost)
@@ -71,7 +71,7 @@ class StoreError(PrunellaError):
 
 
 class SchemaBehind(StoreError):
-    """Refuse to run on tables of another version."""
+    """Refuse to run on tables of an older version."""
 
     code = "PR301"
 

@@ -207,6 +207,7 @@ def _engine(source: DatabaseSource) -> Engine:
     )
     if url.get_backend_name() == "postgresql":
         event.listen(engine, "connect", lambda opened, _: setattr(opened, "autocommit", True))  # we begin by ourselves
+        event.listen(engine, "connect", lambda opened, _: setattr(opened, "prepare_threshold", None))  # for poolers
         event.listen(engine, "connect", _read_all_dates)
     return engine
 

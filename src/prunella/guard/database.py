@@ -217,7 +217,8 @@ class _Postgres:
         self.errors: tuple[type[Exception], ...] = (self._psycopg.Error,)
 
     def connect(self) -> Any:
-        return self._psycopg.connect(self._url, connect_timeout=5)
+        # A statement that was prepared is not there in the next transaction where a pooler stands in between.
+        return self._psycopg.connect(self._url, connect_timeout=5, prepare_threshold=None)
 
     def leave(self, connection: Any) -> None:
         """Do nothing: to close it would end the parent's session."""

@@ -38,11 +38,13 @@ class Settings:
 
     Args:
         database_url: `sqlite:///file` or `postgresql://…`; may hold a password, so it is not shown.
+        direct_url: the same database past a transaction pooler; None where database_url leads to the server itself.
         listen: host and port; loopback, so that nothing is reachable unless somebody says so.
         public_url: where links in messages lead, without a slash at the end; default: `http://` and `listen`.
         environment: `production`, or `development`, where failures may be forced.
         secret_key: PRUNELLA_SECRET_KEY as it stands in the environment; None where it is not set.
         migrate: `auto` brings the tables up to date at the start, `manual` only checks them.
+        stop_within_s: for all that is under way when SIGTERM comes; below the 30 s after which Kubernetes kills.
         procedures: those of the file, and one for each entity.
         seeds: service -> access and refresh token for a store that holds none yet.
         secrets: every secret's value in file and environment, for the redactor.
@@ -50,6 +52,7 @@ class Settings:
     """
 
     database_url: str = field(default="sqlite:///prunella.db", repr=False)
+    direct_url: str | None = field(default=None, repr=False)
     listen: tuple[str, int] = ("127.0.0.1", 8123)
     public_url: str = ""
     environment: str = "production"
@@ -58,6 +61,7 @@ class Settings:
     migrate: str = "auto"
     metrics_public: bool = False
     plugins: tuple[str, ...] = ()
+    stop_within_s: float = 25.0
     egress: EgressPolicy = field(default_factory=EgressPolicy)
     services: Mapping[str, Service] = field(default_factory=dict)
     seeds: Seeds = field(default_factory=dict)
@@ -78,6 +82,11 @@ class Settings:
             host, port = self.listen
             shown = f"[{host}]" if ":" in host else host
             object.__setattr__(self, "public_url", f"http://{shown}:{port}")
+
+    @property
+    def migrate_url(self) -> str:
+        """Return where the tables are made and changed."""
+        return self.direct_url or self.database_url
 
     @property
     def development(self) -> bool:
@@ -128,7 +137,11 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
     notify = file.notify or NotifySection()
     key = reading.environ.get(environment.KEY)
     own = _own((file.service or OwnSection()).given())
-    addresses = [own.get("database_url", ""), *(one.url for one in (file.databases or {}).values())]
+    addresses = [
+        own.get("database_url", ""),
+        own.get("direct_url", ""),
+        *(one.url for one in (file.databases or {}).values()),
+    ]
     passwords = [secret for address in addresses for secret in _password(address)]
     return Settings(
         **own,
@@ -149,8 +162,10 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
 def _own(given: dict[str, Any]) -> dict[str, Any]:
     """Return the section `service` as Settings hold it."""
     host, _, port = given.get("listen", "").rpartition(":")
+    stop_within = {"stop_within_s": given.pop("stop_within")} if "stop_within" in given else {}
     return {
         **given,
+        **stop_within,
         **({"listen": (host.strip("[]"), int(port))} if port else {}),
         "ingest_tokens": tuple(dict.fromkeys(given.get("ingest_tokens", ()))),
         "plugins": tuple(given.get("plugins", ())),
@@ -168,7 +183,8 @@ def _password(database_url: str) -> list[Secret]:
 
 def _warnings(file: File, source: Source, reading: Reading) -> tuple[str, ...]:
     found = [source.place(loc, at_key=True).problem(loc, text) for loc, text in build.unused(file)]
-    addresses: list[Loc] = [("service", "database_url"), *(("databases", name, "url") for name in file.databases or {})]
+    addresses: list[Loc] = [("service", name) for name in ("database_url", "direct_url")]
+    addresses += [("databases", name, "url") for name in file.databases or {}]
     for loc in addresses:
         address = source.value(loc)
         if isinstance(address, str) and "${" not in address and _password(address):

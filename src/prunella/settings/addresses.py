@@ -70,6 +70,11 @@ def _database(text: str) -> str:
     return text
 
 
+def is_postgres(address: str) -> bool:
+    """Tell whether a database address names PostgreSQL."""
+    return address.partition(":")[0] in ("postgresql", "postgres")
+
+
 def _user_database(text: str) -> str:
     scheme, colon, rest = text.partition("://")
     backend = _BACKENDS.get(scheme.partition("+")[0])

@@ -10,6 +10,7 @@ from prunella.settings.values import nearest
 
 OVERRIDES: Final[Mapping[str, str]] = {
     "PRUNELLA_DATABASE_URL": "database_url",
+    "PRUNELLA_DIRECT_URL": "direct_url",
     "PRUNELLA_LISTEN": "listen",
     "PRUNELLA_PUBLIC_URL": "public_url",
     "PRUNELLA_ENVIRONMENT": "environment",

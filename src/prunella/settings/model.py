@@ -25,6 +25,10 @@ class OwnSection(Section):
     """prunella itself."""
 
     database_url: at.DatabaseAddress | None = None
+    direct_url: at.DatabaseAddress | None = Field(
+        default=None,
+        description="The same database past a transaction pooler: for migrations, and to be woken at once.",
+    )
     listen: at.Listen | None = None
     public_url: at.BaseAddress | None = Field(default=None, description="Where links in messages lead.")
     environment: Annotated[Literal["production", "development"], of.EXPANDED] | None = None
@@ -34,6 +38,17 @@ class OwnSection(Section):
     plugins: list[at.Module] | None = Field(
         default=None, description="Python modules with @check and @remedy functions."
     )
+    stop_within: Annotated[float, of.Between("1s", "1h")] | None = Field(
+        default=None, description="How long what is under way may take once prunella is told to stop."
+    )
+
+    def misfits(self) -> Found:
+        if self.direct_url is None or (
+            at.is_postgres(self.direct_url) and self.database_url is not None and at.is_postgres(self.database_url)
+        ):
+            return []
+        text = "goes past a pooler to the same PostgreSQL; it needs database_url: postgresql://…, too"
+        return [(("direct_url",), of.hidden(text))]
 
 
 class EgressSection(Section):

@@ -80,8 +80,8 @@ class Store(Protocol):
         """Open a transaction: committed when the block ends, rolled back when it raises."""
         ...
 
-    async def ping(self) -> None:
-        """Raise `StoreUnavailable` unless the database answers."""
+    async def revision(self) -> str | None:
+        """Return the revision of the tables, None where there are none; `StoreUnavailable` without an answer."""
         ...
 
     async def close(self) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from prunella.core.clock import AnchoredClock
-from prunella.core.errors import Conflict, StoreUnavailable
 from prunella.store.contract import Transaction
+from prunella.store.pooling import is_pooled
 from prunella.store.sql import Bound, Dialect, PostgresDialect
+from prunella.store.troubles import state_of, translated
 
 _ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
 _NETWORK: dict[str, str | int | None] = {
@@ -39,17 +40,45 @@ class _Connection:
         self.driver = connection
 
     async def run(self, text: str, values: Bound) -> tuple[Sequence[Sequence[Any]], int]:
-        cursor = await self.driver.execute(text.encode(), values, prepare=True)
+        cursor = await self.driver.execute(text.encode(), values, prepare=True)  # not where it has no threshold
         rows = await cursor.fetchall() if cursor.description else ()
         return rows, cursor.rowcount
 
 
-class PostgresStore:
-    """prunella's tables in a PostgreSQL database that several processes may share."""
+class _Refusal:
+    """Why the last connection was refused: the pool tells only that none came."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    state: str | None = None
+
+
+class _Dialled(psycopg.AsyncConnection[Any]):
+    """A connection that leaves word when it is refused."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **how: Any) -> Self:
+        """Connect, or note the reason in the argument `refusal`."""
+        refusal: _Refusal = how.pop("refusal")
+        try:
+            opened = await super().connect(conninfo, **how)
+        except psycopg.Error as error:
+            refusal.state = state_of(error)
+            raise
+        refusal.state = None
+        return opened
+
+
+class PostgresStore:
+    """prunella's tables in a PostgreSQL database that several processes may share.
+
+    Attributes:
+        pooled: a transaction pooler stands before it, so nothing may be kept in a session (see store/pooling.py).
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Any], refusal: _Refusal) -> None:
         self.clock = AnchoredClock()
+        self.pooled = False
         self._pool = pool
+        self._refusal = refusal
         self._dialect = PostgresDialect()
         self._anchored_at = float("-inf")
 
@@ -60,22 +89,26 @@ class PostgresStore:
         Args:
             wait_s: how long a request waits for a connection, at the start and in an outage.
         """
+        conninfo = make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url)})
+        refusal = _Refusal()
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url)}),
+            conninfo,
+            connection_class=_Dialled,
             min_size=1,
             max_size=connections_max,
             open=False,
             timeout=wait_s,
             reconnect_timeout=wait_s,  # then the next request tries at once: no long back-off once the outage is over
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, "refusal": refusal},
         )
-        store = cls(pool)
+        store = cls(pool, refusal)
         try:
             await pool.open(wait=True, timeout=wait_s)
+            store.pooled = await is_pooled(conninfo)
             await store._anchor()
-        except PoolTimeout as error:
+        except psycopg.Error as error:
             await pool.close()
-            raise _unavailable(error) from error
+            raise (translated(error, refusal.state) or error) from error
         except BaseException:
             await pool.close()
             raise
@@ -99,20 +132,29 @@ class PostgresStore:
         """Lend a connection; one that broke takes the others of its time along, so that not each request finds one."""
         try:
             async with self._pool.connection() as connection:
+                if self.pooled:
+                    connection.prepare_threshold = None
                 try:
                     yield connection
                 finally:
                     if connection.broken:
                         await self._pool.drain()
-        except (pg.DeadlockDetected, pg.SerializationFailure) as error:
-            raise Conflict("PostgreSQL ended the transaction in favour of another; try again") from error
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            raise _unavailable(error) from error
+        except psycopg.Error as error:
+            if isinstance(error, (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)):
+                self.pooled = True  # a pooler that was not there at the start, or that hid
+            meant = translated(error, self._refusal.state)
+            if meant is None:
+                raise
+            raise meant from error
 
-    async def ping(self) -> None:
-        """Raise `StoreUnavailable` unless the database answers."""
+    async def revision(self) -> str | None:
+        """Return the revision of the tables; `StoreUnavailable` unless the database answers."""
         async with self._connected() as connection:
-            await connection.execute("SELECT 1")
+            where = await (await connection.execute("SELECT to_regclass('prunella.alembic_version')")).fetchone()
+            if where is None or where[0] is None:
+                return None
+            row = await (await connection.execute("SELECT version_num FROM prunella.alembic_version")).fetchone()
+        return str(row[0]) if row is not None else None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -127,8 +169,3 @@ class PostgresStore:
         assert row is not None
         self.clock.anchor(row[0])
         self._anchored_at = self.clock.monotonic()
-
-
-def _unavailable(error: Exception) -> StoreUnavailable:
-    kind = type(error).__name__  # the text of connection errors may hold the DSN
-    return StoreUnavailable(f"PostgreSQL does not answer ({kind}); nothing of this request was recorded")

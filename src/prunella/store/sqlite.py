@@ -95,9 +95,11 @@ class SqliteStore:
             raise StoreUnavailable(f"SQLite: {error}; nothing of this request was recorded") from error
         return rows, cursor.rowcount
 
-    async def ping(self) -> None:
-        """Raise `StoreUnavailable` unless the file can be read."""
-        await self.run("SELECT count(*) FROM sqlite_master", {})  # SELECT 1 would not touch the file
+    async def revision(self) -> str | None:
+        """Return the revision of the tables; `StoreUnavailable` unless the file can be read."""
+        there, _ = await self.run("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'", {})
+        rows, _ = await self.run("SELECT version_num FROM alembic_version", {}) if there else ((), 0)
+        return str(rows[0][0]) if rows else None
 
     async def close(self) -> None:
         """Close the file and let another process have it."""

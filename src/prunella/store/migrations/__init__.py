@@ -27,7 +27,7 @@ def upgrade(url: str) -> None:
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             if not inspect(connection).has_schema(SCHEMA):  # IF NOT EXISTS asks for the right to create it even so
                 connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        if _context(connection).get_current_revision() != head():
+        if is_behind(_context(connection).get_current_revision()):
             drop_views(connection)  # they show what the newest tables hold, and hold columns in place
             command.upgrade(_config(connection), "head")
             create_views(connection)
@@ -49,12 +49,25 @@ def head() -> str:
     return revision
 
 
+def is_behind(found: str | None) -> bool:
+    """Tell whether tables at this revision lack what this version needs.
+
+    Newer ones lack nothing: a revision only adds, so that processes of two versions work side by side while one
+    replaces the other, in either direction.
+    """
+    return found is None or found < head()
+
+
 def check(url: str) -> None:
-    """Raise `SchemaBehind` unless the tables are exactly this version's."""
-    found, wanted = current(url), head()
-    if found != wanted:
+    """Raise `SchemaBehind` where the tables lack what this version needs."""
+    require(current(url))
+
+
+def require(found: str | None) -> None:
+    """Raise `SchemaBehind` where tables at this revision lack what this version needs."""
+    if is_behind(found):
         raise SchemaBehind(
-            f"the tables are at revision {found or 'none'}, this version needs {wanted}; run: prunella db upgrade"
+            f"the tables are at revision {found or 'none'}, this version needs {head()}; run: prunella db upgrade"
         )
 
 
@@ -91,7 +104,10 @@ def _engine(url: str, begin: str) -> Engine:
         event.listen(engine, "connect", lambda opened, _: setattr(opened, "isolation_level", None))
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
-    return create_engine(parsed.update_query_dict({"connect_timeout": parsed.query.get("connect_timeout", "5")}))
+    return create_engine(
+        parsed.update_query_dict({"connect_timeout": parsed.query.get("connect_timeout", "5")}),
+        connect_args={"prepare_threshold": None},  # a pooler's next client would find what is prepared here in its way
+    )
 
 
 def _context(connection: Connection) -> MigrationContext:

@@ -25,7 +25,7 @@ def router(app: App, gatehouse: Gatehouse, metrics: Metrics) -> APIRouter:
     @routes.get("/healthz", include_in_schema=False)
     async def readyz() -> JSONResponse:
         try:
-            await app.store.ping()
+            await app.store.revision()
         except StoreError as error:
             return JSONResponse({"status": "unavailable", "checks": {"store": str(error)}}, status_code=503)
         return JSONResponse({"status": "ok", "checks": {"store": "ok"}})
