@@ -71,7 +71,7 @@ class Pooler:
     async def lend(self) -> Session:
         idle = await self.idle.get()
         try:
-            session = idle or await asyncio.to_thread(Session, self.url)
+            session = idle if idle is not None else await asyncio.to_thread(Session, self.url)
         except psycopg.Error:
             self.idle.put_nowait(None)
             raise
