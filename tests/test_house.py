@@ -92,12 +92,14 @@ ELSEWHERE = {
     "web/api/events.py": "web/test_events.py",
     "web/api/guards.py": "guard/test_remote.py",  # one contract, seen from its other side
     "web/api/health.py": "flows/test_surfaces.py",
+    "web/api/operations.py": "web/test_operations.py",
     "web/api/procedures.py": "web/test_procedures.py",
     "web/api/resources.py": "flows/test_surfaces.py",
     "web/api/self_heal.py": "flows/test_bad_input.py",
     "web/api/self_healing.py": "web/test_self_healing.py",
     "web/metrics.py": "flows/test_surfaces.py",
     "web/pages/__init__.py": "flows/test_surfaces.py",
+    "web/pages/operations.py": "web/test_operations.py",
     "web/server.py": "flows/test_start.py",
 }
 """Modules that have no test file of their own name, and where their promises are held instead."""

@@ -45,6 +45,9 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/incidents/{incident_id}"): READS,
     ("POST", "/api/v1/incidents/{incident_id}/{act}"): ACTS,
     ("GET", "/api/v1/operations"): ACTS,
+    ("GET", "/api/v1/operations/{operation_id}"): ACTS,
+    ("POST", "/api/v1/operations/{operation_id}/{act}"): ACTS,
+    ("POST", "/api/v1/operations/{act}"): ACTS,
     ("GET", "/api/v1/services"): READS,
     ("POST", "/api/v1/services/{name}/{act}"): ACTS,
     ("PUT", "/api/v1/services/{name}/credentials"): RULES,
@@ -78,6 +81,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
     ("GET", "/approvals"): ACTS,
+    ("GET", "/operations"): ACTS,
+    ("GET", "/operations/{operation_id}"): ACTS,
     ("GET", "/approvals/{approval_id}"): ACTS,
     ("GET", "/livez"): ANYBODY,
     ("GET", "/readyz"): ANYBODY,
@@ -94,7 +99,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
 
 def path_of(path: str) -> str:
     """Return an address of a route."""
-    values = {"{incident_id}": "nobody", "{act}": "ack" if "incidents" in path else "pause", "{name}": "crm"}
+    act = next((act for noun, act in (("incidents", "ack"), ("operations", "cancel")) if noun in path), "pause")
+    values = {"{incident_id}": "nobody", "{act}": act, "{name}": "crm"}
     for name, value in {**values, "{name:path}": "crm/key"}.items():
         path = path.replace(name, value)
     return re.sub(r"{\w+(:path)?}", "nobody", path)

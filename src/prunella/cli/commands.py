@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import entities, procedures, world
+from prunella.cli import entities, operations, procedures, world
 from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(
@@ -35,6 +35,7 @@ for group, name in (
     (credentials_cli, "credentials"),
     (services_cli, "services"),
     (known_cli, "known-issues"),
+    (operations.cli, "operations"),
 ):
     cli.add_typer(group, name=name)
 

@@ -351,7 +351,7 @@ async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> None:
         operations = await tx.operations.tally(incident.id)
         if operations.get("waiting"):
             await patrol.wake(parts, tx, incident)
-        elif not operations and _proves(signal, incident):
+        elif not operations.keys() - {OperationState.CANCELLED} and _proves(signal, incident):
             failure = await tx.signals.failure(incident.signal_id)
             await learn.resolve(parts, tx, incident, failure, verify.by_success(signal))
 

@@ -185,10 +185,17 @@ async def _look_again(parts: Parts, found: Incident, until: float) -> Incident:
     return standing.incident
 
 
-async def wake(parts: Parts, tx: Transaction, incident: Incident, *, by_person: bool = False) -> None:
-    """Make what rests in an incident due now; one that waits for a person is woken by a person only."""
+async def wake(
+    parts: Parts, tx: Transaction, incident: Incident, *, by_person: bool = False, resting: bool = True
+) -> None:
+    """Make what rests in an incident due now; one that waits for a person is woken by a person only.
+
+    Args:
+        resting: its resting operations, too; otherwise only what is due already.
+    """
     now = parts.clock.now()
-    await tx.operations.wake(incident.id, now)
+    if resting:
+        await tx.operations.wake(incident.id, now)
     if not by_person and not _is_idle(incident, now):
         return
     woken = replace(incident, state=IncidentState.OPEN, next_at=now, attempts=min(incident.attempts, 2))

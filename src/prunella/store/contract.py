@@ -19,6 +19,7 @@ from prunella.core.errors import Conflict, StoreError
 from prunella.store.advice import AdviceRows
 from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
+from prunella.store.backlog import BacklogRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.gates import GateRows
 from prunella.store.incidents import IncidentRows
@@ -49,6 +50,7 @@ class Transaction:
         self.signals = SignalRows(session)
         self.incidents = IncidentRows(session)
         self.operations = OperationRows(session)
+        self.backlog = BacklogRows(session)
         self.runs = RunRows(session)
         self.gates = GateRows(session)
         self.credentials = CredentialRows(session)

@@ -15,7 +15,7 @@ from prunella import __version__
 from prunella.app import App
 from prunella.core.errors import ConfigError
 from prunella.web import pages, problems
-from prunella.web.api import guards, health, procedures, resources, self_heal, self_healing
+from prunella.web.api import guards, health, operations, procedures, resources, self_heal, self_healing
 from prunella.web.auth import Gatehouse
 from prunella.web.metrics import Metrics
 
@@ -39,6 +39,7 @@ def create(app: App) -> FastAPI:
     web.add_middleware(problems.BodyLimit)
     web.include_router(self_heal.router(app, gatehouse))
     web.include_router(resources.router(app, gatehouse))
+    web.include_router(operations.router(app, gatehouse))
     web.include_router(self_healing.router(app, gatehouse))
     web.include_router(procedures.router(app, gatehouse))
     if app.place is not None:

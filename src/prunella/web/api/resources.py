@@ -1,11 +1,11 @@
-"""/api/v1: incidents, operations and services, as people and their tools read and change them."""
+"""/api/v1: incidents, services and secrets, as people and their tools read and change them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.app import App, sealed_credential
-from prunella.core.records import Credential, Gate, Incident, Operation
+from prunella.core.records import Credential, Gate, Incident
 from prunella.core.services import SecretRef
-from prunella.core.states import IncidentState, OperationState
+from prunella.core.states import IncidentState
 from prunella.engine import people, report
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
@@ -80,10 +80,11 @@ def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
             equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
         wanted = {name: value for name, value in equal.items() if value is not None}
         async with app.store.transaction() as tx:
-            found = await tx.incidents.list(most=limit + 1, before=_before(cursor), **wanted)
+            found = await tx.incidents.list(most=limit + 1, before=before(cursor), **wanted)
             gates = {gate.service: gate for gate in await tx.gates.all()}
         items = [incident_json(one, gates.get(one.service)) for one in found[:limit]]
-        return JSONResponse({"items": items, "next_cursor": _cursor(found[limit - 1]) if len(found) > limit else None})
+        last = found[limit - 1] if len(found) > limit else None
+        return JSONResponse({"items": items, "next_cursor": cursor_of(last.first_seen, last.id) if last else None})
 
     @routes.get("/incidents/{incident_id}", tags=["incidents"])
     async def read_incident(request: Request, incident_id: str) -> JSONResponse:
@@ -103,16 +104,6 @@ def _incident_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         if incident is None:
             raise unknown("incident", incident_id)
         return JSONResponse(incident_json(incident, None))
-
-    @routes.get("/operations", tags=["operations"])
-    async def list_operations(
-        request: Request, service: str | None = None, state: OperationState | None = None, limit: Limit = _PAGE
-    ) -> JSONResponse:
-        gatehouse.acts(request)
-        wanted = {name: value for name, value in (("service", service), ("state", state)) if value is not None}
-        async with app.store.transaction() as tx:
-            found = await tx.operations.list(most=limit, **wanted)
-        return JSONResponse({"items": [operation_json(one) for one in found], "next_cursor": None})
 
 
 def _service_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
@@ -241,21 +232,6 @@ def story_json(story: report.Story) -> dict[str, Any]:
     }
 
 
-def operation_json(operation: Operation) -> dict[str, Any]:
-    """Spell an operation, without its payload."""
-    return {
-        "id": operation.id,
-        "service": operation.service,
-        "state": operation.state.value,
-        "due_at": spell_time(operation.due_at),
-        "attempts": operation.attempts,
-        "idempotency_key": operation.idempotency_key,
-        "incident_id": operation.incident_id,
-        "last_error": operation.last_error,
-        "created_at": spell_time(operation.created_at),
-    }
-
-
 def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -> dict[str, Any]:
     """Spell a service with its gate and counters; tokens are never spelled."""
     shut = {"state": "closed", "reason": None, "reopen_at": None}
@@ -299,15 +275,18 @@ def spell_time(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment is not None else None
 
 
-def _cursor(last: Incident) -> str:
-    return base64.urlsafe_b64encode(f"{last.first_seen.isoformat()} {last.id}".encode()).decode()
+def cursor_of(moment: datetime, last_id: str) -> str:
+    """Name the last row of a page, so that the next one goes on behind it."""
+    return base64.urlsafe_b64encode(f"{moment.isoformat()} {last_id}".encode()).decode()
 
 
-def _before(cursor: str | None) -> tuple[datetime, str] | None:
+def before(cursor: str | None) -> tuple[datetime, str] | None:
+    """Read a cursor; None begins at the newest row."""
     if cursor is None:
         return None
     try:
-        moment, incident_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return datetime.fromisoformat(moment), incident_id
+        spelled, last_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        moment = datetime.fromisoformat(spelled)
+        return moment.replace(tzinfo=moment.tzinfo or UTC), last_id
     except (ValueError, binascii.Error):
         raise Problem(422, "The cursor is not ours", "take next_cursor of the page before, unchanged") from None

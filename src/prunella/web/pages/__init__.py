@@ -13,7 +13,9 @@ from prunella.app import App
 from prunella.core.states import ApprovalState
 from prunella.engine import report
 from prunella.engine.notices import spell_duration
+from prunella.engine.operations import outcome_unknown
 from prunella.web.auth import COOKIE, Gatehouse
+from prunella.web.pages import operations
 from prunella.web.problems import Problem
 
 _HEADERS = {
@@ -74,6 +76,8 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
             raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
         return page("approval.html", approval=found, environment=app.settings.environment)
 
+    operations.add_routes(routes, app, gatehouse, page)
+
     @routes.get("/services/{name}")
     async def service(name: str) -> Response:
         return RedirectResponse("/", status_code=303)
@@ -101,6 +105,7 @@ def _templates() -> Environment:
     )
     templates.filters["duration"] = spell_duration
     templates.filters["clock"] = _clock
+    templates.tests["outcome_unknown"] = outcome_unknown
     return templates
 
 

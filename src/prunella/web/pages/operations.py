@@ -1,0 +1,71 @@
+"""The pages of waiting work: a list with filters, and one operation. They show; commands to copy do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from prunella.app import App
+from prunella.core.states import OperationState
+from prunella.engine import operations
+from prunella.store.backlog import DUE, Wanted
+from prunella.web.api.operations import page_of
+from prunella.web.auth import Gatehouse
+from prunella.web.problems import Problem
+
+_ROWS = 50
+_STATES = tuple(state.value for state in OperationState)
+_FILTERS = ("service", "state", "due", "incident", "account", "idempotency_key")
+
+
+def add_routes(routes: APIRouter, app: App, gatehouse: Gatehouse, page: Callable[..., Response]) -> None:
+    """Add the pages to those that are there; `page` renders a template."""
+
+    @routes.get("/operations")
+    async def operation_list(request: Request) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.acts(request)  # accounts and errors are not for everybody
+        chosen = {name: value for name in _FILTERS if (value := request.query_params.get(name, "").strip())}
+        wanted = _wanted(chosen, app.parts.clock.now())
+        found, cursor = await page_of(app, wanted, _ROWS, request.query_params.get("cursor"))
+        return page(
+            "operations.html",
+            operations=found,
+            chosen=chosen,
+            choices={"service": sorted(app.settings.services), "state": _STATES, "due": DUE},
+            more=f"?{urlencode({**chosen, 'cursor': cursor})}" if cursor else None,
+            environment=app.settings.environment,
+        )
+
+    @routes.get("/operations/{operation_id}")
+    async def operation(request: Request, operation_id: str) -> Response:
+        if gatehouse.who(request) is None:
+            return page("sign_in.html", 401)
+        gatehouse.acts(request)
+        seen = await operations.look(app.parts, operation_id)
+        if seen is None:
+            raise Problem(404, "Unknown operation", f"there is no operation {operation_id[:100]!r}")
+        shape = json.dumps(seen.shape, indent=2, ensure_ascii=False) if seen.shape is not None else None
+        return page("operation.html", look=seen, shape=shape, environment=app.settings.environment)
+
+
+def _wanted(chosen: Mapping[str, str], now: datetime) -> Wanted:
+    """Read the filters of the form; a word that it does not offer is refused."""
+    for name, allowed in (("state", _STATES), ("due", DUE)):
+        if chosen.get(name, allowed[0]) not in allowed:
+            raise Problem(422, f"Unknown {name}", f"got {chosen[name][:50]!r}; allowed: {', '.join(allowed)}")
+    return Wanted(
+        service=chosen.get("service"),
+        states=(OperationState(chosen["state"]),) if "state" in chosen else None,
+        due=chosen.get("due"),
+        incident=chosen.get("incident"),
+        account=chosen.get("account"),
+        idempotency_key=chosen.get("idempotency_key"),
+        now=now,
+    )
