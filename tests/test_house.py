@@ -32,6 +32,7 @@ ELSEWHERE = {
     "cli/entities.py": "flows/test_marketplace.py",
     "cli/printing.py": "cli/test_procedures.py",
     "checks/contract.py": "checks/test_rows.py",
+    "core/retention.py": "engine/test_retention.py",  # one record without behaviour
     "databases/columns.py": "databases/test_catalogue.py",  # what columns are shows in what is refused
     "databases/counting.py": "checks/test_rows.py",
     "databases/compat_anywhere.py": "databases/test_compat.py",  # one surface: functions that a user calls

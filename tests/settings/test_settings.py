@@ -17,6 +17,7 @@ from prunella.core.advice import Allowance
 from prunella.core.errors import ConfigError
 from prunella.core.records import Severity
 from prunella.core.redact import Secret
+from prunella.core.retention import Retention
 from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretRef, Service
 from prunella.engine.notices import Route, Routes
 from prunella.settings import AdvisorSettings, ChannelSettings, Settings, json_schema, load
@@ -134,6 +135,18 @@ def loaded(text: str, environ: Mapping[str, str] | None = None) -> Settings:
     path = Path("prunella.yaml")
     path.write_text(text)
     return load(path, environ or {})
+
+
+def test_settings_keep_what_is_over_for_as_long_as_they_say(home: Path) -> None:
+    """Each kind has its own time and its own default; too short is refused with what is allowed."""
+    day_s = 86_400.0
+    assert loaded("").retention == Retention(
+        operations_s=30 * day_s, incidents_s=90 * day_s, notifications_s=30 * day_s, audit_s=365 * day_s
+    )
+    given = loaded("service: {retention: {operations: 7d, audit: 730d}}").retention
+    assert given == Retention(operations_s=7 * day_s, audit_s=730 * day_s)
+    with pytest.raises(ConfigError, match=r"service\.retention\.incidents: '1d' is out of range; at least 7d"):
+        loaded("service: {retention: {incidents: 1d}}")
 
 
 def test_settings_read_the_example_into_records(home: Path) -> None:

@@ -24,7 +24,7 @@ from prunella.core.errors import ConfigError, SchemaBehind, SecretError, Undeliv
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol, proposals, requests, workers
+from prunella.engine import guards, patrol, proposals, requests, retention, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -239,6 +239,7 @@ def wire(
         advised=settings.advisor is not None and advice_caller is not None,
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
+    rounds[retention.NAME] = retention.round_of(settings.retention)
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
     runner.handle("deliver", delivery.deliver)
     _handle_work(parts, rounds, care)

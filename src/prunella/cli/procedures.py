@@ -35,7 +35,7 @@ class ApprovalStateName(StrEnum):
 
 @cli.command()
 def procedures(as_json: Json = False) -> None:
-    """List procedures with their schedules and what their last run came to."""
+    """List procedures, and what prunella does by itself, with their schedules and what their last run came to."""
     answer = world.call("GET", "/api/v1/procedures")
     if as_json:
         print_json(answer)
@@ -46,6 +46,9 @@ def procedures(as_json: Json = False) -> None:
         print(f"{'':28} {one['check']} -> {one['remedy'] or 'a person'}; last: {_result(one['last_result'])}")
     if not answer["items"]:
         print("no procedures; write some below procedures: or entities: in prunella.yaml")
+    for one in answer["rounds"]:
+        schedule = _schedule(one["schedule"])
+        print(f"{one['name']:<28} --  {schedule:<16} {one['runs']:>6} runs; last: {_result(one['last_result'])}")
 
 
 @cli.command()

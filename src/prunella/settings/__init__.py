@@ -19,6 +19,7 @@ from pydantic_core import core_schema
 from prunella.core.errors import ConfigError
 from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Window
 from prunella.core.redact import Secret
+from prunella.core.retention import Retention
 from prunella.core.services import Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
@@ -43,6 +44,7 @@ class Settings:
         public_url: where links in messages lead, without a slash at the end; default: `http://` and `listen`.
         environment: `production`, or `development`, where failures may be forced.
         secret_key: PRUNELLA_SECRET_KEY as it stands in the environment; None where it is not set.
+        retention: how long what is over is kept.
         migrate: `auto` brings the tables up to date at the start, `manual` only checks them.
         stop_within_s: for all that is under way when SIGTERM comes; below the 30 s after which Kubernetes kills.
         procedures: those of the file, and one for each entity.
@@ -60,6 +62,7 @@ class Settings:
     secret_key: Secret | None = None
     migrate: str = "auto"
     metrics_public: bool = False
+    retention: Retention = field(default_factory=Retention)
     plugins: tuple[str, ...] = ()
     stop_within_s: float = 25.0
     egress: EgressPolicy = field(default_factory=EgressPolicy)
@@ -169,6 +172,7 @@ def _own(given: dict[str, Any]) -> dict[str, Any]:
         **({"listen": (host.strip("[]"), int(port))} if port else {}),
         "ingest_tokens": tuple(dict.fromkeys(given.get("ingest_tokens", ()))),
         "plugins": tuple(given.get("plugins", ())),
+        "retention": build.retention(given.get("retention")),
     }
 
 

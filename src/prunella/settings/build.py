@@ -9,6 +9,7 @@ from typing import Any
 from prunella.core.advice import Allowance
 from prunella.core.records import Severity
 from prunella.core.redact import Secret
+from prunella.core.retention import Retention
 from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretSource, Service
 from prunella.engine.notices import Route, Routes
 from prunella.settings.addresses import host_of
@@ -18,6 +19,7 @@ from prunella.settings.model import (
     DisableSection,
     File,
     NotifySection,
+    RetentionSection,
     RuleSection,
     ServiceSection,
 )
@@ -60,6 +62,12 @@ class AdvisorSettings:
     api_key: SecretSource
     deadline_s: float = 5.0
     allowance: Allowance = field(default_factory=Allowance)
+
+
+def retention(section: RetentionSection | None) -> Retention:
+    """Return how long what is over is kept."""
+    given = section.given() if section is not None else {}
+    return Retention(**{f"{name}_s": seconds for name, seconds in given.items()})
 
 
 def advisor(section: AdvisorSection | None) -> AdvisorSettings | None:

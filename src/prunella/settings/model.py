@@ -21,6 +21,23 @@ from prunella.settings.source import Loc
 # service, egress --------------------------------------------------------------------------------------------------
 
 
+class RetentionSection(Section):
+    """How long what is over is kept; what is open, waits or is spoken of by something open is kept for ever."""
+
+    operations: Annotated[float, of.Between("1d", "3650d")] | None = Field(
+        default=None, description="Operations that are done or cancelled; default 30d."
+    )
+    incidents: Annotated[float, of.Between("7d", "3650d")] | None = Field(
+        default=None, description="Resolved incidents, with signals and runs; default 90d."
+    )
+    notifications: Annotated[float, of.Between("1d", "3650d")] | None = Field(
+        default=None, description="Notifications that were sent; default 30d."
+    )
+    audit: Annotated[float, of.Between("7d", "3650d")] | None = Field(
+        default=None, description="Who did what, and answered plans; default 365d."
+    )
+
+
 class OwnSection(Section):
     """prunella itself."""
 
@@ -35,6 +52,7 @@ class OwnSection(Section):
     ingest_tokens: list[of.EnvironmentSecret] | None = None
     migrate: Annotated[Literal["auto", "manual"], of.EXPANDED] | None = None
     metrics_public: of.Flag | None = None
+    retention: RetentionSection | None = None
     plugins: list[at.Module] | None = Field(
         default=None, description="Python modules with @check and @remedy functions."
     )

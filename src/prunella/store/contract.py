@@ -27,6 +27,7 @@ from prunella.store.metrics import MetricRows
 from prunella.store.operations import OperationRows
 from prunella.store.outbox import OutboxRows
 from prunella.store.procedures import ProcedureRows
+from prunella.store.retention import RetentionRows
 from prunella.store.runs import RunRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
@@ -63,6 +64,7 @@ class Transaction:
         self.metrics = MetricRows(session)
         self.workers = WorkerRows(session)
         self.driver = connection.driver
+        self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:

@@ -16,6 +16,8 @@ _ESCALATED = "('incident.escalated', 'incident.escalate')"
 _TOLD = "('HEALING_FAILED', 'MANUAL_INTERVENTION_REQUIRED', 'SYSTEM_ALERT')"
 _CODE = "COALESCE((SELECT c.code FROM {p}procedures c WHERE c.name = {name}), {name})"
 """What the documents call a procedure, its own name where they do not know it."""
+_KNOWN = "(a.incident_id IS NULL OR i.id IS NOT NULL)"
+"""An entry outlives its incident; what it was about is not known then, and is not guessed."""
 _STUCK = "substr(m.issue, 1, 6) = 'STUCK_'"
 
 
@@ -131,8 +133,8 @@ def healing_logs(sql: Spelling) -> str:
     SELECT a.id, a.actor, {_code(p, named)}, COALESCE(NULLIF(i.resource, ''), a.target),
            a.action, a.reason, a.at
     FROM {p}audit a LEFT JOIN {p}incidents i ON i.id = a.incident_id
-    WHERE a.action IN ('procedure.finished', 'procedure.failed', 'incident.refuse', 'gate.disabled')
-       OR a.action IN {_ESCALATED}
+    WHERE (a.action IN ('procedure.finished', 'procedure.failed', 'incident.refuse', 'gate.disabled')
+       OR a.action IN {_ESCALATED}) AND {_KNOWN}
     """  # noqa: S608, names of ours
 
 
@@ -161,5 +163,5 @@ def integration_logs(sql: Spelling) -> str:
     UNION ALL
     SELECT a.id, 'self_healer', 'ESCALATION', 'warning', {escalation}, NULL, a.at
     FROM {p}audit a LEFT JOIN {p}incidents i ON i.id = a.incident_id
-    WHERE a.action IN {_ESCALATED}
+    WHERE a.action IN {_ESCALATED} AND {_KNOWN}
     """  # noqa: S608, names of ours

@@ -59,7 +59,8 @@ def _procedure_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None
     @routes.get("/procedures", tags=["procedures"])
     async def list_procedures(request: Request) -> JSONResponse:
         gatehouse.reads(request)
-        return JSONResponse({"items": await _procedures(app), "next_cursor": None})
+        items, rounds = await _procedures(app), await _rounds(app)
+        return JSONResponse({"items": items, "rounds": rounds, "next_cursor": None})
 
     @routes.post("/procedures/{name}/run", tags=["procedures"])
     async def run(request: Request, name: str) -> JSONResponse:
@@ -319,6 +320,26 @@ async def _procedures(app: App) -> list[dict[str, Any]]:
     return [
         procedure_json(ready, rows.get(name), _next_run(app, name, rows.get(name)))
         for name, ready in sorted(app.parts.procedures.items())
+    ]
+
+
+async def _rounds(app: App) -> list[dict[str, Any]]:
+    """Return what every deployment does by itself: the scan, retention, and a probe per service."""
+    async with app.store.transaction() as tx:
+        rows = {row["name"]: row for row in await tx.procedures.all()}
+    return [
+        {
+            "name": name,
+            "schedule": {"every_s": one.every_s, "cron": one.cron},
+            "last_run": spell_time(row.get("last_started_at")),
+            "next_run": _next_run(app, name, rows.get(name)),
+            "runs": row.get("runs", 0),
+            "failures": row.get("failures", 0),
+            "last_result": row.get("last_result"),
+        }
+        for name, one in sorted(app.rounds.items())
+        if name not in app.parts.procedures
+        for row in [rows.get(name, {})]
     ]
 
 
