@@ -38,7 +38,7 @@ def after(outcomes: list[Result], *, joined: bool = False, due_s: float | None =
     [
         (1, 1, 0, 2),
         (8, 8, 0, 16),
-        (16, 16, 0, 16),
+        (64, 64, 0, 64),
         (4, 3, 1, 8),
         (4, 1, 3, 1),
         (4, 0, 4, 1),
@@ -47,7 +47,7 @@ def after(outcomes: list[Result], *, joined: bool = False, due_s: float | None =
     ],
 )
 def test_wave_grows_while_most_go_through(wave: int, good: int, bad: int, following: int) -> None:
-    """It doubles up to 16; two failures that are more than half start it over; one failing target changes nothing."""
+    """It doubles up to 64; two failures that are more than half start it over; one failing target changes nothing."""
     assert follow.next_wave(wave, replayed(*[WELL] * good, *[DOWN] * bad)) == following
 
 

@@ -162,7 +162,6 @@ def test_example_warns_of_nothing_that_works(home: Path) -> None:
     """What is still unused is named, and these sections are not among it."""
     unused = {line.split(" ", 1)[1].partition(": accepted, but")[0] for line in loaded(EXAMPLE, ENVIRON).warnings}
     assert unused == {
-        "services.hubspot.rate",
         "known_issues",
         "notify.channels.mail.email",
         "notify.channels.pager.apprise",

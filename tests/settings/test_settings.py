@@ -172,6 +172,7 @@ def test_settings_read_the_example_into_records(home: Path) -> None:
         validate="graphql",
         honours_idempotency_key=True,
         calls_max=4,
+        rate_per_s=5.0,
         timeout_s=0.5,
         rules=(
             {"when": {"status": 477}, "kind": "network.server", "retry_after": 86_400.0},
@@ -250,7 +251,6 @@ def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:
     }
     assert unused == {
         *LATER,
-        "services.hubspot.rate",
         "notify.channels.mail.email",
         "notify.channels.pager.apprise",
         "notify.rules[0].escalate",

@@ -5,6 +5,7 @@ Written against the tables and the outside's ledger, never against the engine's 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from simulation.world import START, World
 
 _DIALECT = SqliteDialect()
 _ROTATE = credential_rows._ROTATE.prepared(_DIALECT).text
+_WAKE_ALL = operation_rows._WAKE_ALL.prepared(_DIALECT).text
 _WAKE = operation_rows._WAKE_RESTING.prepared(_DIALECT).text
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
@@ -84,6 +86,8 @@ class Watch:
             self._rotated.append((values["service_"], values["account_"], process))
         elif text == _WAKE:
             self._rounds[values["incident"]] += 1
+        elif text == _WAKE_ALL:
+            self._rounds.update(json.loads(values["ids"]))
         elif text == "BEGIN IMMEDIATE":
             self._rotated.clear()
 

@@ -94,7 +94,7 @@ def test_statements_find_their_rows_by_index(file: sqlite3.Connection) -> None:
     for name, statement in statements():
         prepared = statement.prepared(SQLITE)
         plan = [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind({}))]
-        if any(step.startswith("SCAN") and "json_each" not in step for step in plan):
+        if any(step.startswith("SCAN") and "json_each" not in step and " anon_" not in step for step in plan):
             scanning.add(name)
     assert scanning - SMALL == AT_THE_START
 

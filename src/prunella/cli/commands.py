@@ -313,7 +313,8 @@ def services_list(as_json: Json = False) -> None:
         print_json(answer)
         return
     for one in answer["items"]:
-        print(f"{one['name']:<20} {one['gate']['state']:<10} {one['gate']['reason'] or ''}".rstrip())
+        pace = f"{one['rate']['per_s']:g}/s" if one["rate"] else ""
+        print(f"{one['name']:<20} {one['gate']['state']:<10} {pace:<8} {one['gate']['reason'] or ''}".rstrip())
 
 
 def _service_command(act: str, words: str) -> None:

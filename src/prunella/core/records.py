@@ -182,11 +182,16 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The original call of an integration, as far as it may be replayed."""
+    """The original call of an integration, as far as it may be replayed.
+
+    `ordering_key`: what it is about, where the sender says so; None leaves it to `engine.sequence`, empty asks for no
+    order.
+    """
 
     method: str
     endpoint: str
     payload: Any = None
+    ordering_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +274,8 @@ class Operation:
     """A piece of work that waits in a service's lane: here, the original request to be replayed.
 
     `due_at` None: not planned yet (attempts 0), or resting until the next scan (attempts > 0). `last_kind` and
-    `token_version` say what the last try ran into and with which version of the account's tokens.
+    `token_version` say what the last try ran into and with which version of the account's tokens. Operations of one
+    service and one `ordering_key` go one after another, in the order in which they came; without a key they are free.
     """
 
     id: str
@@ -288,6 +294,7 @@ class Operation:
     last_kind: str | None = None
     token_version: int | None = None
     created_at: datetime
+    ordering_key: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", OperationState(self.state))
@@ -366,6 +373,9 @@ class Gate:
         counting_from: network failures before this moment no longer count.
         throttled_until: the service asked for silence until then; not a state, a wait.
         down_since: when it stopped answering; None while it answers.
+        rate_per_s: how fast our calls may begin, as it was learned; None before the first one, or without a limit.
+        tokens, tokens_at: how many calls may begin at once, and when that was counted.
+        rate_since, rate_good: when the rate changed last, and how many calls went well since.
     """
 
     service: str
@@ -387,6 +397,11 @@ class Gate:
     last_recovery_at: datetime | None = None
     auto_recovery_enabled: bool = True
     down_since: datetime | None = None
+    rate_per_s: float | None = None
+    tokens: float = 0.0
+    tokens_at: datetime | None = None
+    rate_since: datetime | None = None
+    rate_good: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", GateState(self.state))

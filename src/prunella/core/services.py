@@ -74,6 +74,8 @@ class Service:
         validate: what a 2xx reply must look like to count as success: json, graphql or none.
         honours_idempotency_key: the receiver answers a repeated `Idempotency-Key` from its memory. Only then is
             a call whose outcome nobody knows (the worker died in it) repeated by machine.
+        rate_per_s: how many of our calls may begin per second, over all workers, until the service teaches better
+            (HEAL_RATE_001); None: only `calls_max` limits them.
         enable_again: `by_person`, or `by_probe` where a passed health probe may lift a disablement.
     """
 
@@ -90,6 +92,7 @@ class Service:
     validate: str = "json"
     honours_idempotency_key: bool = False
     calls_max: int = 8
+    rate_per_s: float | None = None
     timeout_s: float = 5.0
     rules: tuple[Mapping[str, object], ...] = ()
 

@@ -15,6 +15,7 @@ from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.plan import (
     INLINE_WAIT_MAX_S,
     TRIES,
+    WAVE_MAX,
     Case,
     Plan,
     cut,
@@ -25,7 +26,6 @@ from prunella.engine.plan import (
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
 
-_WAVE_MAX = 16
 _BUSY = timedelta(seconds=0.5)
 _GIVE_UP_AFTER = timedelta(hours=24)
 _TOLD_AFTER = timedelta(hours=24)  # a person hears of longer waits (DECISIONS: waits)
@@ -62,8 +62,13 @@ class Step:
     proof: Verification | None = None
 
 
-def held(case: Case, plan: Plan, verdict: Verdict, due: datetime | None) -> Step:
-    """Turn the gate keeper's objection into the incident's next step; `due` is when its next replay is."""
+def held(case: Case, plan: Plan, verdict: Verdict, due: datetime | None, behind: str | None = None) -> Step:
+    """Turn the gate keeper's objection into the incident's next step.
+
+    Args:
+        due: when its next replay is.
+        behind: which operation goes before one of its own.
+    """
     if verdict.answer is Answer.PROPOSE:
         return Step(state=_I.AWAITING_APPROVAL, action=plan.action, held_reason=verdict.reason)
     if verdict.answer is Answer.REFUSE:
@@ -76,6 +81,8 @@ def held(case: Case, plan: Plan, verdict: Verdict, due: datetime | None) -> Step
             refresh_failed=dead_token and case.incident.category is Category.AUTH,
         )
     if verdict.reason == plan.action and case.operations.get("waiting"):  # nothing but time holds it
+        if behind is not None and due is not None and (due - case.now).total_seconds() >= INLINE_WAIT_MAX_S:
+            return Step(state=_I.OPEN, action="one request after another", next_at=due, held_reason=behind)
         return _waiting_for_due(case, due)
     state = _I.VERIFYING if plan.remedy is None and case.incident.attempts else _I.OPEN
     return Step(state=state, action=plan.action, next_at=verdict.until, held_reason=verdict.reason)
@@ -128,7 +135,7 @@ def next_wave(wave: int, results: Sequence[Result]) -> int:
     bad = sum(not result.outcome.ok for result in replays)
     if bad >= _BAD_MIN and bad * 2 > len(replays):
         return 1
-    return wave if bad == len(replays) else min(wave * 2, _WAVE_MAX)
+    return wave if bad == len(replays) else min(wave * 2, WAVE_MAX)
 
 
 def diagnose(case: Case, outcome: Outcome) -> Diagnosis | None:

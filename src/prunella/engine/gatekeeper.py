@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -9,10 +10,12 @@ from enum import StrEnum
 
 from prunella.core.records import Level
 from prunella.core.states import GateState
-from prunella.engine.plan import Case, Plan
+from prunella.engine import rate
+from prunella.engine.plan import INLINE_WAIT_MAX_S, Case, Plan
 
 _BUSY_S = 0.25
 _HALF_OPEN_S = 1.0
+_TURN_MIN_S = 0.02  # a lane of many calls per second takes several per turn
 
 
 class Answer(StrEnum):
@@ -46,11 +49,20 @@ def admit(case: Case, plan: Plan) -> Verdict:
 
 
 def wave(case: Case, plan: Plan) -> Plan:
-    """Cut the targets to what the service may get at once: one while half open, the free places otherwise."""
+    """Cut the targets to what the service may get at once: one while half open, else the free places and tokens."""
     if case.service is None or not plan.targets:
         return plan
     most = 1 if case.gate.state is not GateState.CLOSED else case.service.calls_max - case.in_flight
+    tokens = rate.free(case.gate, case.service)
+    if tokens is not None:
+        most = min(most, tokens)
     return replace(plan, targets=plan.targets[: max(most, 1)])
+
+
+def _turn(case: Case, wait_s: float) -> datetime:
+    """Return when to look again after `wait_s`; in a crowd each has a place of its own: not all come at once."""
+    place = zlib.crc32(case.incident.id.encode()) / 2**32
+    return case.now + timedelta(seconds=wait_s * max(1.0, place * case.crowd))
 
 
 def _resting(case: Case, plan: Plan) -> Verdict | None:
@@ -115,12 +127,27 @@ def _open(case: Case, plan: Plan) -> Verdict | None:
 def _crowded(case: Case, plan: Plan) -> Verdict | None:
     assert case.service is not None  # `_configured` spoke before
     if case.gate.state is not GateState.CLOSED and case.in_flight:
-        until = case.now + timedelta(seconds=_HALF_OPEN_S)
+        until = _turn(case, _HALF_OPEN_S)
         return Verdict(Answer.WAIT, f"a probe of {case.incident.service} is under way", until)
     if case.in_flight >= case.service.calls_max:
-        until = case.now + timedelta(seconds=_BUSY_S)
+        until = _turn(case, _BUSY_S)
         return Verdict(Answer.WAIT, f"{case.in_flight} calls to {case.incident.service} are under way", until)
     return None
 
 
-_RULES: tuple[Rule, ...] = (_resting, _configured, _disabled, _paused, _possible, _level, _throttled, _open, _crowded)
+def _paced(case: Case, plan: Plan) -> Verdict | None:
+    assert case.service is not None  # `_configured` spoke before
+    if plan.remedy != "replay" or rate.free(case.gate, case.service) != 0:
+        return None
+    next_at = rate.next_at(case.gate, case.service, case.now)
+    until = _turn(case, max((next_at - case.now).total_seconds(), _TURN_MIN_S))
+    reason = f"the lane of {case.incident.service} goes at {rate.spell(case.gate, case.service)}"
+    waits_s = (until - case.now).total_seconds()
+    when = f"{until:%H:%M:%S} UTC" if waits_s >= INLINE_WAIT_MAX_S else "as soon as its turn comes"
+    return Verdict(Answer.WAIT, f"{reason}; goes on {when}", until)
+
+
+_RULES: tuple[Rule, ...] = (
+    *(_resting, _configured, _disabled, _paused, _possible),
+    *(_level, _throttled, _open, _crowded, _paced),
+)

@@ -56,15 +56,22 @@ def record_call(gate: Gate, ok: bool, limits: GateLimits, now: datetime, rng: Rn
         return _after_success(gate, limits, now)
     gate = replace(gate, failures=gate.failures + 1, successes=0)
     if gate.state is GateState.HALF_OPEN or (gate.state is GateState.CLOSED and gate.failures >= limits.failures):
-        return _open(gate, limits, now, rng)
+        return _open(gate, limits, now, rng, f"{gate.failures} failed calls in a row")
     return gate
 
 
 def begin_probe(gate: Gate, now: datetime) -> Gate:
     """Let the first call through when the open time is over."""
     if gate.state is GateState.OPEN and gate.reopen_at is not None and gate.reopen_at <= now:
-        return move(gate, GateState.HALF_OPEN, now, reason=gate.reason)
+        return replace(move(gate, GateState.HALF_OPEN, now, reason=gate.reason), successes=0)
     return gate
+
+
+def stop(gate: Gate, calls: int, bad: int, limits: GateLimits, now: datetime, rng: Rng) -> Gate:
+    """Open after a bad wave: more than half of its calls failed, and as many as open the gate when in a row."""
+    if gate.state is not GateState.CLOSED or bad < limits.failures or bad * 2 <= calls:
+        return gate
+    return _open(gate, limits, now, rng, f"{bad} of {calls} calls of a wave failed")
 
 
 def throttle(gate: Gate, until: datetime) -> Gate:
@@ -87,9 +94,8 @@ def _after_success(gate: Gate, limits: GateLimits, now: datetime) -> Gate:
     return gate
 
 
-def _open(gate: Gate, limits: GateLimits, now: datetime, rng: Rng) -> Gate:
+def _open(gate: Gate, limits: GateLimits, now: datetime, rng: Rng, reason: str) -> Gate:
     """Open for a time that doubles with each opening in a row, spread so that workers do not probe in step."""
-    reason = f"{gate.failures} failed calls in a row"
     doubled = 2 ** min(gate.openings, _DOUBLINGS_MAX)
     open_s = min(limits.open_s * doubled, max(limits.open_s, _OPEN_MAX_S)) * (1.0 + rng.random() * 0.1)
     opened = move(gate, GateState.OPEN, now, reason=reason)

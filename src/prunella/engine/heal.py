@@ -11,22 +11,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from prunella.core.records import Category, Incident, Operation, Run
+from prunella.core.records import Category, Gate, Incident, Operation, Run
 from prunella.core.services import Service
-from prunella.core.states import OperationState, RunState
+from prunella.core.states import GateState, OperationState, RunState
 from prunella.diagnosis.classify import classify
-from prunella.engine import learn, payloads, trail
+from prunella.engine import lane, learn, payloads, rate, trail
 from prunella.engine.follow import Result
 from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
 from prunella.engine.parts import LEASE_S, Parts
 from prunella.engine.perform import perform
-from prunella.engine.plan import TRIES, Case, Plan, choose, first_wait_s
+from prunella.engine.plan import TRIES, WAVE_MAX, Case, Plan, choose, first_wait_s
 from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Transaction, insist
 
-_WAVE_MAX = 16
 _SPREAD_S = 60.0
+_STAND_BACK_S = 60.0
+_LOOKS = 8
+_CROWD = timedelta(seconds=5)
 _DIED = "the worker died in mid-call"
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 
@@ -61,11 +63,25 @@ async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
         return None
     await _recover_interrupted(parts, tx, incident)
     case = await read_case(parts, tx, incident)
-    if await tx.operations.count_new(incident.id):
+    if await tx.operations.any_new(incident.id):
         due = now + timedelta(seconds=first_wait_s(case, parts.rng))
         await tx.operations.schedule_new(incident.id, due)
-        case = replace(case, due=tuple(await tx.operations.due(incident.id, now, _WAVE_MAX)))
-    return case
+    return replace(case, due=_of_one_account(await _in_turn(tx, incident, now)))
+
+
+async def _in_turn(tx: Transaction, incident: Incident, now: datetime) -> list[Operation]:
+    """Return what may begin; what is another's turn stands back, so that it is not in the way of the rest."""
+    for _ in range(_LOOKS):
+        turn = await tx.operations.turn(incident.id, now, WAVE_MAX)
+        if not turn.behind:
+            break
+        await tx.operations.stand_back(turn.behind, now + timedelta(seconds=_STAND_BACK_S))
+    return turn.free
+
+
+def _of_one_account(due: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Return those of the first one's account: a wave carries one account's tokens."""
+    return tuple(one for one in due if one.account == due[0].account)
 
 
 async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
@@ -75,7 +91,8 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
     failure = await tx.signals.failure(incident.signal_id)
     gate = await tx.gates.take(incident.service, now)
     tally = await tx.operations.tally(incident.id)
-    due = await tx.operations.due(incident.id, now, _WAVE_MAX)
+    due = await tx.operations.due(incident.id, now, WAVE_MAX)
+    in_flight = await tx.runs.in_flight(incident.service, now - timedelta(seconds=LEASE_S))
     account = due[0].account if due else incident.account
     return Case(
         incident=incident,
@@ -87,14 +104,24 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
             names=service.vendors if service else (),
         ),
         service=service,
-        gate=gate,
+        gate=rate.filled(gate, service, now),
         credential=await tx.credentials.read(incident.service, account) if service and service.oauth else None,
-        due=tuple(one for one in due if one.account == account),
+        due=_of_one_account(due),
         operations=tally,
         quarantined=await tx.operations.quarantined_because(incident.id) if tally.get("dead") else None,
-        in_flight=await tx.runs.in_flight(incident.service, now - timedelta(seconds=LEASE_S)),
+        in_flight=in_flight,
         now=now,
+        crowd=await _crowd(tx, service, gate, in_flight, now),
     )
+
+
+async def _crowd(tx: Transaction, service: Service | None, gate: Gate, in_flight: int, now: datetime) -> int:
+    """Count who wants a turn, where not all can have it."""
+    if service is None or (
+        gate.state is GateState.CLOSED and in_flight < service.calls_max and service.rate_per_s is None
+    ):
+        return 1
+    return max(await tx.incidents.crowd(service.name, now + _CROWD), 1)
 
 
 async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> list[Run]:
@@ -107,6 +134,9 @@ async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> list[R
         runs = [_run(parts, case, plan, None, case.incident.attempts + 1, key)]
     await tx.runs.add(runs)
     gate = begin_probe(case.gate, case.now)
+    await lane.moved(parts, tx, case.gate, gate)
+    if plan.remedy == "replay":
+        gate = rate.begun(gate, case.service, len(runs))
     if gate is not case.gate:
         await tx.gates.save(gate)
     await learn.note_attempt(parts, tx, case, plan)

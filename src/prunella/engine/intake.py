@@ -30,7 +30,7 @@ from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
-from prunella.engine import gates, learn, notices, patrol, payloads, trail, verify
+from prunella.engine import gates, learn, notices, patrol, payloads, sequence, trail, verify
 from prunella.engine.parts import Parts
 from prunella.engine.report import Receipt
 from prunella.store.contract import Transaction, again_on_conflict
@@ -273,6 +273,7 @@ def _operation(parts: Parts, arrival: Arrival, incident: Incident) -> Operation 
         state=OperationState.DEAD if refused else OperationState.WAITING,
         last_error=refused,
         created_at=arrival.signal.received_at,
+        ordering_key="" if refused else sequence.key_of(arrival.signal.account, request),
     )
 
 

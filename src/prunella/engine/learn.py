@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from prunella.core.errors import Conflict
-from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
-from prunella.engine import follow, gates, notices, trail
+from prunella.engine import follow, gates, lane, notices, rate, trail
 from prunella.engine.follow import Result, Step
 from prunella.engine.gatekeeper import Verdict
 from prunella.engine.parts import ADVISE, Parts
@@ -20,13 +19,17 @@ from prunella.remedies.contract import Outcome
 from prunella.store.contract import Transaction
 
 _I = IncidentState
+_NEWS = timedelta(seconds=1)  # a shorter wait is the lane's rhythm
 
 
 async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: Verdict) -> None:
     """Record that nothing runs now, why, and when to look again."""
     incident = case.incident
-    step = follow.held(case, plan, verdict, await tx.operations.next_due(incident.id))
-    if (incident.held_reason, incident.action_taken) != (step.held_reason, step.action):
+    waits = plan.remedy is None and bool(case.operations.get("waiting"))
+    behind = await tx.operations.behind(incident.id) if waits else None
+    step = follow.held(case, plan, verdict, await tx.operations.next_due(incident.id), behind)
+    news = (incident.held_reason, incident.action_taken) != (step.held_reason, step.action)
+    if news and (verdict.until is None or verdict.until - case.now >= _NEWS):
         name = f"incident.{verdict.answer.value}"
         await trail.note(
             parts, tx, name, incident.service, reason=step.held_reason or verdict.reason, incident=incident.id
@@ -40,10 +43,8 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     incident = await tx.incidents.take(case.incident.id)
     gate = before = await tx.gates.take(case.incident.service, now)
     case = replace(case, now=now, credential=await _tokens_now(tx, case))
-    for result in results:
-        gate = await _settle_result(parts, tx, case, gate, result)
-    if before.down_since is not None and gate.down_since is None:
-        await trail.recovered(parts, tx, gate.service, before.down_since)
+    gate = await _settle_results(parts, tx, case, gate, results)
+    await lane.moved(parts, tx, before, gate)
     case = replace(case, operations=await tx.operations.tally(incident.id))
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id
@@ -51,7 +52,7 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     if (incident.claimed_by, incident.lease_until) != (parts.worker, case.incident.lease_until):
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
         return
-    joined = bool(await tx.operations.count_new(incident.id))
+    joined = await tx.operations.any_new(incident.id)
     due = await tx.operations.next_due(incident.id)
     step = follow.after(case, plan, results, parts.rng, joined=joined, due=due)
     taken_over = incident.state in (_I.ESCALATED, _I.SUPPRESSED)  # by a person, while we were calling
@@ -70,8 +71,9 @@ async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan) ->
     await trail.note(
         parts, tx, f"{plan.remedy}.begun", incident.service, reason=case.diagnosis.because, incident=incident.id
     )
-    link = trail.link(parts, incident.id)
-    await trail.tell(parts, tx, [notices.attempt(incident, plan.action, incident.attempts, case.failure, link)])
+    if incident.attempts == 1:
+        link = trail.link(parts, incident.id)
+        await trail.tell(parts, tx, [notices.attempt(incident, plan.action, incident.attempts, case.failure, link)])
     tx.on_commit(
         lambda: parts.listeners.emit(
             "plan.decided", incident=incident.id, service=incident.service, remedy=plan.remedy, action=plan.action
@@ -128,21 +130,42 @@ async def settle_gate(parts: Parts, tx: Transaction, gate: Gate, service: Servic
     return gate
 
 
-async def _settle_result(parts: Parts, tx: Transaction, case: Case, gate: Gate, result: Result) -> Gate:
-    """Write one attempt's end and what it says about the service."""
+async def _settle_results(parts: Parts, tx: Transaction, case: Case, gate: Gate, results: Sequence[Result]) -> Gate:
+    """Write how the attempts of a wave ended and what they say about the service, statements for all of them."""
+    ended = {result.run.id: _ended(case, result) for result in results}
+    settled = await tx.runs.settle_those(list(ended.values()), RunState.RUNNING)
+    # Whoever took us for dead meanwhile has decided what becomes of the others' operations.
+    ours = [result for result in results if result.run.id in settled]
+    said = [follow.diagnose(case, result.outcome) for result in ours]
+    operations = [
+        follow.of_operation(case, result.operation, result.outcome, diagnosis, parts.rng)
+        for result, diagnosis in zip(ours, said, strict=True)
+        if result.operation is not None
+    ]
+    await tx.operations.save_all(operations, OperationState.RUNNING)
+    await _call_next(parts, tx, case, operations)
+    for result in ours:
+        _emit_finished(parts, tx, ended[result.run.id])
+    return _learn_gate(parts, case, gate, ours, said)
+
+
+def _ended(case: Case, result: Result) -> Run:
     outcome = result.outcome
-    diagnosis = follow.diagnose(case, outcome)
-    run = replace(
+    return replace(
         result.run, state=_run_state(outcome), ended_at=case.now, status=outcome.status, detail=outcome.detail
     )
-    try:
-        await tx.runs.settle(run, RunState.RUNNING)
-    except Conflict:  # we were taken for dead, and whoever did so has decided what becomes of the operation
-        return gate
-    if result.operation is not None:
-        await tx.operations.save(
-            follow.of_operation(case, result.operation, outcome, diagnosis, parts.rng), OperationState.RUNNING
-        )
+
+
+async def _call_next(parts: Parts, tx: Transaction, case: Case, operations: Sequence[Operation]) -> None:
+    """Let those go on that stood back behind operations that have ended."""
+    ended = [one.id for one in operations if one.ordering_key and one.state is not OperationState.WAITING]
+    if not ended:
+        return
+    for incident_id in sorted(await tx.operations.call_next(ended, case.now) - {case.incident.id}):
+        await parts.runner.submit("heal", incident_id, tx=tx)
+
+
+def _emit_finished(parts: Parts, tx: Transaction, run: Run) -> None:
     tx.on_commit(
         lambda: parts.listeners.emit(
             "run.finished",
@@ -154,7 +177,6 @@ async def _settle_result(parts: Parts, tx: Transaction, case: Case, gate: Gate, 
             detail=run.detail,
         )
     )
-    return _learn_gate(parts, case, gate, result, diagnosis)
 
 
 def _run_state(outcome: Outcome) -> RunState:
@@ -163,17 +185,37 @@ def _run_state(outcome: Outcome) -> RunState:
     return RunState.TIMED_OUT if outcome.timed_out else RunState.FAILED
 
 
-def _learn_gate(parts: Parts, case: Case, gate: Gate, result: Result, diagnosis: Diagnosis | None) -> Gate:
-    """Let our own call count towards the gate; refusals of ours and token refreshes say nothing about the service."""
+def _learn_gate(
+    parts: Parts, case: Case, gate: Gate, results: Sequence[Result], said: Sequence[Diagnosis | None]
+) -> Gate:
+    """Let our own calls count towards the gate and its rate."""
     assert case.service is not None
-    if result.run.remedy == "refresh_token" or result.outcome.busy or result.outcome.needs_person:
+    counted = [pair for pair in zip(results, said, strict=True) if _speaks(pair[0])]
+    for result, diagnosis in counted:
+        gate = _learn_call(parts, case, gate, result.outcome, diagnosis)
+    bad = sum(diagnosis is not None and diagnosis.category is Category.NETWORK for _, diagnosis in counted)
+    gate = gates.stop(gate, len(counted), bad, case.service.gate, case.now, parts.rng)
+    if not counted:
         return gate
+    good = sum(result.outcome.ok for result, _ in counted)
+    refused = sum(diagnosis is not None and diagnosis.category is Category.RATE_LIMIT for _, diagnosis in counted)
+    began = min(result.run.started_at for result, _ in counted)
+    return rate.learned(gate, case.service, case.now, began=began, good=good, refused=refused)
+
+
+def _speaks(result: Result) -> bool:
+    """Tell whether an attempt says something about the service: refusals of ours and token refreshes do not."""
+    return result.run.remedy != "refresh_token" and not result.outcome.busy and not result.outcome.needs_person
+
+
+def _learn_call(parts: Parts, case: Case, gate: Gate, outcome: Outcome, diagnosis: Diagnosis | None) -> Gate:
+    assert case.service is not None
     if diagnosis is not None and diagnosis.category is Category.RATE_LIMIT:
         asked = diagnosis.retry_after_s
         return gate if asked is None else gates.throttle(gate, case.now + timedelta(seconds=min(asked, WAIT_MAX_S)))
     if diagnosis is not None and diagnosis.category is not Category.NETWORK:
         return gate
-    return gates.record_call(gate, result.outcome.ok, case.service.gate, case.now, parts.rng)
+    return gates.record_call(gate, outcome.ok, case.service.gate, case.now, parts.rng)
 
 
 async def _tokens_now(tx: Transaction, case: Case) -> Credential | None:

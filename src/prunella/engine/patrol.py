@@ -19,13 +19,13 @@ from prunella.core.errors import PrunellaError, StoreError
 from prunella.core.records import Category, Gate, Incident, Level
 from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState
-from prunella.engine import gates, notices, report, trail
+from prunella.engine import gates, lane, notices, report, trail
 from prunella.engine.parts import Parts
 from prunella.engine.perform import perform
 from prunella.engine.ready import Ready
 from prunella.engine.sweep import sweep
-from prunella.remedies.contract import Target
-from prunella.store.contract import Transaction
+from prunella.remedies.contract import Outcome, Target
+from prunella.store.contract import Transaction, again_on_conflict
 
 SCAN_EVERY_S = 900.0
 SCAN_WINDOW_MINUTES = 15
@@ -38,6 +38,9 @@ _FIRST_RUN_S = 10.0
 _SPREAD_S = 5.0
 _PROCEDURE_LEASE_S = 60.0
 _HEALTH_FAILURES = 2  # one lost answer is no outage
+_SLOWLY = {"by_probe": 2, "by_person": 10}
+"""A disabled service is asked at every second turn, or, where the answer lifts nothing, at every tenth."""
+_EARLY = 0.9  # a tick of two workers' clocks and queues is one tick
 _SPENT = frozenset({"flapping", "clean_since", "gave_up", "healed"})
 """What of an incident's memory a person's retry forgives."""
 _RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
@@ -51,6 +54,7 @@ class Round:
         every_s, cron: how often, or when; one of them.
         code: what the documents call it (HEAL_SYNC_001).
         waits: the first run comes after the first interval, not soon after the start.
+        paced: never sooner than its interval, whichever worker's queue brings it.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Round:
     cron: str | None = None
     waits: bool = False
     code: str | None = None
+    paced: bool = False
 
     def after(self, moment: datetime) -> datetime:
         """Return when the run after one at `moment` is due; ticks that were missed count as one."""
@@ -73,7 +78,7 @@ def rounds(services: Mapping[str, Service], procedures: Mapping[str, Ready]) -> 
     found = [Round("scan", SCAN_EVERY_S, _scheduled_scan)]
     found += [_round(ready) for ready in procedures.values()]
     found += [
-        Round(f"probe:{service.name}", service.health.every_s, _prober(service.name))
+        Round(f"probe:{service.name}", service.health.every_s, _prober(service.name), paced=True)
         for service in services.values()
         if service.health is not None
     ]
@@ -112,7 +117,8 @@ async def run_procedure(parts: Parts, one: Round, *, tells: bool = False) -> boo
     async with parts.store.transaction() as tx:
         await tx.procedures.register(one.name)
         until = started + timedelta(seconds=_PROCEDURE_LEASE_S)
-        if not await tx.procedures.claim(one.name, parts.worker, started, until):
+        rested = timedelta(seconds=(one.every_s or 0.0) * _EARLY) if one.paced else timedelta()
+        if not await tx.procedures.claim(one.name, parts.worker, started, until, rested=rested):
             return False
     async with _keeping(parts, one.name):
         result, error = await _carried_out(parts, one)
@@ -236,30 +242,40 @@ def _prober(service: str) -> Callable[[Parts], Awaitable[Mapping[str, Any]]]:
     return run
 
 
-async def probe(parts: Parts, name: str) -> Mapping[str, Any]:
+async def probe(parts: Parts, name: str, *, by_person: bool = False) -> Mapping[str, Any]:
     """Ask a service whether it is well (HEAL_CONN_003): shut its gate when it is down, let calls pass when it is back.
 
-    While the gate is shut what is meant for the service waits; once it is back, that resumes in its order.
+    While the gate is shut what is meant for the service waits; once it is back, that resumes in its order. A paused
+    service is not asked, a disabled one slowly, unless a person wants to know.
     """
     service = parts.services[name]
     async with parts.store.transaction() as tx:
         gate = await tx.gates.take(name, parts.clock.now())
     if gate.state is GateState.PAUSED:
         return {"gate": gate.state.value}
+    if gate.state is GateState.DISABLED and not by_person and gate.reopen_at and gate.reopen_at > parts.clock.now():
+        return {"gate": gate.state.value, "next_probe": gate.reopen_at.isoformat()}
     target = Target(service=service, account="", incident_id="probe", idempotency_key=f"probe:{parts.ids.new()}")
     outcome = await perform(parts, "probe", lambda: target)
+    return {"gate": await _judged(parts, service, outcome), "well": outcome.ok, "detail": outcome.detail}
+
+
+@again_on_conflict
+async def _judged(parts: Parts, service: Service, outcome: Outcome) -> str:
+    """Let a health check's answer move the gate; return the state that it leads to."""
     async with parts.store.transaction() as tx:
-        before = await tx.gates.take(name, parts.clock.now())
+        before = await tx.gates.take(service.name, parts.clock.now())
         gate = await (_well if outcome.ok else _down)(parts, tx, service, before, outcome.detail)
-    return {"gate": gate.state.value, "well": outcome.ok, "detail": outcome.detail}
+    return gate.state.value
 
 
 async def _well(parts: Parts, tx: Transaction, service: Service, before: Gate, detail: str) -> Gate:
     """A service answers: close its gate step by step, and say how long it was down."""
     now = parts.clock.now()
     if before.state is GateState.DISABLED:
-        if service.enable_again == "by_probe":
-            await enable(parts, tx, service.name, by="a passed health probe")
+        if service.enable_again != "by_probe":
+            return await _asked_slowly(tx, service, before, now)
+        await enable(parts, tx, service.name, by="a passed health probe")
         return await tx.gates.take(service.name, now)
     gate = gates.count_success(before, now)
     if before.state in (GateState.OPEN, GateState.HALF_OPEN):
@@ -267,27 +283,19 @@ async def _well(parts: Parts, tx: Transaction, service: Service, before: Gate, d
         gate = gates.record_call(half_open, True, service.gate, now, parts.rng)
     if gate != before:
         await tx.gates.save(gate)
-    if before.down_since is not None and gate.down_since is None:
-        await _recovered(parts, tx, service, before.down_since)
+    await lane.moved(parts, tx, before, gate)
     return gate
-
-
-async def _recovered(parts: Parts, tx: Transaction, service: Service, down_since: datetime) -> None:
-    """Record the downtime, say so once, and resume what waited."""
-    downtime = await trail.recovered(parts, tx, service.name, down_since)
-    link = f"{parts.public_url}/services/{service.name}"
-    await trail.tell(parts, tx, [notices.back(service.name, downtime, down_since, link)])
-    await wake_service(parts, tx, service.name, by_person=False)
 
 
 async def _down(parts: Parts, tx: Transaction, service: Service, before: Gate, detail: str) -> Gate:
     """A service does not answer: shut its gate at the second time in a row, and say so while it lasts."""
     now = parts.clock.now()
     if before.state is GateState.DISABLED:
-        return before
+        return await _asked_slowly(tx, service, before, now)
     limits = replace(service.gate, failures=min(service.gate.failures, _HEALTH_FAILURES))
     gate = gates.record_call(before, False, limits, now, parts.rng)
     await tx.gates.save(gate)
+    await lane.moved(parts, tx, before, gate)
     if gate.down_since is not None and service.health is not None:
         next_at = now + timedelta(seconds=service.health.every_s)
         link = f"{parts.public_url}/services/{service.name}"
@@ -295,6 +303,15 @@ async def _down(parts: Parts, tx: Transaction, service: Service, before: Gate, d
         await trail.tell(parts, tx, [told])
         if before.down_since is None:
             await trail.note(parts, tx, "gate.down", service.name, reason=detail)
+    return gate
+
+
+async def _asked_slowly(tx: Transaction, service: Service, before: Gate, now: datetime) -> Gate:
+    """Note when a disabled service is asked again."""
+    assert service.health is not None  # or it would not have been asked
+    turns = _SLOWLY[service.enable_again] - 0.5  # between two looks, so that the next of them is not just too early
+    gate = replace(before, reopen_at=now + timedelta(seconds=service.health.every_s * turns))
+    await tx.gates.save(gate)
     return gate
 
 
@@ -307,5 +324,8 @@ async def enable(parts: Parts, tx: Transaction, name: str, *, by: str, person: b
     if before.state is GateState.DISABLED:
         link = f"{parts.public_url}/services/{name}"
         await trail.tell(parts, tx, [notices.enabled(before, by, link)])
-    await wake_service(parts, tx, name, by_person=person)
+    if person:
+        await wake_service(parts, tx, name, by_person=True)
+    else:
+        await lane.resume(parts, tx, name)
     tx.on_commit(lambda: parts.listeners.emit("gate.changed", service=name, state="closed", reason=f"enabled by {by}"))

@@ -42,7 +42,7 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
             raise InvalidInput(
                 f"service {name} has no health address to probe; set services.{name}.health in prunella.yaml"
             )
-        await patrol.probe(parts, name)
+        await patrol.probe(parts, name, by_person=True)
     async with parts.store.transaction() as tx:
         now = parts.clock.now()
         gate = await tx.gates.take(name, now)

@@ -20,6 +20,9 @@ INLINE_WAIT_MAX_S = 10.0
 WAIT_MAX_S = 31 * 24 * 3600.0
 """No service can ask for more silence than this; a longer wait is cut and marked."""
 
+WAVE_MAX = 64
+"""How many requests go at once when all goes well; larger waves were no faster (python -m bench backlog)."""
+
 _FRESH_S = 30.0
 _GOOD_FOR_S = 60.0  # refused sooner: the token is not the trouble; refused later: it may have ended
 _STATUS_CONFIDENCE = 0.95  # what a bare 401 or 403 is worth; more means that a machine-readable code spoke
@@ -35,6 +38,7 @@ class Case:
         quarantined: why the newest operation in quarantine is there.
         in_flight: calls to this service that are under way in any process.
         rest: what holds every remedy back: the kill switch, or a maintenance window.
+        crowd: incidents of the service that want their turn now, where not all can have it.
     """
 
     incident: Incident
@@ -49,6 +53,7 @@ class Case:
     in_flight: int
     now: datetime
     rest: Rest | None = None
+    crowd: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

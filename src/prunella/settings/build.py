@@ -104,6 +104,7 @@ def _service(name: str, section: ServiceSection) -> Service:
         "validate": section.reply,
         "honours_idempotency_key": section.honours_idempotency_key,
         "calls_max": section.calls_max,
+        "rate_per_s": section.rate and section.rate.initial_per_s,
         "timeout_s": section.timeout,
         "rules": tuple(_rule(rule) for rule in section.classify or ()),
     }
@@ -185,9 +186,6 @@ def routes(notify: NotifySection) -> Routes:
 def unused(file: File) -> Iterator[tuple[Loc, str]]:
     """Name everything in the file that is accepted and does nothing yet."""
     yield from (((name,), _UNUSED) for name in _LATER if getattr(file, name) is not None)
-    for name, service in (file.services or {}).items():
-        if service.rate is not None:
-            yield ("services", name, "rate"), _UNUSED
     if file.notify is not None:
         yield from _unused_of(file.notify)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, func, or_, select, update
+from sqlalchemy import Text, and_, case, cast, func, or_, select, text, update
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Incident
@@ -53,6 +53,7 @@ _LAST_RESOLVED = Sql(
 )
 _LINK_PREVIOUS = Sql(update(t).where(t.c.id == param("id_")).values(previous_id=param("previous"), regressed=True))
 _OF_EVENTS = t.c.procedure == ""  # what a check found is looked at by its procedure alone
+_OPEN = text("state <> 'resolved'")  # spelled as its index is
 _OPEN_OF_SERVICE = Sql(
     select(t)
     .where(t.c.service == param("service_"), t.c.state != _S.RESOLVED.value, _OF_EVENTS)
@@ -139,6 +140,38 @@ _RELEASE_OF = Sql(
     .values(lease_until=param("now"))
     .returning(t.c.id)
 )
+_WAKE_ALL = Sql(
+    update(t)
+    .where(
+        t.c.id.in_(
+            select(t.c.id)
+            .where(
+                t.c.service == param("service_"),
+                _OF_EVENTS,
+                t.c.state.in_([_S.OPEN.value, _S.VERIFYING.value]),
+                or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
+            )
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(
+        state=_S.OPEN.value,
+        next_at=param("now"),
+        wave=1,
+        attempts=case((t.c.attempts > param("most"), param("most")), else_=t.c.attempts),
+        version=t.c.version + 1,
+    )
+    .returning(t.c.id)
+)
+_CROWD_MAX = 1000
+_CROWD = Sql(
+    select(func.count().label("count")).select_from(
+        select(t.c.id)
+        .where(t.c.service == param("service_"), _OPEN, _OF_EVENTS, t.c.next_at <= param("until"))
+        .limit(_CROWD_MAX)
+        .subquery()
+    )
+)
 _RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
 
@@ -212,6 +245,15 @@ class IncidentRows:
     async def open_of(self, service: str) -> list[Incident]:
         """Return a service's open incidents, oldest first, at most 500."""
         return records(Incident, await self._session.fetch(_OPEN_OF_SERVICE, service_=service))
+
+    async def wake_all(self, service: str, now: datetime) -> list[str]:
+        """Make due now what nobody works on and no person has; passes over what another transaction holds."""
+        return [row["id"] for row in await self._session.fetch(_WAKE_ALL, service_=service, now=now, most=2)]
+
+    async def crowd(self, service: str, until: datetime) -> int:
+        """Count a service's incidents that want to go on until then, a thousand at most."""
+        row = await self._session.one(_CROWD, service_=service, until=until)
+        return int(row["count"]) if row else 0
 
     async def open_of_procedure(self, procedure: str) -> list[Incident]:
         """Return a procedure's open incidents, oldest first, locked until the transaction ends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, or_, select, update
@@ -21,6 +21,7 @@ _CLAIM = Sql(
         t.c.name == param("name_"),
         t.c.paused_by.is_(None),
         or_(t.c.lease_until.is_(None), t.c.lease_until <= param("now")),
+        or_(t.c.last_started_at.is_(None), t.c.last_started_at <= param("latest")),
     )
     .values(claimed_by=param("worker"), lease_until=param("until"), last_started_at=param("now"))
 )
@@ -80,9 +81,12 @@ class ProcedureRows:
         row = await self._session.one(_READ, name_=name)
         return row["paused_by"] if row else None
 
-    async def claim(self, name: str, worker: str, now: datetime, until: datetime) -> bool:
-        """Win the next run; False while another run of it is under way or a person paused it."""
-        return await self._session.change(_CLAIM, name_=name, worker=worker, now=now, until=until) == 1
+    async def claim(
+        self, name: str, worker: str, now: datetime, until: datetime, *, rested: timedelta = timedelta()
+    ) -> bool:
+        """Win the next run; False while another is under way, began less than `rested` ago, or a person paused it."""
+        latest = now - rested if rested else until
+        return await self._session.change(_CLAIM, name_=name, worker=worker, now=now, until=until, latest=latest) == 1
 
     async def finish(self, name: str, worker: str, now: datetime, *, failed: bool, result: Mapping[str, Any]) -> None:
         """Note how the run ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -34,6 +35,19 @@ _SETTLE = Sql(
         touched=param("touched_"),
         verified_at=param("verified"),
     )
+)
+_SETTLE_ALIKE = Sql(
+    update(t)
+    .where(member_of(t.c.id, "ids"), t.c.state == param("was"))
+    .values(
+        state=param("state"),
+        ended_at=param("ended"),
+        status=param("status_"),
+        detail=param("detail_"),
+        touched=param("touched_"),
+        verified_at=param("verified"),
+    )
+    .returning(t.c.id)
 )
 
 
@@ -101,6 +115,28 @@ class RunRows:
         )
         if len(ids) != len(runs):
             raise Conflict(f"a run is no longer {was.value}; read it again and decide anew")
+
+    async def settle_those(self, runs: Sequence[Run], was: RunState) -> set[str]:
+        """Write how attempts ended, one statement for those that ended alike; return those still in `was` till now."""
+        alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+        for run in runs:
+            ending = (run.state, run.ended_at, run.status, run.detail, run.touched, run.verified_at)
+            alike[ending].append(run.id)
+        settled: set[str] = set()
+        for (state, ended, status, detail, touched, verified), ids in alike.items():
+            rows = await self._session.fetch(
+                _SETTLE_ALIKE,
+                ids=ids,
+                was=was.value,
+                state=state.value,
+                ended=ended,
+                status_=status,
+                detail_=detail,
+                touched_=touched,
+                verified=verified,
+            )
+            settled |= {row["id"] for row in rows}
+        return settled
 
     async def still_running(self, run_ids: Sequence[str]) -> set[str]:
         """Return those that nobody has ended, locked until the transaction ends."""

@@ -135,6 +135,9 @@ incidents = Table(
     ),
 )
 
+_IN_ORDER = "ordering_key <> '' AND state IN ('waiting', 'running')"
+_RUNNING = "ordering_key <> '' AND state = 'running'"
+
 operations = Table(
     "operations",
     metadata,
@@ -154,7 +157,20 @@ operations = Table(
     Column("last_kind", Text),
     Column("token_version", Integer),
     _must("created_at", Moment),
-    Index("operations_by_incident", "incident_id", "state", "due_at"),
+    _must("ordering_key", Text, server_default=""),
+    Index("operations_in_turn", "incident_id", "state", "due_at", "created_at", "id"),
+    Index(
+        "operations_by_key",
+        *("service", "ordering_key", "created_at", "id"),
+        sqlite_where=text(_IN_ORDER),
+        postgresql_where=text(_IN_ORDER),
+    ),
+    Index(
+        "operations_running_by_key",
+        *("service", "ordering_key"),
+        sqlite_where=text(_RUNNING),
+        postgresql_where=text(_RUNNING),
+    ),
     Index("operations_by_lane", "service", "state", "created_at"),
     Index("operations_by_signal", "signal_id"),
 )
@@ -208,6 +224,11 @@ gates = Table(
     Column("last_recovery_at", Moment),
     _must("auto_recovery_enabled", Boolean),
     Column("down_since", Moment),
+    Column("rate_per_s", Float),
+    _must("tokens", Float, server_default="0"),
+    Column("tokens_at", Moment),
+    Column("rate_since", Moment),
+    _must("rate_good", Integer, server_default="0"),
 )
 
 credentials = Table(

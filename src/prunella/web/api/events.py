@@ -45,6 +45,7 @@ class FailureEvent(BaseModel):
     user_id: Annotated[str, Field(max_length=200)] | None = None
     account: Annotated[str, Field(max_length=200)] | None = None
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    ordering_key: Annotated[str, Field(max_length=200)] | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     occurred_at: AwareDatetime | None = None
     outcome: Literal["failure", "success"] = "failure"
@@ -78,7 +79,12 @@ def to_signal(event: FailureEvent, service: Service | None, ids: Ids, clock: Clo
     user = event.user_id or event.account
     request = None
     if event.endpoint is not None:
-        request = Request(method=event.method, endpoint=event.endpoint, payload=event.payload)
+        request = Request(
+            method=event.method,
+            endpoint=event.endpoint,
+            payload=event.payload,
+            ordering_key=event.ordering_key,
+        )
     return Signal(
         id=ids.new(),
         source="webhook",

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.app import App, sealed_credential
 from prunella.core.records import Credential, Gate, Incident
-from prunella.core.services import SecretRef
+from prunella.core.services import SecretRef, Service
 from prunella.core.states import IncidentState
-from prunella.engine import people, report
+from prunella.engine import people, rate, report
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
 from prunella.web.problems import Problem, unprocessable
@@ -113,7 +113,8 @@ def _service_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         async with app.store.transaction() as tx:
             gates = {gate.service: gate for gate in await tx.gates.all()}
             accounts = {name: await tx.credentials.of_service(name) for name in app.settings.services}
-        items = [service_json(name, gates.get(name), accounts[name]) for name in sorted(app.settings.services)]
+        services = sorted(app.settings.services.items())
+        items = [service_json(one, gates.get(name), accounts[name]) for name, one in services]
         return JSONResponse({"items": items, "next_cursor": None})
 
     @routes.post("/services/{name}/{act}", tags=["services"])
@@ -125,7 +126,7 @@ def _service_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         gate = await people.act_on_service(app.parts, name, act, by=caller.name, reason=reason)
         if gate is None:
             raise unknown("service", name)
-        return JSONResponse(service_json(name, gate, []))
+        return JSONResponse(service_json(app.settings.services[name], gate, []))
 
     @routes.put("/services/{name}/credentials", tags=["services"])
     async def put_credentials(request: Request, name: str) -> JSONResponse:
@@ -232,15 +233,16 @@ def story_json(story: report.Story) -> dict[str, Any]:
     }
 
 
-def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -> dict[str, Any]:
-    """Spell a service with its gate and counters; tokens are never spelled."""
+def service_json(service: Service, gate: Gate | None, accounts: Sequence[Credential]) -> dict[str, Any]:
+    """Spell a service with its gate, rate and counters; tokens are never spelled."""
     shut = {"state": "closed", "reason": None, "reopen_at": None}
     if gate is not None:
         shut = {"state": gate.state.value, "reason": gate.reason, "reopen_at": spell_time(gate.reopen_at)}
     counters = ("failures", "auth", "data", "unknown", "recovery_fail_count")
     return {
-        "name": name,
+        "name": service.name,
         "gate": shut,
+        "rate": rate_json(service, gate),
         "throttled_until": spell_time(gate.throttled_until) if gate else None,
         "counters": {counter: getattr(gate, counter) if gate else 0 for counter in counters},
         "last_recovery_at": spell_time(gate.last_recovery_at) if gate else None,
@@ -254,6 +256,18 @@ def service_json(name: str, gate: Gate | None, accounts: Sequence[Credential]) -
             }
             for one in accounts
         ],
+    }
+
+
+def rate_json(service: Service, gate: Gate | None) -> dict[str, Any] | None:
+    """Spell how fast our calls to a service may begin; None where only `calls_max` limits them."""
+    if service.rate_per_s is None:
+        return None
+    learned = rate.of(gate, service) if gate is not None else None
+    return {
+        "per_s": service.rate_per_s if learned is None else round(learned, 4),
+        "initial_per_s": service.rate_per_s,
+        "changed_at": spell_time(gate.rate_since) if gate is not None else None,
     }
 
 

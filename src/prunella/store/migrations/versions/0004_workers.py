@@ -1,9 +1,9 @@
-"""Many workers: who is alive, so that what the dead held is taken over."""
+"""Many workers: who is alive, so that what the dead held is taken over; the order and the rate of what waits."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.tables import Moment
+from prunella.store.tables import SCHEMA, Moment
 
 revision = "0004"
 down_revision = "0003"
@@ -20,3 +20,29 @@ def upgrade() -> None:
     )
     held = sa.text("lease_until IS NOT NULL")
     op.create_index("incidents_by_holder", "incidents", ["claimed_by"], sqlite_where=held, postgresql_where=held)
+    _widen_lanes()
+
+
+def _widen_lanes() -> None:
+    """Widen operations and gates; index what waits by its turn and by its ordering key."""
+    schema = SCHEMA if op.get_bind().dialect.name == "postgresql" else None  # ALTER knows nothing of the translation
+    key = sa.Column("ordering_key", sa.Text(), nullable=False, server_default="")
+    op.add_column("operations", key, schema=schema)
+    for column in (
+        sa.Column("rate_per_s", sa.Float()),
+        sa.Column("tokens", sa.Float(), nullable=False, server_default="0"),
+        sa.Column("tokens_at", Moment()),
+        sa.Column("rate_since", Moment()),
+        sa.Column("rate_good", sa.Integer(), nullable=False, server_default="0"),
+    ):
+        op.add_column("gates", column, schema=schema)
+    op.create_index("operations_in_turn", "operations", ["incident_id", "state", "due_at", "created_at", "id"])
+    op.drop_index("operations_by_incident", "operations")
+    waits, runs = "state IN ('waiting', 'running')", "state = 'running'"
+    _index_keys("operations_by_key", ["service", "ordering_key", "created_at", "id"], waits)
+    _index_keys("operations_running_by_key", ["service", "ordering_key"], runs)
+
+
+def _index_keys(name: str, columns: list[str], state: str) -> None:
+    ordered = sa.text(f"ordering_key <> '' AND {state}")
+    op.create_index(name, "operations", columns, sqlite_where=ordered, postgresql_where=ordered)
