@@ -126,7 +126,7 @@ async def test_time_that_is_up_leaves_the_rest_for_a_little_later(app: App, outs
     await Past(app.store).write("01", 200)
     said = await retention.forget(app.parts, Retention(), within_s=0.0)
     assert (said["deleted"], "left" in said) == (0, True)
-    queued = app.runner.queued()
+    queued = await app.runner.queued()
     assert [one.ids for one in queued] == [(retention.NAME,)]
     assert (await retention.forget(app.parts, Retention()))["incidents"] == 1
 

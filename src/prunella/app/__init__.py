@@ -212,7 +212,7 @@ def wire(
         advice_caller: the way out to the advisor, with a byte cap of its own; without one nobody is asked.
         runs: makes the runner; one process needs no more than `LocalRunner`.
     """
-    rng = rng or Rng()
+    rng, care = rng or Rng(), care or Care()
     clock = store.clock
     listeners = Listeners()
     runner = runs(clock, listeners)
@@ -234,8 +234,8 @@ def wire(
         worker=worker,
         public_url=settings.public_url,
         development=settings.development,
-        procedures=care.procedures if care is not None else {},
-        pauses=care.pauses if care is not None and care.pauses is not None else Pauses(store, clock, settings.windows),
+        procedures=care.procedures,
+        pauses=care.pauses or Pauses(store, clock, settings.windows),
         advised=settings.advisor is not None and advice_caller is not None,
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
@@ -259,18 +259,17 @@ def wire(
         vault=vault,
         rounds=rounds,
         place=place,
-        care=care or Care(),
+        care=care,
         alone=isinstance(store, SqliteStore),
     )
 
 
-def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care | None) -> None:
+def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care) -> None:
     """Tell the runner what carries out the engine's work."""
     parts.runner.handle("heal", partial(heal, parts))
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
-    if care is not None:
-        parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
+    parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
 
 
 async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:

@@ -9,6 +9,7 @@ from prunella.core.errors import StoreError
 from prunella.engine import trail
 from prunella.engine.parts import Parts
 from prunella.runner.contract import STALE_S
+from prunella.runner.vigil import Vigil
 from prunella.store.contract import again_on_conflict
 
 _BEAT_S = 1.0
@@ -16,10 +17,12 @@ _BEAT_S = 1.0
 
 async def keep_alive(parts: Parts, version: str) -> None:
     """Beat, and bury the dead, until cancelled; an outage of the store ends neither."""
+    vigil = Vigil(parts.clock)
     while True:
         with suppress(StoreError):
             await beat(parts, version)
-            await bury(parts)
+            if vigil.goes_on():
+                await bury(parts)
         await parts.clock.sleep(_BEAT_S)
 
 
