@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench profiles conformance fuzz lock help
+.PHONY: demo test unit check format bench chaos profiles conformance fuzz lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -28,6 +28,10 @@ format: $(SETUP) ## put the code into shape
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
 	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck
+
+chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
+	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
+	  --events $(or $(EVENTS),10000) --seed $(or $(SEED),1)
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py

@@ -21,7 +21,8 @@ FROM signals s LEFT JOIN operations o ON o.signal_id = s.id
 """
 _RUNS = "SELECT id, worker, service, state, operation_id, started_at, ended_at FROM runs ORDER BY started_at, id"
 _LEFT = """
-SELECT 'an operation', id, state || ': ' || coalesce(last_error, '') FROM operations WHERE state IN ('waiting', 'running')
+SELECT 'an operation', id, state || ': ' || coalesce(last_error, '') FROM operations
+WHERE state IN ('waiting', 'running')
 UNION ALL SELECT 'an incident', id, state || ': ' || coalesce(held_reason, '') FROM incidents
 WHERE state NOT IN ('resolved', 'escalated') OR lease_until IS NOT NULL
 UNION ALL SELECT 'a run', id, state FROM runs WHERE state IN ('planned', 'running')
@@ -55,8 +56,11 @@ class Book:
 
 def left(database_url: str) -> list[tuple[str, str, str]]:
     """Return what is not settled yet."""
-    with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
-        return connection.execute(_LEFT.encode()).fetchall()
+    try:
+        with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
+            return connection.execute(_LEFT.encode()).fetchall()
+    except psycopg.OperationalError as error:
+        return [("PostgreSQL", "is away", type(error).__name__)]
 
 
 def enter(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_START_AGAIN_S = 0.3
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class Crew:
     deaths: list[Death] = field(default_factory=list)
     ended: list[Worker] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _again: dict[str, tuple[str, float]] = field(default_factory=dict)
     _count: int = 0
 
     def start(self, seat: str, kind: str, **extra: Any) -> Worker:
@@ -125,11 +127,16 @@ class Crew:
             self.alive[seat] = worker
             return worker
 
+    def living(self) -> list[Worker]:
+        """Return who sits somewhere now."""
+        with self._lock:
+            return list(self.alive.values())
+
     def kill(self, seat: str, name: str = "") -> Worker | None:
         """Kill who sits there, if it is still `name`, and start the next; return who died."""
         with self._lock:
-            worker = self.alive[seat]
-            if name and worker.name != name:
+            worker = self.alive.get(seat)
+            if worker is None or (name and worker.name != name):
                 return None
             self.end(seat)
             self.start(seat, worker.kind)
@@ -144,13 +151,17 @@ class Crew:
             self.deaths.append(Death(worker, time.time()))
 
     def look(self) -> None:
-        """Start anew whoever ended without being killed, as a supervisor does."""
+        """Start anew whoever ended without being killed, as a supervisor does: after a moment, once."""
         with self._lock:
-            gone = {pid for pid, _ in self.zygote.order(gone=True)["gone"]}
-            for worker in [one for one in self.alive.values() if one.pid in gone]:
+            for worker in [one for one in self.alive.values() if self.zygote.order(gone=one.pid)["gone"]]:
                 self.ended.append(worker)
                 self.deaths.append(Death(worker, time.time()))
-                self.start(worker.seat, worker.kind)
+                del self.alive[worker.seat]
+                self._again[worker.seat] = (worker.kind, time.monotonic() + _START_AGAIN_S)
+            for seat, (kind, due_s) in list(self._again.items()):
+                if due_s <= time.monotonic():
+                    del self._again[seat]
+                    self.start(seat, kind)
 
     def close(self) -> None:
         """End everybody."""

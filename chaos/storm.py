@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import psycopg
 
 from chaos import audit
 from chaos.audit import Book
@@ -19,7 +19,6 @@ from chaos.killer import Killer
 from chaos.postgres import Postgres, postgres
 from chaos.senders import Senders, scan
 from chaos.world import World, environment
-from prunella.store import migrations
 
 _AHEAD = 20  # events that are out before the first kill
 _SCAN_EVERY_S = 2.0
@@ -48,25 +47,42 @@ class Storm:
     plant: Sequence[str] = ()
 
 
-def run(storm: Storm) -> Book:
-    """Play a storm on a server of its own."""
-    with tempfile.TemporaryDirectory(prefix="prunella-chaos-") as folder, postgres() as server:
-        with zygote(Path(folder) / "zygote.log") as forks:
-            return play(storm, Path(folder), server, forks)
+def chosen(options: argparse.Namespace) -> tuple[str, Book]:
+    """Play the storm that the command line asks for."""
+    storm = Storm(
+        seed=options.seed,
+        kills=options.kills,
+        postgres_kills=options.pg_kills,
+        events=options.events,
+        workers=options.workers,
+    )
+    with places() as (folder, server, forks):
+        return f"storm, seed {storm.seed}", play(storm, folder, server, forks)
+
+
+@contextmanager
+def places() -> Iterator[tuple[Path, Postgres, Zygote]]:
+    """Lend a folder, a server and a process that forks."""
+    with (
+        tempfile.TemporaryDirectory(prefix="prunella-chaos-") as folder,
+        postgres() as server,
+        zygote(Path(folder) / "zygote.log") as forks,
+    ):
+        yield Path(folder), server, forks
 
 
 def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
     """Play a storm and return its ledger."""
     began_s = time.monotonic()
-    database_url = server.database()
-    migrations.upgrade(database_url)
+    database_url = server.migrated()
     address = ("127.0.0.1", _free_port())
     with World(storm.seed) as world:
         world.play(calls=2 * storm.events // len(world.services) + 5)
-        config = folder / "prunella.yaml"
+        here = Path(tempfile.mkdtemp(prefix="storm-", dir=folder))
+        config = here / "prunella.yaml"
         config.write_text(world.configuration())
         environ = environment(database_url, f"{address[0]}:{address[1]}")
-        crew = Crew(forks, config, folder / "workers.log", environ, storm.plant)
+        crew = Crew(forks, config, here / "workers.log", environ, storm.plant)
         killer = Killer(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s)
         senders = Senders(address, world.services, storm.events, storm.seed, lambda: _may_send(storm, killer))
         try:
@@ -140,12 +156,3 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def reachable(database_url: str) -> bool:
-    """Tell whether PostgreSQL answers."""
-    try:
-        psycopg.connect(database_url, connect_timeout=1).close()
-    except psycopg.OperationalError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from prunella.testing import FaultyServer, delayed
@@ -69,7 +69,7 @@ class World:
         self.forgetful = Witness(honour_keys=False)
         self.honest.calls = self.forgetful.calls = self.calls
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         self.honest.start()
         self.forgetful.start()
         return self

@@ -1,7 +1,7 @@
 """A process that has imported everything once and forks workers on demand; each runs what the command line would run.
 
 It speaks JSON lines on its standard streams: `{"start": name, ...}` is answered with a pid, `{"reap": pid}` once that
-child is gone, `{"gone": true}` with those that ended by themselves. It has no threads, so that a fork copies no lock.
+child is gone, `{"gone": pid}` with whether it ended by itself. It has no threads, so that a fork copies no lock.
 """
 
 from __future__ import annotations
@@ -49,14 +49,9 @@ def _obey(order: Order, children: set[int]) -> Any:
         _, status = os.waitpid(order["reap"], 0)
         children.discard(order["reap"])
         return {"status": status}
-    gone = []
-    while children:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            break
-        children.discard(pid)
-        gone.append((pid, status))
-    return {"gone": gone}
+    pid, _ = os.waitpid(order["gone"], os.WNOHANG)
+    children.discard(pid)
+    return {"gone": pid != 0}
 
 
 def _live(order: Order) -> None:

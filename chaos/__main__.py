@@ -1,0 +1,40 @@
+"""`python -m chaos [storm|boundaries|takeover|tokens]`: break things, print the ledger; 1 if a promise broke."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+NAMES = ("storm", "boundaries", "takeover", "tokens")
+
+
+def main() -> None:
+    """Run what is named, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description="Kill, and count what became of everything.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; default: all")
+    parser.add_argument("--seed", type=int, default=1, help="what the moments are drawn from (default 1)")
+    parser.add_argument("--kills", type=int, default=1000, help="storm: kills of workers (default 1,000)")
+    parser.add_argument("--pg-kills", type=int, default=20, help="storm: kills of all of PostgreSQL (default 20)")
+    parser.add_argument("--events", type=int, default=10_000, help="storm: events (default 10,000)")
+    parser.add_argument("--workers", type=int, default=3, help="storm: workers beside `prunella up` (default 3)")
+    parser.add_argument("--expiries", type=int, default=1000, help="tokens: how often a token expires (default 1,000)")
+    parser.add_argument("--token-kills", type=int, default=50, help="tokens: kills of workers (default 50)")
+    parser.add_argument(
+        "--take-overs", type=int, default=20, help="takeover: kills of a worker in mid-call (default 20)"
+    )
+    parser.add_argument("--every", type=int, default=1, help="boundaries: look at every n-th only (default 1: all)")
+    chosen = parser.parse_args()
+    unknown = sorted(set(chosen.names) - set(NAMES))
+    if unknown:
+        parser.error(f"there is nothing called {', '.join(unknown)}; choose from {', '.join(NAMES)}")
+    wrong = False
+    for name in chosen.names or NAMES:
+        title, book = importlib.import_module(f"chaos.{name}").chosen(chosen)
+        wrong = wrong or bool(book.wrongs)
+        print(f"{title}\n{book}\n", flush=True)
+    sys.exit(wrong)
+
+
+if __name__ == "__main__":
+    main()
