@@ -33,6 +33,7 @@ def test_incident_of_a_dead_worker_is_free_at_once(sqlite_path: Path, unseen_s: 
         async with world.store.transaction() as tx:
             alive = [row["name"] for row in await tx.workers.all()]
             entries = [one for one in await tx.audit.list(most=10) if one.action == "worker.lost"]
+        assert await workers.has_company(world.parts) is not is_dead
         assert (world.parts.worker in alive, "dead" in alive) == (True, not is_dead)
         assert [one.target for one in entries] == (["dead"] if is_dead else [])
 

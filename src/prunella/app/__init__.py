@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +50,8 @@ from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore
 from prunella.store.secrets import Keys, Vault
 from prunella.store.sqlite import SqliteStore
+
+_ASK_OTHERS_AFTER = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,8 +243,7 @@ def wire(
     rounds = patrol.rounds(settings.services, parts.procedures)
     rounds[retention.NAME] = retention.round_of(settings.retention)
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
-    runner.handle("deliver", delivery.deliver)
-    _handle_work(parts, rounds, care)
+    _handle_work(parts, rounds, care, delivery)
     if settings.advisor is not None and advice_caller is not None:
         advisor = _advisor(settings.advisor, advice_caller, vault, list(remedies))
         aside = replace(parts, ids=Ids(clock, Rng()))
@@ -264,17 +265,21 @@ def wire(
     )
 
 
-def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care) -> None:
+def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care, delivery: Delivery) -> None:
     """Tell the runner what carries out the engine's work."""
     parts.runner.handle("heal", partial(heal, parts))
+    parts.runner.handle("deliver", delivery.deliver)
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
     parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
 
 
 async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:
-    if name in rounds:  # it may have been taken out of the configuration
+    """Run a procedure; one that stands in no configuration any more is forgotten."""
+    if name in rounds:
         await patrol.run_procedure(parts, rounds[name])
+    elif await workers.has_company(parts):  # whose configuration may be newer, or older
+        await parts.runner.submit("procedure", name, at=parts.clock.now() + _ASK_OTHERS_AFTER)
 
 
 def _worker_name() -> str:

@@ -39,6 +39,12 @@ async def leave(parts: Parts) -> None:
             await tx.workers.leave(parts.worker)
 
 
+async def has_company(parts: Parts) -> bool:
+    """Tell whether other workers are alive."""
+    async with parts.store.transaction() as tx:
+        return any(row["name"] != parts.worker for row in await tx.workers.all())
+
+
 @again_on_conflict
 async def bury(parts: Parts) -> None:
     """End the leases of workers that were not seen for a while, and submit what they held.
