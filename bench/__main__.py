@@ -9,7 +9,7 @@ import json
 from bench.harness import Options, Report
 
 NAMES = (
-    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck"),
+    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "forget"),
     *("classify", "known", "grouping", "redact"),
 )
 
