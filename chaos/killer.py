@@ -33,6 +33,7 @@ class Killer:
 
     Args:
         gap_s: mean time between two kills that wait for nothing else.
+        manners: how likely it is to kill at any moment, in mid-call, while it starts.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Killer:
     kills: int
     postgres_kills: int
     gap_s: float
+    manners: tuple[int, int, int]
     done: int = 0
     how: Counter[str] = field(default_factory=Counter)
     outages: list[Outage] = field(default_factory=list)
@@ -58,7 +60,7 @@ class Killer:
 
     def _kill_one(self, rng: random.Random) -> None:
         """Wait for nothing, for a call, or for a start; then kill."""
-        manner = rng.choices(["at any moment", "in mid-call", "while it starts"], [5, 5, 1])[0]
+        manner = rng.choices(["at any moment", "in mid-call", "while it starts"], self.manners)[0]
         if manner == "in mid-call" and self._kill_caller(rng):
             return
         starting = manner == "while it starts"

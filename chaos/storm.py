@@ -33,6 +33,9 @@ class Storm:
         postgres_kills: of the whole PostgreSQL tree, at moments among the others.
         workers: beside the one that takes events in, which is killed like the others.
         gap_s: mean time between kills.
+        keyed, keyless: how many services honour idempotency keys, and how many do not.
+        slow_s: how long a reply takes at most.
+        only_in_mid_call: kill nobody but who is calling.
         calm_s: how long everything may take to settle when the storm is over.
         plant: bugs to plant, to see that they are found.
     """
@@ -43,6 +46,10 @@ class Storm:
     events: int = 10_000
     workers: int = 3
     gap_s: float = 0.15
+    keyed: int = 16
+    keyless: int = 8
+    slow_s: float = 0.08
+    only_in_mid_call: bool = False
     calm_s: float = 180.0
     plant: Sequence[str] = ()
 
@@ -76,14 +83,15 @@ def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
     began_s = time.monotonic()
     database_url = server.migrated()
     address = ("127.0.0.1", _free_port())
-    with World(storm.seed) as world:
-        world.play(calls=2 * storm.events // len(world.services) + 5)
+    with World(storm.seed, storm.keyed, storm.keyless) as world:
+        world.play(2 * storm.events // len(world.services) + 5, storm.slow_s)
         here = Path(tempfile.mkdtemp(prefix="storm-", dir=folder))
         config = here / "prunella.yaml"
         config.write_text(world.configuration())
         environ = environment(database_url, f"{address[0]}:{address[1]}")
         crew = Crew(forks, config, here / "workers.log", environ, storm.plant)
-        killer = Killer(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s)
+        manners = (0, 1, 0) if storm.only_in_mid_call else (5, 5, 1)
+        killer = Killer(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s, manners)
         senders = Senders(address, world.services, storm.events, storm.seed, lambda: _may_send(storm, killer))
         try:
             senders.start()

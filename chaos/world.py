@@ -83,7 +83,7 @@ class World:
         """Return the names of all services."""
         return [f"keyed{n}" for n in range(self.keyed)] + [f"keyless{n}" for n in range(self.keyless)]
 
-    def play(self, calls: int, slow_s: float = 0.08) -> None:
+    def play(self, calls: int, slow_s: float) -> None:
         """Script every service for so many calls; afterwards everything is well.
 
         Args:

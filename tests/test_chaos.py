@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from chaos.audit import Book
@@ -18,7 +19,13 @@ FOUND = {
     "hide the unknown": "of these shown as unknown",
 }
 """Planted bug -> what the ledger says."""
-PLANTED = Storm(seed=7, kills=8, postgres_kills=0, events=60, workers=2, gap_s=0.2, calm_s=8, plant=list(FOUND))
+PLANTED = replace(
+    replace(STORM, seed=7, kills=8, postgres_kills=0, gap_s=0.1, calm_s=12, plant=list(FOUND)),
+    keyed=3,
+    keyless=6,
+    slow_s=0.4,
+    only_in_mid_call=True,
+)
 
 
 @pytest.fixture(scope="module")
