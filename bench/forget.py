@@ -41,8 +41,8 @@ _FILL = {
     "incidents": (
         (
             "(id, service, account, fingerprint, signal_id, title, category, kind, confidence, because, advice,"
-            " severity, level, state, version, count, attempts, wave, first_seen, last_seen, action_taken, regressed, forced,"
-            " refresh_failed, resolved_at)"
+            " severity, level, state, version, count, attempts, wave, first_seen, last_seen, action_taken, regressed,"
+            " forced, refresh_failed, resolved_at)"
         ),
         (
             f"'i' || n, 'crm', '', 'f' || n, 's' || n, 't', 'network', 'k', 1.0, 'b', 'a', 'LOW', 'L0', 'resolved', 1,"
@@ -65,8 +65,7 @@ _FILL = {
             "(id, incident_id, operation_id, service, procedure, remedy, state, attempt, idempotency_key, worker,"
             " started_at, detail)"
         ),
-        "'r' || n, 'i' || (n % {incidents}), 'o' || n, 'crm', 'p', 'replay', 'verified', 1, 'k' || n, 'w', "
-        + f"{_THEN}, ''",
+        "'r' || n, 'i' || (n % {incidents}), 'o' || n, 'crm', 'p', 'replay', 'verified', 1, 'k' || n, 'w', {then}, ''",
     ),
     "audit": (
         "(id, at, actor, action, target, incident_id, reason, details)",
@@ -109,7 +108,12 @@ def _filled(place: places.Places, kind: str, rows: int) -> str:
     migrations.upgrade(url)
     sqlite, prefix = kind == "sqlite", "" if kind == "sqlite" else "prunella."
     incidents = max(min(_INCIDENTS, rows // 20), 1)
-    words = {"no": "0" if sqlite else "false", "blob": "x'00'" if sqlite else "'\\x00'::bytea", "incidents": incidents}
+    words = {
+        "no": "0" if sqlite else "false",
+        "blob": "x'00'" if sqlite else "'\\x00'::bytea",
+        "incidents": incidents,
+        "then": _THEN,
+    }
     with create_engine(migrations.sync_url(url)).begin() as connection:
         for table, (columns, values) in _FILL.items():
             most = incidents if table == "incidents" else rows // 4
