@@ -15,7 +15,9 @@ def test_health_and_metrics_answer(up: Up, service: str) -> None:
     """Given a running engine: alive, ready, and counting what it heals apart from its own failures."""
     up.heal(event(service))
     assert up.client.get("/livez").json() == {"status": "ok"}
-    assert up.client.get("/readyz").json()["checks"] == {"store": "ok"}
+    ready = up.client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert ready.json()["checks"] == dict.fromkeys(("stopping", "database", "schema", "worker"), "ok")
     metrics = up.client.get("/metrics").text
     assert f'prunella_signals_total{{category="network",outcome="failure",service="{service}"}} 1.0' in metrics
     assert f'prunella_incidents_resolved_total{{category="network",service="{service}"}} 1.0' in metrics

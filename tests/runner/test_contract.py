@@ -256,3 +256,35 @@ async def test_stop_waits_for_a_call_that_fails() -> None:
         await on.runner.stop()
         await asyncio.sleep(100)
         assert on.times == [0]
+
+
+@plays
+async def test_stop_cuts_off_what_takes_too_long() -> None:
+    """What still runs after the time it was given is cut off, and `stop` ends; what ended in time has ended well."""
+    async with stage() as on:
+        ended: list[str] = []
+
+        async def work(name: str) -> None:
+            await asyncio.sleep(3 if name == "short" else 100)
+            ended.append(name)
+
+        on.handles("heal", work)
+        for name in ("short", "long"):
+            await on.runner.submit("heal", name)
+        await asyncio.sleep(1)
+        await on.runner.stop(5)
+        assert (now_s(), ended) == (6, ["short"])
+
+
+@plays
+async def test_stop_can_be_hurried() -> None:
+    """Asked again with less patience, the first asking ends as well."""
+    async with stage() as on:
+        on.handles("heal", lambda *_: asyncio.sleep(100))
+        await on.runner.submit("heal", "a")
+        await asyncio.sleep(1)
+        first = asyncio.create_task(on.runner.stop(30))
+        await asyncio.sleep(1)
+        await on.runner.stop(0)
+        await first
+        assert now_s() == 2

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from prunella.core.events import Listeners
+from prunella.runner.contract import Handler
 from prunella.runner.procrastinate import ProcrastinateRunner, install
 from prunella.store import migrations
 from prunella.store.postgres import PostgresStore
@@ -82,3 +83,66 @@ async def _waiting(store: PostgresStore) -> bool:
     async with store.transaction() as tx:
         found = await (await tx.driver.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
     return bool(found[0])
+
+
+async def test_call_that_is_cut_off_is_called_on_another_worker(fresh_postgres_url: str) -> None:
+    """A worker that must end cuts off what takes too long, and another one begins it at once, once."""
+    migrations.upgrade(fresh_postgres_url)
+    await install(fresh_postgres_url)
+    store = await PostgresStore.open(fresh_postgres_url)
+    runners = [ProcrastinateRunner(fresh_postgres_url, store.clock, Listeners()) for _ in range(2)]
+    begun: asyncio.Queue[int] = asyncio.Queue()
+
+    def handler(place: int) -> Handler:
+        async def heal(_: str) -> None:
+            begun.put_nowait(place)
+            if place == 0:
+                await asyncio.sleep(60)
+
+        return heal
+
+    for place, runner in enumerate(runners):
+        runner.handle("heal", handler(place))
+    first = asyncio.create_task(runners[0].run())
+    await runners[0].submit("heal", "a")
+    async with asyncio.timeout(10):
+        assert await begun.get() == 0
+        second = asyncio.create_task(runners[1].run())
+        await runners[0].stop(0.1)
+        await first
+        assert await begun.get() == 1
+    await runners[1].stop()
+    await second
+    assert begun.empty()
+    await store.close()
+
+
+async def test_worker_that_stops_stays_alive_while_its_last_call_runs(fresh_postgres_url: str) -> None:
+    """Others take a call for abandoned only when nobody beats for it: a slow one is not begun a second time."""
+    migrations.upgrade(fresh_postgres_url)
+    await install(fresh_postgres_url)
+    store = await PostgresStore.open(fresh_postgres_url)
+    runner = ProcrastinateRunner(fresh_postgres_url, store.clock, Listeners())
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def heal(_: str) -> None:
+        begun.set()
+        await end.wait()
+
+    runner.handle("heal", heal)
+    running = asyncio.create_task(runner.run())
+    await runner.submit("heal", "a")
+    async with asyncio.timeout(10):
+        await begun.wait()
+        stopping = asyncio.create_task(runner.stop(30))
+        ages: list[float] = []
+        with psycopg.connect(fresh_postgres_url, autocommit=True) as server:
+            server.execute("UPDATE prunella.procrastinate_workers SET last_heartbeat = now() - interval '4 s'")
+            while len(ages) < 2 or ages[-1] > 1.5:
+                seen = "SELECT extract(epoch FROM now() - last_heartbeat)::float FROM prunella.procrastinate_workers"
+                ages.append((server.execute(seen).fetchone() or (0.0,))[0])
+                await asyncio.sleep(0.05)
+        end.set()
+        await stopping
+        await running
+    await store.close()

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from prunella import __version__
 from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
+from prunella.app.life import Life
 from prunella.app.procedures import Care, take_care
 from prunella.core import redact
 from prunella.core.clock import Clock, Ids, Rng, SystemClock
@@ -62,6 +63,7 @@ class App:
         place: what the guards of applications hand over, share and notice, in the same database.
         care: the user's databases.
         alone: this process is the only one on its store, so whoever held a lease before is dead.
+        life: whether it works, and whether it was told to stop; `life.stopping` tells it to.
     """
 
     settings: Settings
@@ -74,10 +76,11 @@ class App:
     place: DatabasePlace | None
     alone: bool
     care: Care = field(default_factory=Care)
+    life: Life = field(default_factory=Life)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[App]:
-        """Heal until the block ends; then finish what is under way."""
+        """Heal until the block ends, or this process is told to stop; then finish what is under way."""
         if not self.alone:
             await workers.beat(self.parts, __version__)
         await reconcile(self.parts, self.rounds, alone=self.alone)
@@ -85,7 +88,8 @@ class App:
             await self.runner.submit(guards.HANDLER)
         if self.care.desks:
             await self.runner.submit(requests.HANDLER)
-        work = asyncio.create_task(self.runner.run(), name="runner")
+        self.life.work = work = asyncio.create_task(self.runner.run(), name="runner")
+        ending = asyncio.create_task(self._end_when_told(), name="ending")
         alive = None if self.alone else asyncio.create_task(workers.keep_alive(self.parts, __version__), name="alive")
         durable = handover.connect(self.settings.database_url) if handover.known() else None
         try:
@@ -93,12 +97,18 @@ class App:
         finally:
             if durable is not None:
                 await asyncio.to_thread(durable.close)
-            await self.runner.stop()
+            self.life.stopping.set()
+            await ending
             await work
             if alive is not None:
                 alive.cancel()
                 await asyncio.gather(alive, return_exceptions=True)
                 await workers.leave(self.parts)
+
+    async def _end_when_told(self) -> None:
+        await self.life.stopping.wait()
+        await self.runner.stop(self.settings.stop_within_s)
+        self.parts.bulletin.close()
 
 
 def load_plugins(settings: Settings) -> None:

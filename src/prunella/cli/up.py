@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -21,7 +20,7 @@ from prunella.core.events import Event
 from prunella.core.redact import scrub, scrub_tree
 from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
-from prunella.web.server import listen, run_server
+from prunella.web.server import leave_on_signals, listen, run_server
 
 _QUIET = frozenset({"run.started"})
 
@@ -55,14 +54,12 @@ def work(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with open_app(settings, tell=_say) as app:
         app.parts.listeners.subscribe(_log_event)
+        leave_on_signals(app)
         async with app.running():
             _say(f"worker {app.parts.worker} is up")
-            await stopping.wait()
+            await app.life.stopping.wait()
 
 
 def requeue(settings: Settings) -> int:

@@ -27,6 +27,7 @@ class Bulletin:
     """Tell those who wait in this process that an incident moved."""
 
     def __init__(self) -> None:
+        self.closed = False
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
 
     def announce(self, incident_id: str) -> None:
@@ -34,6 +35,12 @@ class Bulletin:
         for future in self._waiting.pop(incident_id, ()):
             if not future.done():
                 future.set_result(None)
+
+    def close(self) -> None:
+        """Wake everybody for good: nothing moves in this process any more."""
+        self.closed = True
+        for incident_id in list(self._waiting):
+            self.announce(incident_id)
 
     def watch(self, incident_id: str) -> asyncio.Future[None]:
         """Return a future that ends at the next announcement; ask before reading the row, so that none is missed."""

@@ -104,7 +104,7 @@ async def settled(parts: Parts, receipt: Receipt, *, within_s: float) -> Standin
         try:
             found = await standing(parts, receipt)
             left = end - parts.clock.monotonic()
-            if found is None or left <= 0 or found.is_settled(horizon):
+            if found is None or left <= 0 or found.is_settled(horizon) or parts.bulletin.closed:
                 return found
             await asyncio.wait([moved], timeout=min(left, _OTHER_WORKER_S))
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -10,9 +12,10 @@ from prunella.engine import trail
 from prunella.engine.parts import Parts
 from prunella.runner.contract import STALE_S
 from prunella.runner.vigil import Vigil
-from prunella.store.contract import again_on_conflict
+from prunella.store.contract import Transaction, again_on_conflict
 
 _BEAT_S = 1.0
+_LAST_WORDS_S = 2.0
 
 
 async def keep_alive(parts: Parts, version: str) -> None:
@@ -33,10 +36,17 @@ async def beat(parts: Parts, version: str) -> None:
 
 
 async def leave(parts: Parts) -> None:
-    """Say that this worker ended as it should; it holds nothing."""
-    with suppress(StoreError):  # then the others find out
-        async with parts.store.transaction() as tx:
-            await tx.workers.leave(parts.worker)
+    """Say that this worker ended as it should, and give back what it was cut off from."""
+    with suppress(StoreError, TimeoutError):  # then the others find out
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await _leave(parts)
+
+
+@again_on_conflict
+async def _leave(parts: Parts) -> None:
+    async with parts.store.transaction() as tx:
+        await tx.workers.leave(parts.worker)
+        await _free(parts, tx, [parts.worker])
 
 
 async def has_company(parts: Parts) -> bool:
@@ -56,14 +66,20 @@ async def bury(parts: Parts) -> None:
         dead = await tx.workers.bury(now - timedelta(seconds=STALE_S))
         if not dead:
             return
-        await tx.credentials.release_of(dead)
-        await tx.outbox.release_all(now)  # of the living, too: a message is settled once, whoever sent it
-        incidents = await tx.incidents.release_of(dead, now)
-        procedures = await tx.procedures.release_of(dead)
-        channels = [row["channel"] for row in await tx.outbox.waiting()]
-        for handler, ids in (("heal", incidents), ("procedure", procedures), ("deliver", channels)):
-            for id_ in ids:
-                await parts.runner.submit(handler, id_, tx=tx)
+        goes_on = await _free(parts, tx, dead)
         for name in dead:
-            reason = f"not seen for {STALE_S:g} s; {len(incidents)} incidents and {len(procedures)} procedures go on"
-            await trail.note(parts, tx, "worker.lost", name, reason=reason)
+            await trail.note(parts, tx, "worker.lost", name, reason=f"not seen for {STALE_S:g} s; {goes_on}")
+
+
+async def _free(parts: Parts, tx: Transaction, names: Sequence[str]) -> str:
+    """End the leases of workers that are gone, submit what they held, and say how much that was."""
+    now = parts.clock.now()
+    await tx.credentials.release_of(names)
+    await tx.outbox.release_all(now)  # of the living, too: a message is settled once, whoever sent it
+    incidents = await tx.incidents.release_of(names, now)
+    procedures = await tx.procedures.release_of(names)
+    channels = [row["channel"] for row in await tx.outbox.waiting()]
+    for handler, ids in (("heal", incidents), ("procedure", procedures), ("deliver", channels)):
+        for id_ in ids:
+            await parts.runner.submit(handler, id_, tx=tx)
+    return f"{len(incidents)} incidents and {len(procedures)} procedures go on"

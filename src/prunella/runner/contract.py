@@ -8,7 +8,7 @@ Promises, each held by tests/runner/test_contract*.py:
   a handler that raises is called again after 1, 2, 4, 8, 16 s, then left to the sweep;
   one that found the database away is called again every 2 s until it is back;
   what a worker had begun when it died is called again on another; a slow one that lives is not;
-  `stop` lets running handlers finish.
+  `stop` lets running handlers finish, for as long as it is told to; what it cuts off is called again.
 """
 
 from __future__ import annotations
@@ -77,8 +77,12 @@ class Runner(Protocol):
         """Call what is due until `stop`."""
         ...
 
-    async def stop(self) -> None:
-        """Take nothing new and wait until what runs has ended."""
+    async def stop(self, within_s: float | None = None) -> None:
+        """Take nothing new and wait until what runs has ended; may be asked again with less patience.
+
+        Args:
+            within_s: cut off what still runs after so long; None: wait for it.
+        """
         ...
 
     async def queued(self) -> list[Queued]:

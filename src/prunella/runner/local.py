@@ -73,10 +73,14 @@ class LocalRunner:
         while self._running:
             await asyncio.wait(self._running.values())
 
-    async def stop(self) -> None:
-        """Take nothing new and wait until what runs has ended."""
+    async def stop(self, within_s: float | None = None) -> None:
+        """Take nothing new and wait until what runs has ended, or cut it off: the tables know it at the next start."""
         self._stopping = True
         self._wake.set()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=within_s)
+        for cut in self._running.values():
+            cut.cancel()
         while self._running:
             await asyncio.wait(self._running.values())
 

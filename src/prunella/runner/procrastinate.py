@@ -35,6 +35,7 @@ _HEARTBEAT_S = 1.0
 _SWEEP_S = 2.0
 _POLL_S = 0.5  # how late a delayed call begins at most; 5 s by Procrastinate's default (measured: p50 4.1 s)
 _OUTAGE_S = 1.0
+_LAST_WORDS_S = 2.0
 _NEVER_S = 86_400.0
 _FORGET_WORKERS_S = 60.0
 _DEATHS_MAX = 5
@@ -116,6 +117,7 @@ class ProcrastinateRunner:
         self._app.job_manager = self._queue
         self._app.task(name="call")(self._call)
         self._worker: Worker | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._stopping = False
         self._opening = asyncio.Lock()
@@ -171,12 +173,30 @@ class ProcrastinateRunner:
             self._stopped.set()
             await self.close()
 
-    async def stop(self) -> None:
-        """Take nothing new and wait until what runs has ended."""
+    async def stop(self, within_s: float | None = None) -> None:
+        """Take nothing new and wait until what runs has ended, or cut it off and leave it to other workers."""
         self._stopping = self._queue.stopping = True
-        if self._worker is not None:
-            self._worker.stop()  # type: ignore[no-untyped-call]
+        if self._worker is None:
+            return
+        beating = asyncio.create_task(self._beat(self._worker), name="beat")  # a worker that stops beats no more
+        self._worker.stop()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(within_s):
+                await self._stopped.wait()
+        except TimeoutError:
+            for cut in self._under_way:
+                cut.cancel()
             await self._stopped.wait()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    async def _beat(self, worker: Worker) -> None:
+        """Stay alive in the eyes of the others: what takes long would be called a second time."""
+        while worker.worker_id is not None:
+            with suppress(ConnectorException, PoolTimeout):
+                await self._queue.update_heartbeat(worker.worker_id)
+            await self._clock.sleep(_HEARTBEAT_S)
 
     async def close(self) -> None:
         """Give every connection back."""
@@ -201,12 +221,32 @@ class ProcrastinateRunner:
 
     async def _call(self, *, name: str, ids: list[str], raised: int = 0, deaths: int = 0) -> None:
         try:
-            await self._handlers[name](*ids)
+            await self._uncut(name, ids)
+        except _Cut:
+            with suppress(StoreUnavailable, TimeoutError):  # then the others find out that this worker is gone
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._call_again((name, *ids), 0.0, raised)
         except Exception as error:
             _log.error("handler %s failed (%s times before)", ":".join([name, *ids]), raised, exc_info=error)
             self._listeners.emit("engine.failed", handler=name, error=type(error).__name__)
             if (next_try := again(error, raised)) is not None:
                 await self._queue.insist(lambda: self._call_again((name, *ids), *next_try))
+
+    async def _uncut(self, name: str, ids: list[str]) -> None:
+        """Call a handler apart, so that `stop` may cut it off and Procrastinate doesn't take that for its own end."""
+        under_way = asyncio.ensure_future(self._carry_out(name, ids))
+        self._under_way.add(under_way)
+        try:
+            await asyncio.wait({under_way})
+        finally:
+            self._under_way.discard(under_way)
+            under_way.cancel()
+        if under_way.cancelled():
+            raise _Cut
+        under_way.result()
+
+    async def _carry_out(self, name: str, ids: list[str]) -> None:
+        await self._handlers[name](*ids)
 
     async def _call_again(self, key: Key, delay_s: float, raised: int) -> None:
         """Queue a call that raised, with how often it did; what was submitted meanwhile is as good."""
@@ -259,6 +299,10 @@ class ProcrastinateRunner:
             if not self._is_open:
                 await self._app.open_async()
                 self._is_open = True
+
+
+class _Cut(Exception):
+    """The handler was cut off because this process ends."""
 
 
 class _PatientQueue(JobManager):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from prunella.web.api import guards, health, operations, procedures, resources, 
 from prunella.web.auth import Gatehouse
 from prunella.web.metrics import Metrics
 
-_GRACE_S = 10
+_NOTICE_S = 1.0
+"""How long the socket stays open after SIGTERM: who asks `/readyz` hears it in time, and goes elsewhere."""
 _BACKLOG = 2048
 
 
@@ -51,17 +53,33 @@ def create(app: App) -> FastAPI:
 
 async def run_server(app: App, listening: socket.socket, started: Callable[[str], None]) -> None:
     """Serve HTTP and heal until uvicorn is told to stop; `started` hears the address."""
+    grace_s = math.ceil(app.settings.stop_within_s)
     config = uvicorn.Config(
-        create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S
+        create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
     )
     server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+    leave_on_signals(app, server)
     host, port = listening.getsockname()[:2]
     async with app.running():
         started(f"http://{host}:{port}")
         await server.serve(sockets=[listening])
+
+
+def leave_on_signals(app: App, server: _Server | None = None) -> None:
+    """Let the first signal end this process in good order, and the second one at once."""
+    loop = asyncio.get_running_loop()
+    hurried: set[asyncio.Task[None]] = set()
+
+    def leave(notice_s: float) -> None:
+        again = app.life.stopping.is_set()
+        app.life.stopping.set()
+        if again:
+            hurried.add(asyncio.ensure_future(app.runner.stop(0)))
+        if server is not None:
+            loop.call_later(0 if again else notice_s, server.stop, again)
+
+    loop.add_signal_handler(signal.SIGTERM, leave, _NOTICE_S)
+    loop.add_signal_handler(signal.SIGINT, leave, 0)  # a person, who need not be told that we leave
 
 
 class _Server(uvicorn.Server):
@@ -72,9 +90,9 @@ class _Server(uvicorn.Server):
         """Leave signals to the loop."""
         yield
 
-    def stop(self) -> None:
-        """Take no new request; asked a second time, drop those under way."""
-        self.force_exit = self.should_exit
+    def stop(self, at_once: bool) -> None:
+        """Take no new request; `at_once` also drops those under way."""
+        self.force_exit = self.force_exit or at_once
         self.should_exit = True
 
 

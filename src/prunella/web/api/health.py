@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from prunella.app import App
-from prunella.core.errors import StoreError
+from prunella.app.life import WELL
 from prunella.web.auth import Gatehouse
 from prunella.web.metrics import Metrics
 
@@ -21,14 +21,13 @@ def router(app: App, gatehouse: Gatehouse, metrics: Metrics) -> APIRouter:
     async def livez() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @routes.get("/readyz", summary="The process can accept events")
+    @routes.get("/readyz", summary="The process accepts events and heals", responses={503: {"description": "Not now"}})
     @routes.get("/healthz", include_in_schema=False)
     async def readyz() -> JSONResponse:
-        try:
-            await app.store.revision()
-        except StoreError as error:
-            return JSONResponse({"status": "unavailable", "checks": {"store": str(error)}}, status_code=503)
-        return JSONResponse({"status": "ok", "checks": {"store": "ok"}})
+        checks = await app.life.checks(app.store, None if app.alone else app.parts.worker)
+        well = all(found == WELL for found in checks.values())
+        status = "ok" if well else "unavailable"
+        return JSONResponse({"status": status, "checks": dict(checks)}, status_code=200 if well else 503)
 
     @routes.get("/metrics", summary="Prometheus metrics")
     async def read_metrics(request: Request) -> Response:
