@@ -168,7 +168,7 @@ class _Watched:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.clock, self.ping, self.close = store.clock, store.ping, store.close
+        self.clock, self.revision, self.close = store.clock, store.revision, store.close
         self.took_s: list[float] = []
 
     @asynccontextmanager

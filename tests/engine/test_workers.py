@@ -68,25 +68,56 @@ def test_worker_that_was_only_frozen_cannot_write_over_its_successor(sqlite_path
     play(sqlite_path, story)
 
 
+class Away:
+    """A store that is away for a while, from one virtual second to another."""
+
+    def __init__(self, world: World, since_s: float, until_s: float) -> None:
+        self._world = world
+        self._since_s, self._until_s = since_s, until_s
+        self.clock = world.parts.clock
+
+    def transaction(self) -> object:
+        if self._since_s <= asyncio.get_running_loop().time() < self._until_s:
+            raise StoreUnavailable("PostgreSQL does not answer")
+        return self._world.store.transaction()
+
+
 def test_outage_of_the_store_does_not_end_the_beating(sqlite_path: Path) -> None:
     """While the database is away nothing can be said; afterwards the worker is seen again."""
 
     async def story(world: World) -> None:
-        class Away:
-            """A store that is away for the first two seconds."""
-
-            clock = world.parts.clock
-
-            def transaction(self) -> object:
-                if asyncio.get_running_loop().time() < gone_until:
-                    raise StoreUnavailable("PostgreSQL does not answer")
-                return world.store.transaction()
-
-        gone_until = asyncio.get_running_loop().time() + 2
-        beating = asyncio.create_task(workers.keep_alive(replace(world.parts, store=Away()), "1"))  # type: ignore[arg-type]
+        now_s = asyncio.get_running_loop().time()
+        parts = replace(world.parts, store=Away(world, now_s, now_s + 2))  # type: ignore[arg-type]
+        beating = asyncio.create_task(workers.keep_alive(parts, "1"))
         await world.later(4)
         beating.cancel()
-        async with world.store.transaction() as tx:
-            assert [row["name"] for row in await tx.workers.all()] == [world.parts.worker]
+        assert await _alive(world) == {world.parts.worker}
 
     play(sqlite_path, story)
+
+
+def test_nobody_is_dead_to_one_that_was_away_itself(sqlite_path: Path) -> None:
+    """After an outage, when everybody looks dead, the living have time to say so; who does not is buried."""
+
+    async def story(world: World) -> None:
+        now_s = asyncio.get_running_loop().time()
+        parts = replace(world.parts, store=Away(world, now_s + 10, now_s + 70))  # type: ignore[arg-type]
+        for name in ("slow", "dead"):
+            await workers.beat(replace(world.parts, worker=name), "1")
+        await world.later(6)
+        for name in ("slow", "dead"):
+            await workers.beat(replace(world.parts, worker=name), "1")
+        beating = asyncio.create_task(workers.keep_alive(parts, "1"))
+        await world.later(66.5)
+        assert await _alive(world) == {world.parts.worker, "slow", "dead"}
+        await workers.beat(replace(world.parts, worker="slow"), "1")
+        await world.later(4)
+        assert await _alive(world) == {world.parts.worker, "slow"}
+        beating.cancel()
+
+    play(sqlite_path, story)
+
+
+async def _alive(world: World) -> set[str]:
+    async with world.store.transaction() as tx:
+        return {row["name"] for row in await tx.workers.all()}

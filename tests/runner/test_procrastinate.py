@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
 
 import psycopg
 import pytest
 
+from engine.crew import engine
 from prunella.core.events import Listeners
+from prunella.engine import patrol
+from prunella.engine.parts import Parts
+from prunella.engine.patrol import Round
 from prunella.runner.contract import Handler
 from prunella.runner.procrastinate import ProcrastinateRunner, install
 from prunella.store import migrations
-from prunella.store.postgres import PostgresStore
+from prunella.store.contract import Store
+from runner.ground import Calls, Ground, queue_of, running, waiting, workers
 
 pytestmark = pytest.mark.anyio
 
@@ -28,69 +38,140 @@ async def test_queue_stands_in_our_schema_and_is_made_once(fresh_postgres_url: s
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-async def test_call_stands_or_falls_with_the_row_it_is_about(fresh_postgres_url: str, pooled: bool) -> None:
-    """Submitted in a transaction of the store: rolled back it is never called, committed it is called."""
-    migrations.upgrade(fresh_postgres_url)
-    await install(fresh_postgres_url)
-    store = await PostgresStore.open(fresh_postgres_url)
-    runner = ProcrastinateRunner(fresh_postgres_url, store.clock, Listeners(), pooled=pooled)
-    called: list[str] = []
-    done = asyncio.Event()
+async def test_call_is_never_beside_itself_on_two_workers(migrated_postgres_url: str, pooled: bool) -> None:
+    """Submitted all the time, also by itself, a key runs on both workers and on one at a time; no submission is lost."""
+    async with workers(migrated_postgres_url, 2, pooled=pooled) as (_, runners):
+        calls, seen = Calls(), 0
 
-    async def heal(incident_id: str) -> None:
-        called.append(incident_id)
-        done.set()
+        async def work(one: str) -> None:
+            nonlocal seen
+            if one == "a":
+                seen = submitted
+                await asyncio.sleep(0.001)  # the other worker has its chance
 
-    runner.handle("heal", heal)
-    running = asyncio.create_task(runner.run())
-    with pytest.raises(ZeroDivisionError):
-        async with store.transaction() as tx:
-            await runner.submit("heal", "lost", tx=tx)
-            raise ZeroDivisionError
-    async with store.transaction() as tx:
-        await runner.submit("heal", "kept", tx=tx)
-    async with asyncio.timeout(10):
-        await done.wait()
-    await runner.stop()
-    await running
-    await store.close()
-    assert called == ["kept"]
+        for number, runner in enumerate(runners):
+            runner.handle("heal", calls.handler("heal", str(number), work))
+        async with running(*runners):
+            for submitted in range(1, 41):
+                await runners[submitted % 2].submit("heal", "a")
+                await runners[submitted % 2].submit("heal", f"other {submitted}")
+            await calls.until(lambda: calls.ids.count("a") > 1 and seen == 40 and len(set(calls.ids)) == 41)
+        assert calls.beside_itself == []
+        assert set(calls.by) == {"0", "1"}
 
 
-async def test_submitting_many_survives_a_deadlock(fresh_postgres_url: str) -> None:
+async def test_call_waits_for_a_worker_that_knows_it(migrated_postgres_url: str) -> None:
+    """While an old worker runs beside a new one, it leaves alone what only the new one can do, and ends well."""
+    async with workers(migrated_postgres_url, 2) as (_, (old, new)):
+        calls = Calls()
+        old.handle("heal", calls.handler("heal", "old", None))
+        new.handle("heal", calls.handler("heal", "new", None))
+        new.handle("invented", calls.handler("invented", "new", None))
+        async with running(old):
+            await old.submit("invented", "b")
+            await old.submit("heal", "a")
+            await calls.times(1)
+            assert [one.handler for one in await old.queued() if not one.running] == ["invented"]
+            async with running(new):
+                await calls.until(lambda: ("invented", "b") in calls.begun)
+        assert calls.by[calls.begun.index(("invented", "b"))] == "new"
+
+
+async def test_round_runs_once_per_tick_however_many_workers(migrated_postgres_url: str) -> None:
+    """Three workers that all schedule it: one run per tick."""
+    async with workers(migrated_postgres_url, 3) as (ground, runners):
+        began: list[datetime] = []
+        calls = await _crew(ground, runners, Round("tick", 0.5, partial(_tick, began)))
+        await runners[0].submit("procedure", "tick")  # now instead of soon after the start
+        async with running(*runners):
+            await calls.times(4)
+        gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(began)]
+        assert len(gaps) >= 3
+        assert min(gaps) > 0.45
+
+
+async def test_missed_ticks_are_made_up_for_once(migrated_postgres_url: str) -> None:
+    """All workers were away for hours: one run makes up for all ticks, and the next comes at its time."""
+    async with workers(migrated_postgres_url, 3) as (ground, runners):
+        began: list[datetime] = []
+        await runners[0].submit("procedure", "hourly", at=ground.after(-4 * 3600))
+        calls = await _crew(ground, runners, Round("hourly", 3600.0, partial(_tick, began)))
+        async with running(*runners):
+            await calls.times(1)
+            left = await waiting(runners[0])
+        assert (len(began), left.ids) == (1, ("hourly",))
+        assert 3500 < left.due_in_s <= 3600
+
+
+async def test_worker_that_ends_is_seen_to_live_until_its_last_call(migrated_postgres_url: str) -> None:
+    """While a stopping worker waits for a slow call it goes on saying that it lives; else another would take it over."""
+    async with workers(migrated_postgres_url, 1) as (_, (runner,)):
+        calls, go = Calls(), asyncio.Event()
+        runner.handle("heal", calls.handler("heal", "", lambda *_: go.wait()))
+        with queue_of(migrated_postgres_url) as ask:
+            async with running(runner):
+                await runner.submit("heal", "a")
+                await calls.until(lambda: len(calls.begun) == 1)
+                stopping = asyncio.create_task(runner.stop())
+                await asyncio.sleep(0)
+                ((before,),) = ask("SELECT last_heartbeat FROM procrastinate_workers")
+                async with asyncio.timeout(10):
+                    while ask("SELECT last_heartbeat FROM procrastinate_workers") == [(before,)]:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                go.set()
+                await stopping
+            assert ask("SELECT id FROM procrastinate_workers") == []
+            assert ask("SELECT id FROM procrastinate_jobs") == []
+
+
+async def _crew(ground: Ground, runners: Sequence[ProcrastinateRunner], one: Round) -> Calls:
+    """Let one engine per runner schedule a round and be ready to run it."""
+    calls = Calls()
+    for number, runner in enumerate(runners):
+        parts = engine(ground.store, f"worker {number}", runner=runner)
+        runner.handle("procedure", calls.handler("procedure", parts.worker, partial(_run, parts, one)))
+        await patrol.schedule(parts, {one.name: one})
+    return calls
+
+
+async def _run(parts: Parts, one: Round, _: str) -> None:
+    await patrol.run_procedure(parts, one)
+
+
+async def _tick(began: list[datetime], parts: Parts) -> Mapping[str, Any]:
+    began.append(parts.clock.now())
+    return {}
+
+
+async def test_submitting_many_survives_a_deadlock(migrated_postgres_url: str) -> None:
     """Two that queue the same calls in opposite orders wait for each other: PostgreSQL ends one, and it tries again."""
-    migrations.upgrade(fresh_postgres_url)
-    await install(fresh_postgres_url)
-    store = await PostgresStore.open(fresh_postgres_url)
-    quick = f"{fresh_postgres_url}{'&' if '?' in fresh_postgres_url else '?'}options=-c%20deadlock_timeout%3D200ms"
-    runner = ProcrastinateRunner(quick, store.clock, Listeners())  # it waits first and shorter, so it is the one ended
-    async with store.transaction() as tx:
-        await runner.submit("heal", "b", tx=tx)
-        many = asyncio.create_task(runner.submit_many([(("heal", "a"), None), (("heal", "b"), None)]))
+    quick = (
+        f"{migrated_postgres_url}{'&' if '?' in migrated_postgres_url else '?'}options=-c%20deadlock_timeout%3D200ms"
+    )
+    async with workers(migrated_postgres_url, 1) as (ground, (other,)):
+        runner = ProcrastinateRunner(quick, ground.store.clock, Listeners())  # it waits first and shorter: it is ended
+        async with ground.store.transaction() as tx:
+            await other.submit("heal", "b", tx=tx)
+            many = asyncio.create_task(runner.submit_many([(("heal", "a"), None), (("heal", "b"), None)]))
+            async with asyncio.timeout(10):
+                while not await _somebody_waits(ground.store):
+                    await ground.store.clock.sleep(0.02)
+            await other.submit("heal", "a", tx=tx)
         async with asyncio.timeout(10):
-            while not await _waiting(store):
-                await store.clock.sleep(0.02)
-        await runner.submit("heal", "a", tx=tx)
-    async with asyncio.timeout(10):
-        await many
-    assert sorted(one.ids for one in await runner.queued()) == [("a",), ("b",)]
-    await runner.close()
-    await store.close()
+            await many
+        assert sorted(one.ids for one in await runner.queued()) == [("a",), ("b",)]
+        await runner.close()
 
 
-async def _waiting(store: PostgresStore) -> bool:
+async def _somebody_waits(store: Store) -> bool:
     """Tell whether somebody waits for somebody else's row."""
     async with store.transaction() as tx:
         found = await (await tx.driver.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")).fetchone()
     return bool(found[0])
 
 
-async def test_call_that_is_cut_off_is_called_on_another_worker(fresh_postgres_url: str) -> None:
+async def test_call_that_is_cut_off_is_called_on_another_worker(migrated_postgres_url: str) -> None:
     """A worker that must end cuts off what takes too long, and another one begins it at once, once."""
-    migrations.upgrade(fresh_postgres_url)
-    await install(fresh_postgres_url)
-    store = await PostgresStore.open(fresh_postgres_url)
-    runners = [ProcrastinateRunner(fresh_postgres_url, store.clock, Listeners()) for _ in range(2)]
     begun: asyncio.Queue[int] = asyncio.Queue()
 
     def handler(place: int) -> Handler:
@@ -101,48 +182,17 @@ async def test_call_that_is_cut_off_is_called_on_another_worker(fresh_postgres_u
 
         return heal
 
-    for place, runner in enumerate(runners):
-        runner.handle("heal", handler(place))
-    first = asyncio.create_task(runners[0].run())
-    await runners[0].submit("heal", "a")
-    async with asyncio.timeout(10):
-        assert await begun.get() == 0
-        second = asyncio.create_task(runners[1].run())
-        await runners[0].stop(0.1)
-        await first
-        assert await begun.get() == 1
-    await runners[1].stop()
-    await second
-    assert begun.empty()
-    await store.close()
-
-
-async def test_worker_that_stops_stays_alive_while_its_last_call_runs(fresh_postgres_url: str) -> None:
-    """Others take a call for abandoned only when nobody beats for it: a slow one is not begun a second time."""
-    migrations.upgrade(fresh_postgres_url)
-    await install(fresh_postgres_url)
-    store = await PostgresStore.open(fresh_postgres_url)
-    runner = ProcrastinateRunner(fresh_postgres_url, store.clock, Listeners())
-    begun, end = asyncio.Event(), asyncio.Event()
-
-    async def heal(_: str) -> None:
-        begun.set()
-        await end.wait()
-
-    runner.handle("heal", heal)
-    running = asyncio.create_task(runner.run())
-    await runner.submit("heal", "a")
-    async with asyncio.timeout(10):
-        await begun.wait()
-        stopping = asyncio.create_task(runner.stop(30))
-        ages: list[float] = []
-        with psycopg.connect(fresh_postgres_url, autocommit=True) as server:
-            server.execute("UPDATE prunella.procrastinate_workers SET last_heartbeat = now() - interval '4 s'")
-            while len(ages) < 2 or ages[-1] > 1.5:
-                seen = "SELECT extract(epoch FROM now() - last_heartbeat)::float FROM prunella.procrastinate_workers"
-                ages.append((server.execute(seen).fetchone() or (0.0,))[0])
-                await asyncio.sleep(0.05)
-        end.set()
-        await stopping
-        await running
-    await store.close()
+    async with workers(migrated_postgres_url, 2) as (_, runners):
+        for place, runner in enumerate(runners):
+            runner.handle("heal", handler(place))
+        first = asyncio.create_task(runners[0].run())
+        await runners[0].submit("heal", "a")
+        async with asyncio.timeout(10):
+            assert await begun.get() == 0
+            second = asyncio.create_task(runners[1].run())
+            await runners[0].stop(0.1)
+            await first
+            assert await begun.get() == 1
+        await runners[1].stop()
+        await second
+        assert begun.empty()

@@ -48,7 +48,7 @@ from prunella.runner.procrastinate import ProcrastinateRunner, install
 from prunella.settings import AdvisorSettings, ChannelSettings, Settings
 from prunella.store import migrations, pooling
 from prunella.store.contract import Store
-from prunella.store.postgres import PostgresStore
+from prunella.store.postgres import PostgresStore, address
 from prunella.store.secrets import Keys, Vault
 from prunella.store.sqlite import SqliteStore
 
@@ -204,7 +204,8 @@ def _runs(settings: Settings, store: Store) -> Callable[[Clock, Listeners], Runn
     """Return what makes the runner; it waits for work past a pooler where a way is named, since none wakes it here."""
     if not isinstance(store, PostgresStore):
         return LocalRunner
-    return partial(ProcrastinateRunner, settings.migrate_url, pooled=store.pooled and settings.direct_url is None)
+    pooled = store.pooled and settings.direct_url is None
+    return partial(ProcrastinateRunner, address(settings.migrate_url), pooled=pooled)
 
 
 def wire(

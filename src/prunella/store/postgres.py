@@ -32,6 +32,11 @@ The address may name its own values (PostgreSQL manual, libpq, "Parameter Key Wo
 """
 
 
+def address(url: str) -> str:
+    """Return the address with what it does not say itself about how long the network is believed in."""
+    return make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url)})
+
+
 class _Connection:
     """One pooled connection inside its transaction."""
 
@@ -89,7 +94,7 @@ class PostgresStore:
         Args:
             wait_s: how long a request waits for a connection, at the start and in an outage.
         """
-        conninfo = make_conninfo("", **{**_NETWORK, **conninfo_to_dict(url)})
+        conninfo = address(url)
         refusal = _Refusal()
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
             conninfo,
