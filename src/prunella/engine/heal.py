@@ -1,7 +1,7 @@
 """heal(incident): the story of one recovery, on one screen. It holds every branch; what it calls holds none.
 
-One pass does one step (refresh, replay one wave, probe) and submits the next. Nothing sleeps here: a wait is a due
-time in the tables, so a killed process goes on where it stood.
+A step (refresh, replay one wave, probe) is written in the transaction that begins the next one, where that is due at
+once. Nothing sleeps here: a wait is a due time in the tables, so a killed process goes on where it stood.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from prunella.core.records import Category, Gate, Incident, Operation, Run
 from prunella.core.services import Service
@@ -20,11 +21,13 @@ from prunella.engine.follow import Result
 from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
 from prunella.engine.parts import LEASE_S, Parts
+from prunella.engine.pauses import Rest
 from prunella.engine.perform import perform
 from prunella.engine.plan import TRIES, WAVE_MAX, Case, Plan, choose, first_wait_s
 from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Transaction, insist
 
+_PASS_S = 5.0  # then others of the queue have their turn, and a stop is heard
 _SPREAD_S = 60.0
 _STAND_BACK_S = 60.0
 _LOOKS = 8
@@ -33,25 +36,42 @@ _DIED = "the worker died in mid-call"
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 
 
+Work = tuple[Case, Plan, list[Run]]
+"""What has begun: why, what, and the attempts that stand in the tables."""
+
+
 async def heal(parts: Parts, incident_id: str) -> None:
-    """Take one incident one step further."""
-    rest = await parts.pauses.now()
-    if rest is not None and rest.until is not None:  # or everything that waited begins at the same moment
-        rest = replace(rest, until=rest.until + timedelta(seconds=parts.rng.random() * _SPREAD_S))
+    """Take one incident further: a step, and the next one for as long as it is due at once and its lane lets it."""
+    until = parts.clock.monotonic() + _PASS_S
+    rest = await _rest(parts)
     async with parts.store.transaction() as tx:
         case = await take(parts, tx, incident_id)
-        if case is None:
-            return
-        case = replace(case, rest=rest)
-        plan = choose(case)
-        verdict = admit(case, plan)
-        if verdict.answer is not Answer.RUN:
-            await learn.hold(parts, tx, case, plan, verdict)
-            return
-        plan = wave(case, plan)
-        runs = await begin(parts, tx, case, plan)
-    results = await carry_out(parts, case, plan, runs)
-    await insist(parts.clock, lambda: settle(parts, case, plan, results))
+        work = await decide(parts, tx, replace(case, rest=rest)) if case is not None else None
+    while work is not None:
+        results = await carry_out(parts, *work)
+        goes_on = parts.clock.monotonic() < until
+        rest = await _rest(parts)
+        begun = partial(settle, parts, work, results, rest, goes_on=goes_on)
+        work = await insist(parts.clock, begun)
+
+
+async def _rest(parts: Parts) -> Rest | None:
+    """Return what holds everything back; at its end not everything that waited begins at the same moment."""
+    rest = await parts.pauses.now()
+    if rest is None or rest.until is None:
+        return rest
+    return replace(rest, until=rest.until + timedelta(seconds=parts.rng.random() * _SPREAD_S))
+
+
+async def decide(parts: Parts, tx: Transaction, case: Case) -> Work | None:
+    """Begin the next step of an incident, or note why none begins."""
+    plan = choose(case)
+    verdict = admit(case, plan)
+    if verdict.answer is not Answer.RUN:
+        await learn.hold(parts, tx, case, plan, verdict)
+        return None
+    plan = wave(case, plan)
+    return case, plan, await begin(parts, tx, case, plan)
 
 
 async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
@@ -151,10 +171,17 @@ async def carry_out(parts: Parts, case: Case, plan: Plan, runs: Sequence[Run]) -
     return [Result(run, operation, outcome) for (run, operation), outcome in zip(pairs, outcomes, strict=True)]
 
 
-async def settle(parts: Parts, case: Case, plan: Plan, results: Sequence[Result]) -> None:
-    """Write down what came of it, and where the incident goes."""
+async def settle(
+    parts: Parts, work: Work, results: Sequence[Result], rest: Rest | None, *, goes_on: bool
+) -> Work | None:
+    """Write down what came of it and where the incident goes; where it goes on at once, begin that, too."""
+    case, plan, _ = work
     async with parts.store.transaction() as tx:
-        await learn.settle(parts, tx, case, plan, results)
+        at_once = await learn.settle(parts, tx, case, plan, results, goes_on=goes_on)
+        if not at_once:
+            return None
+        following = await take(parts, tx, case.incident.id)
+        return await decide(parts, tx, replace(following, rest=rest)) if following is not None else None
 
 
 async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:

@@ -37,8 +37,14 @@ async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: V
     await _advance(parts, tx, case, incident, case.gate, step)
 
 
-async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results: Sequence[Result]) -> None:
-    """Record how the attempts ended and decide where the incident goes."""
+async def settle(
+    parts: Parts, tx: Transaction, case: Case, plan: Plan, results: Sequence[Result], *, goes_on: bool = False
+) -> bool:
+    """Record how the attempts ended and decide where the incident goes.
+
+    Args:
+        goes_on: the caller takes the next step itself where it is due at once; True says that it has to.
+    """
     now = parts.clock.now()
     incident = await tx.incidents.take(case.incident.id)
     gate = before = await tx.gates.take(case.incident.service, now)
@@ -51,7 +57,7 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     )
     if (incident.claimed_by, incident.lease_until) != (parts.worker, case.incident.lease_until):
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
-        return
+        return False
     joined = await tx.operations.any_new(incident.id)
     due = await tx.operations.next_due(incident.id)
     step = follow.after(case, plan, results, parts.rng, joined=joined, due=due)
@@ -61,7 +67,7 @@ async def settle(parts: Parts, tx: Transaction, case: Case, plan: Plan, results:
     if step.next_at is not None and step.held_reason is not None:
         await trail.note(parts, tx, "incident.wait", incident.service, reason=step.held_reason, incident=incident.id)
     incident = replace(incident, wave=follow.next_wave(incident.wave, results))
-    await _advance(parts, tx, case, incident, gate, step)
+    return await _advance(parts, tx, case, incident, gate, step, goes_on=goes_on)
 
 
 async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> None:
@@ -225,8 +231,13 @@ async def _tokens_now(tx: Transaction, case: Case) -> Credential | None:
     return await tx.credentials.read(case.credential.service, case.credential.account)
 
 
-async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident, gate: Gate, step: Step) -> None:
-    """Write the incident's next state and the gate, tell whom it concerns, and submit the next look."""
+async def _advance(
+    parts: Parts, tx: Transaction, case: Case, incident: Incident, gate: Gate, step: Step, *, goes_on: bool = False
+) -> bool:
+    """Write the incident's next state and the gate, tell whom it concerns, and submit the next look, unless it is now.
+
+    Returns whether the caller has to look at once.
+    """
     if step.refresh_failed and not incident.refresh_failed:
         gate = gates.count_failures(gate, Category.AUTH, incident.count)
         gate = replace(gate, recovery_fail_count=gate.recovery_fail_count + 1)
@@ -243,7 +254,7 @@ async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident
     tx.on_commit(lambda: parts.bulletin.announce(incident.id))
     if step.proof is not None:
         await resolve(parts, tx, incident, case.failure, step.proof)
-        return
+        return False
     INCIDENT.check(incident.state, step.state)
     if step.state is _I.ESCALATED:
         await tx.operations.rest(incident.id, step.held_reason or step.action)
@@ -251,10 +262,12 @@ async def _advance(parts: Parts, tx: Transaction, case: Case, incident: Incident
     if step.person is not None and case.incident.held_reason != step.held_reason:
         link = trail.link(parts, incident.id)
         await trail.tell(parts, tx, [notices.needs_person(incident, case.failure, step.person, link)])
-    if step.next_at is not None:
+    at_once = goes_on and step.state is _I.OPEN and step.next_at is not None and step.next_at <= case.now
+    if step.next_at is not None and not at_once:
         await parts.runner.submit("heal", incident.id, at=step.next_at, tx=tx)
     if parts.advised and (incident.category is Category.UNKNOWN or step.state is _I.ESCALATED):
         await parts.runner.submit(ADVISE, incident.id, tx=tx)  # once this decision is durable; nobody waits for it
+    return at_once
 
 
 def _summary(results: Sequence[Result]) -> str:
