@@ -284,6 +284,9 @@ def missing(commands: set[tuple[str, ...]]) -> list[str]:
     for first, *rest in sorted(commands):
         known = group.commands.get(first)  # type: ignore[attr-defined]
         inner = getattr(known, "commands", None)
+        alone = getattr(known, "invoke_without_command", False)
+        if alone and (not rest or rest[0].startswith("-")):
+            continue  # the group does something by itself, and this is an option of it
         if known is None or (inner is not None and (not rest or rest[0] not in inner)):
             absent.append(" ".join((first, *rest)))
     return absent
