@@ -34,5 +34,4 @@ async def resume(parts: Parts, tx: Transaction, service: str) -> None:
     now = parts.clock.now()
     woken = await tx.incidents.wake_all(service, now)
     await tx.operations.wake_all(woken, now)
-    for incident_id in woken:
-        await parts.runner.submit("heal", incident_id, tx=tx)
+    await parts.runner.submit_many([(("heal", incident_id), None) for incident_id in woken], tx)

@@ -79,7 +79,6 @@ async def _free(parts: Parts, tx: Transaction, names: Sequence[str]) -> str:
     incidents = await tx.incidents.release_of(names, now)
     procedures = await tx.procedures.release_of(names)
     channels = [row["channel"] for row in await tx.outbox.waiting()]
-    for handler, ids in (("heal", incidents), ("procedure", procedures), ("deliver", channels)):
-        for id_ in ids:
-            await parts.runner.submit(handler, id_, tx=tx)
+    freed = (("heal", incidents), ("procedure", procedures), ("deliver", channels))
+    await parts.runner.submit_many([((handler, id_), None) for handler, ids in freed for id_ in ids], tx)
     return f"{len(incidents)} incidents and {len(procedures)} procedures go on"

@@ -65,8 +65,8 @@ class Runner(Protocol):
         """Call `name` with `ids` at `at` (now when None), with `tx` only once that has committed."""
         ...
 
-    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]]) -> None:
-        """Submit many at once."""
+    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]], tx: Commit | None = None) -> None:
+        """Submit many at once, as `submit` does one."""
         ...
 
     async def cancel(self, name: str, *ids: str) -> None:

@@ -52,10 +52,10 @@ class LocalRunner:
         else:
             self._push((name, *ids), self._delay_s(at))
 
-    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]]) -> None:
-        """Queue many calls."""
-        for key, at in calls:
-            self._push(key, self._delay_s(at))
+    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]], tx: Commit | None = None) -> None:
+        """Queue many calls; with `tx`, once that has committed."""
+        for (name, *ids), at in calls:
+            await self.submit(name, *ids, at=at, tx=tx)
 
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""

@@ -70,20 +70,21 @@ class ProcrastinateRunner:
 
     async def submit(self, name: str, *ids: str, at: datetime | None = None, tx: Commit | None = None) -> None:
         """Queue a call; with `tx` on its own connection, so that both are committed or none."""
-        values = spelled([((name, *ids), at)])
-        if tx is not None:
-            await tx.driver.execute(SUBMIT.encode(), values)
-        else:
-            await self._rows.ask(SUBMIT, **values)
+        await self.submit_many([((name, *ids), at)], tx)
 
-    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]]) -> None:
+    async def submit_many(self, calls: Iterable[tuple[Key, datetime | None]], tx: Commit | None = None) -> None:
         """Queue many calls in one statement."""
         earliest: dict[Key, datetime | None] = {}
         for key, at in calls:
             known = earliest.get(key, at)
             earliest[key] = None if at is None or known is None else min(at, known)
-        if earliest:
-            await self._rows.ask(SUBMIT, **spelled(sorted(earliest.items(), key=lambda one: one[0])))
+        values = spelled(sorted(earliest.items(), key=lambda one: one[0]))  # in one order, or two workers deadlock
+        if not earliest:
+            return
+        if tx is not None:
+            await tx.driver.execute(SUBMIT.encode(), values)
+        else:
+            await self._rows.ask(SUBMIT, **values)
 
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""
