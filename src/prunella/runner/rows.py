@@ -37,6 +37,7 @@ _OUTAGE_S = 1.0
 _CONNECTIONS_MAX = 4
 _PATIENCE_S = 5.0
 _TRIES = 5
+_LAST_PATIENCE_S = 2.0  # while it stops: what cannot be said any more is found out by the others
 _LOCK = 7_077_853  # any number of our own: two processes that start together make the queue's tables once
 
 _log = logging.getLogger(__name__)
@@ -167,7 +168,6 @@ class Rows(JobManager):
             configure=_configure,
             min_size=1,
             max_size=_CONNECTIONS_MAX,
-            timeout=_PATIENCE_S,
             reconnect_timeout=_OUTAGE_S,
         )
         self._begun: set[int] = set()
@@ -202,7 +202,8 @@ class Rows(JobManager):
     async def _once(self, statement: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         try:
             await self.open()
-            async with self._pool.connection() as connection:
+            patience_s = _LAST_PATIENCE_S if self.stopping else _PATIENCE_S
+            async with self._pool.connection(patience_s) as connection:
                 try:
                     cursor = await connection.cursor(row_factory=dict_row).execute(statement.encode(), values)
                     return await cursor.fetchall() if cursor.description else []
