@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench chaos profiles conformance fuzz lock help
+.PHONY: demo test unit check format bench chaos outage profiles conformance fuzz lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -32,6 +32,9 @@ bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and pee
 chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
 	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
 	  --events $(or $(EVENTS),10000) --seed $(or $(SEED),1)
+
+outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
+	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py

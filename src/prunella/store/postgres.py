@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
@@ -12,11 +13,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from prunella.core.clock import AnchoredClock
+from prunella.core.errors import StoreError, StoreUnavailable
 from prunella.store.contract import Transaction
 from prunella.store.pooling import is_pooled
 from prunella.store.sql import Bound, Dialect, PostgresDialect
 from prunella.store.troubles import state_of, translated
 
+_log = logging.getLogger(__name__)
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings name the address; we tell an outage ourselves
 _ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
 _NETWORK: dict[str, str | int | None] = {
     "application_name": "prunella",
@@ -86,6 +90,7 @@ class PostgresStore:
         self._refusal = refusal
         self._dialect = PostgresDialect()
         self._anchored_at = float("-inf")
+        self._away = False
 
     @classmethod
     async def open(cls, url: str, *, connections_max: int = 8, wait_s: float = 5.0) -> PostgresStore:
@@ -144,13 +149,24 @@ class PostgresStore:
                 finally:
                     if connection.broken:
                         await self._pool.drain()
+            self._note(None)
         except psycopg.Error as error:
             if isinstance(error, (pg.DuplicatePreparedStatement, pg.InvalidSqlStatementName)):
                 self.pooled = True  # a pooler that was not there at the start, or that hid
             meant = translated(error, self._refusal.state)
             if meant is None:
                 raise
+            self._note(meant)
             raise meant from error
+
+    def _note(self, trouble: StoreError | None) -> None:
+        """Log the beginning of an outage and its end, once each."""
+        if isinstance(trouble, StoreUnavailable) and not self._away:
+            self._away = True
+            _log.warning("%s", trouble)
+        elif trouble is None and self._away:
+            self._away = False
+            _log.warning("PostgreSQL answers again")
 
     async def revision(self) -> str | None:
         """Return the revision of the tables; `StoreUnavailable` unless the database answers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -25,6 +25,7 @@ from prunella.core.redact import scrub
 
 BODY_BYTES_MAX = 1024 * 1024
 _RETRY_AFTER_S = "5"
+_FOR_MACHINES = ("/api/", "/integration-self-heal")
 
 
 class Problem(Exception):
@@ -63,6 +64,9 @@ class Problem(Exception):
         )
 
 
+_Answer = Callable[[Request, Problem], Response]
+
+
 def unprocessable(error: ValidationError | RequestValidationError) -> Problem:
     """Name every wrong field by its JSON pointer (RFC 6901); values are not repeated."""
     errors = [
@@ -77,16 +81,31 @@ def pointer(parts: Sequence[object]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of `app` end as problem details."""
+def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:
+    """Let every error of `app` end as problem details.
+
+    Args:
+        page: spells a problem for a browser, which shows a person what it is sent; None: nobody browses.
+    """
+
+    def answer(request: Request, problem: Problem) -> Response:
+        for_person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(_FOR_MACHINES)
+        return page(problem) if for_person and page is not None else problem.response()
+
+    _install_own(app, answer)
+    _install_troubles(app, answer)
+
+
+def _install_own(app: FastAPI, answer: _Answer) -> None:
+    """Tell what a caller got wrong."""
 
     @app.exception_handler(Problem)
-    async def _problem(_: Request, error: Problem) -> Response:
-        return error.response()
+    async def _problem(request: Request, error: Problem) -> Response:
+        return answer(request, error)
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
-        return Problem(error.status_code, str(error.detail), headers=error.headers).response()
+    async def _http(request: Request, error: HTTPException) -> Response:
+        return answer(request, Problem(error.status_code, str(error.detail), headers=error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def _request(_: Request, error: RequestValidationError) -> Response:
@@ -105,15 +124,19 @@ def install(app: FastAPI) -> None:
     async def _conflict(_: Request, error: Conflict) -> Response:
         return Problem(409, "Changed meanwhile", str(error)).response()
 
+
+def _install_troubles(app: FastAPI, answer: _Answer) -> None:
+    """Tell what is wrong with a database, or with us."""
+
     @app.exception_handler(StoreError)
-    async def _store(_: Request, error: StoreError) -> Response:
+    async def _store(request: Request, error: StoreError) -> Response:
         headers = {"retry-after": _RETRY_AFTER_S}
-        return Problem(503, "The database does not answer", str(error), headers=headers).response()
+        return answer(request, Problem(503, "The database does not answer", str(error), headers=headers))
 
     @app.exception_handler(DatabaseUnavailable)
-    async def _away(_: Request, error: DatabaseUnavailable) -> Response:
+    async def _away(request: Request, error: DatabaseUnavailable) -> Response:
         headers = {"retry-after": _RETRY_AFTER_S}
-        return Problem(503, "Your database does not answer", str(error), headers=headers).response()
+        return answer(request, Problem(503, "Your database does not answer", str(error), headers=headers))
 
     @app.exception_handler(DatabaseRefused)
     async def _refused(_: Request, error: DatabaseRefused) -> Response:

@@ -37,7 +37,7 @@ def create(app: App) -> FastAPI:
     gatehouse = Gatehouse(app.vault.keys, app.settings.ingest_tokens, app.parts.clock.now)
     metrics = Metrics()
     app.parts.listeners.subscribe(metrics.listen)
-    problems.install(web)
+    problems.install(web, pages.trouble(app))
     web.add_middleware(problems.BodyLimit)
     web.include_router(self_heal.router(app, gatehouse))
     web.include_router(resources.router(app, gatehouse))

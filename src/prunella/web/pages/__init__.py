@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prunella.app import App
+from prunella.core.redact import scrub
 from prunella.core.states import ApprovalState
 from prunella.engine import report
 from prunella.engine.notices import spell_duration
@@ -97,6 +99,23 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
         return Response(css, media_type="text/css", headers={"cache-control": "max-age=3600"})
 
     return routes
+
+
+def trouble(app: App) -> Callable[[Problem], Response]:
+    """Return what spells a problem for a person in a browser."""
+    template = _templates().get_template("trouble.html")
+
+    def page(problem: Problem) -> Response:
+        html = template.render(
+            now=app.parts.clock.now(),
+            title=scrub(problem.title),
+            detail=scrub(problem.detail),
+            status=problem.status,
+            environment=app.settings.environment,
+        )
+        return HTMLResponse(html, status_code=problem.status, headers={**_HEADERS, **(problem.headers or {})})
+
+    return page
 
 
 def _templates() -> Environment:
