@@ -20,7 +20,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
-from psycopg.errors import DeadlockDetected, ForeignKeyViolation
+from psycopg.errors import DeadlockDetected, ForeignKeyViolation, ReadOnlySqlTransaction
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -212,7 +212,7 @@ class Rows(JobManager):
                         await self._pool.drain()
         except DeadlockDetected:  # an OperationalError, too, and no outage
             raise
-        except (psycopg.OperationalError, PoolTimeout) as error:
+        except (psycopg.OperationalError, ReadOnlySqlTransaction, PoolTimeout) as error:
             raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
 
     async def insist(self, ask: Callable[[], Awaitable[Result]]) -> Result:
