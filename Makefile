@@ -51,6 +51,8 @@ lock: $(UV) ## resolve the development environment anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra server --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra server pyproject.toml --upgrade --output-file requirements/server.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 requirements/peers.in --upgrade --output-file requirements/peers.txt
 
 help: ## this list

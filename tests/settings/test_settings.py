@@ -319,6 +319,28 @@ def test_settings_put_the_environment_over_the_file(home: Path) -> None:
     assert twice.ingest_tokens == (Secret("one"),)
 
 
+def test_settings_read_secrets_from_files(home: Path) -> None:
+    """NAME_FILE names a file that holds the value, as containers and systemd hand over secrets; NAME itself wins."""
+    (home / "url").write_text("postgresql://me:pass-abcdef@db/x\n")
+    (home / "key").write_text("key-abcdef\n")
+    environ = {
+        "PRUNELLA_DATABASE_URL_FILE": str(home / "url"),
+        "PRUNELLA_SECRET_KEY_FILE": str(home / "key"),
+        "PRUNELLA_INGEST_TOKEN_FILE": str(home / "key"),
+        "CRM_FILE": str(home / "key"),
+        "PRUNELLA_LISTEN": "127.0.0.1:1",
+        "PRUNELLA_LISTEN_FILE": str(home / "key"),
+    }
+    read = loaded("services: {crm: {bearer: '${CRM}'}}", environ)
+    assert read.database_url == "postgresql://me:pass-abcdef@db/x"
+    assert (read.secret_key, read.ingest_tokens) == (Secret("key-abcdef"), (Secret("key-abcdef"),))
+    assert read.services["crm"].bearer == Secret("key-abcdef")
+    assert (read.listen, read.warnings) == (("127.0.0.1", 1), ())
+    assert {Secret("pass-abcdef"), Secret("key-abcdef")} <= set(read.secrets)
+    with pytest.raises(ConfigError, match="the environment variable CRM is not set"):
+        loaded("services: {crm: {bearer: '${CRM}'}}", {"CRM_FILE": str(home / "nowhere")})
+
+
 def test_settings_take_a_way_past_a_pooler(home: Path) -> None:
     """It may come from file or environment, its password is kept from logs, and it is where tables are made."""
     environ = {"PRUNELLA_DATABASE_URL": "postgresql://me@pool/x", "WAY": "postgresql://me:pass-abcdef@db/x"}

@@ -28,7 +28,7 @@ from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
 from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
 from prunella.settings.problems import problems_of
 from prunella.settings.source import Loc, Source, read
-from prunella.settings.values import Reading
+from prunella.settings.values import Reading, read_variable
 
 __all__ = ["AdvisorSettings", "ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
 
@@ -138,7 +138,7 @@ class _Schema(GenerateJsonSchema):
 
 def _settings(file: File, source: Source, reading: Reading) -> Settings:
     notify = file.notify or NotifySection()
-    key = reading.environ.get(environment.KEY)
+    key = read_variable(reading.environ, environment.KEY)
     own = _own((file.service or OwnSection()).given())
     addresses = [
         own.get("database_url", ""),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prunella.settings.source import Place, Source
-from prunella.settings.values import nearest
+from prunella.settings.values import nearest, read_variable
 
 OVERRIDES: Final[Mapping[str, str]] = {
     "PRUNELLA_DATABASE_URL": "database_url",
@@ -31,10 +31,10 @@ def override(source: Source, environ: Mapping[str, str]) -> None:
     if not isinstance(own, dict):
         return
     for variable, name in OVERRIDES.items():
-        if environ.get(variable):
+        if read_variable(environ, variable):
             own[name] = f"${{{variable}}}"
             source.values["service", name] = Place(variable)
-    if environ.get(TOKEN) and isinstance(own.get("ingest_tokens") or [], list):
+    if read_variable(environ, TOKEN) and isinstance(own.get("ingest_tokens") or [], list):
         own["ingest_tokens"] = [*(own.get("ingest_tokens") or []), f"${{{TOKEN}}}"]
         source.values["service", "ingest_tokens", len(own["ingest_tokens"]) - 1] = Place(TOKEN)
 
@@ -42,5 +42,5 @@ def override(source: Source, environ: Mapping[str, str]) -> None:
 def unknown(environ: Mapping[str, str], referred: set[str]) -> Iterator[str]:
     """Name the variables that look like ours, that we do not know and that the file does not refer to."""
     for name in sorted(environ):
-        if name.startswith("PRUNELLA_") and name not in _KNOWN and name not in referred:
+        if name.startswith("PRUNELLA_") and name.removesuffix("_FILE") not in _KNOWN and name not in referred:
             yield f"{name}: unknown variable{nearest(name, _KNOWN, cutoff=0.8) or '; known: ' + ', '.join(_KNOWN[:-1])}"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
@@ -86,10 +87,24 @@ def _variable(match: re.Match[str], info: ValidationInfo) -> str:
     name = match[1]
     if not match[2] or not _VARIABLE.fullmatch(name):
         raise hidden("holds a ${…} that names no variable; write ${NAME} with letters, digits and _ only")
-    text = _reading(info).environ.get(name, "")
+    text = read_variable(_reading(info).environ, name)
     if not text:
         raise hidden(f"the environment variable {name} is not set; set it before prunella starts")
     return text
+
+
+def read_variable(environ: Mapping[str, str], name: str) -> str:
+    """Return a variable's value, or what stands in the file that NAME_FILE names: so containers hand over secrets.
+
+    A file that can't be read counts as a variable that is not set.
+    """
+    path = environ.get(f"{name}_FILE")
+    if environ.get(name) or not path:
+        return environ.get(name, "")
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def _expanded_scalar(value: Any, info: ValidationInfo) -> Any:
