@@ -26,6 +26,7 @@ class Worker:
     Args:
         seat: the place that it fills; whoever follows it has the same.
         name: its own, never used again.
+        status: how it ended, where it ended by itself.
     """
 
     seat: str
@@ -33,6 +34,7 @@ class Worker:
     kind: str
     pid: int
     started_epoch_s: float
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,11 @@ class Crew:
     def look(self) -> None:
         """Start anew whoever ended without being killed, as a supervisor does: after a moment, once."""
         with self._lock:
-            for worker in [one for one in self.alive.values() if self.zygote.order(gone=one.pid)["gone"]]:
+            for worker in list(self.alive.values()):
+                answer = self.zygote.order(gone=worker.pid)
+                if not answer["gone"]:
+                    continue
+                worker.status = answer["status"]
                 self.ended.append(worker)
                 self.deaths.append(Death(worker, time.time()))
                 del self.alive[worker.seat]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chaos.crew import Crew
@@ -14,6 +15,7 @@ from chaos.world import World
 _CALL_WITHIN_S = 1.0
 _IN_MID_CALL_S = 0.03
 _START_S = 0.15
+_WAIT_S = 5.0
 _AWAY_S = 1.5
 _LONG_AWAY_S = 7.0  # longer than a worker may be silent before it is taken for dead
 _LONG_SHARE = 0.1
@@ -33,6 +35,7 @@ class Killer:
 
     Args:
         gap_s: mean time between two kills that wait for nothing else.
+        may_kill: whether the kill of this number may come already; after a while it comes all the same.
         manners: how likely it is to kill at any moment, in mid-call, while it starts.
     """
 
@@ -44,6 +47,7 @@ class Killer:
     postgres_kills: int
     gap_s: float
     manners: tuple[int, int, int]
+    may_kill: Callable[[int], bool]
     done: int = 0
     how: Counter[str] = field(default_factory=Counter)
     outages: list[Outage] = field(default_factory=list)
@@ -53,10 +57,17 @@ class Killer:
         rng = random.Random(f"{self.seed}/killer")
         at = set(rng.sample(range(self.kills), min(self.postgres_kills, self.kills)))
         while self.done < self.kills:
+            self._wait()
             if self.done in at:
                 self._kill_postgres(rng)
             self._kill_one(rng)
             self.done += 1
+
+    def _wait(self) -> None:
+        """Let events keep up, so that every kill meets some."""
+        end_s = time.monotonic() + _WAIT_S
+        while not self.may_kill(self.done) and time.monotonic() < end_s:
+            time.sleep(0.01)
 
     def _kill_one(self, rng: random.Random) -> None:
         """Wait for nothing, for a call, or for a start; then kill."""

@@ -30,7 +30,7 @@ class Senders:
         events: int,
         seed: int,
         may_send: Callable[[], int],
-        threads: int = 6,
+        threads: int = 16,
     ) -> None:
         self._address, self._services, self._seed = address, list(services), seed
         self._events, self._may_send = events, may_send

@@ -21,6 +21,7 @@ from chaos.senders import Senders, scan
 from chaos.world import World, environment
 
 _AHEAD = 20  # events that are out before the first kill
+_BEHIND = 10  # kills for which events may lag
 _SCAN_EVERY_S = 2.0
 
 
@@ -91,7 +92,10 @@ def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
         environ = environment(database_url, f"{address[0]}:{address[1]}")
         crew = Crew(forks, config, here / "workers.log", environ, storm.plant)
         manners = (0, 1, 0) if storm.only_in_mid_call else (5, 5, 1)
-        killer = Killer(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s, manners)
+        killer = Killer(
+            *(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s, manners),
+            may_kill=lambda number: len(senders.accepted) >= (number - _BEHIND) * storm.events // max(storm.kills, 1),
+        )
         senders = Senders(address, world.services, storm.events, storm.seed, lambda: _may_send(storm, killer))
         try:
             senders.start()

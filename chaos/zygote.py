@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaos.failpoints import Points
 from prunella.cli import up
 from prunella.settings import Settings, load
 
@@ -49,9 +50,9 @@ def _obey(order: Order, children: set[int]) -> Any:
         _, status = os.waitpid(order["reap"], 0)
         children.discard(order["reap"])
         return {"status": status}
-    pid, _ = os.waitpid(order["gone"], os.WNOHANG)
+    pid, status = os.waitpid(order["gone"], os.WNOHANG)
     children.discard(pid)
-    return {"gone": pid != 0}
+    return {"gone": pid != 0, "status": os.waitstatus_to_exitcode(status)}
 
 
 def _live(order: Order) -> None:
@@ -65,6 +66,8 @@ def _live(order: Order) -> None:
         os.environ.update(order["environ"])
         for planted in order.get("plant", ()):
             _planted(planted)
+        if "trace" in order:
+            Points(order["trace"], order["die_at"]).plant()
         settings = load(Path(order["config"]), os.environ)
         KINDS[order["kind"]](settings, order)
         status = 0
