@@ -323,8 +323,8 @@ procedures:
             config=f"""\
 procedures:
   orphans:
-    {{database: shop, check: {{orphans: {{child: messages, column: talk_id, parent: talks,
-     older_than: {{created_at: 10m}}}}}}, remedy: {{archive_and_delete: {{batch: 1}}}}, sightings: {{count: 2, apart: 0s}}, {_PROCEDURE}}}
+    {{database: shop, sightings: {{count: 2, apart: 0s}}, remedy: {{archive_and_delete: {{batch: 1}}}}, {_PROCEDURE},
+     check: {{orphans: {{child: messages, column: talk_id, parent: talks, older_than: {{created_at: 10m}}}}}}}}
 """,
         ),
         Story(

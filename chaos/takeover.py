@@ -1,4 +1,4 @@
-"""How long until another worker goes on, when the one that makes a call is killed; and that a slow one is left alone."""
+"""How long until another worker goes on when the one that calls is killed; and that a slow one is left alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 from chaos.audit import Book
 from chaos.crew import Crew, Zygote
@@ -75,7 +76,7 @@ class _Scene:
         environ = environment(server.migrated(), f"{self._address[0]}:{self._address[1]}")
         self.crew = Crew(forks, here / "prunella.yaml", here / "workers.log", environ, plant)
 
-    def __enter__(self) -> _Scene:
+    def __enter__(self) -> Self:
         self.world.__enter__()
         self.world.honest.script("/keyed0", [delayed(self._slow_s, ok), ok])
         config = self.world.configuration().replace("timeout: 2s", "timeout: 10s")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaos import planted, tokens
 from chaos.failpoints import Points
 from prunella.cli import up
 from prunella.settings import Settings, load
@@ -64,8 +65,8 @@ def _live(order: Order) -> None:
         for stream, number in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(stream, number)
         os.environ.update(order["environ"])
-        for planted in order.get("plant", ()):
-            _planted(planted)
+        for bug in order.get("plant", ()):
+            planted.PLANTS[bug]()
         if "trace" in order:
             Points(order["trace"], order["die_at"]).plant()
         settings = load(Path(order["config"]), os.environ)
@@ -79,12 +80,6 @@ def _live(order: Order) -> None:
         os._exit(status)
 
 
-def _planted(name: str) -> None:
-    from chaos import planted
-
-    planted.PLANTS[name]()
-
-
 def _up(settings: Settings, _: Order) -> None:
     up.serve(settings)
 
@@ -93,7 +88,11 @@ def _worker(settings: Settings, _: Order) -> None:
     up.work(settings)
 
 
-KINDS: dict[str, Kind] = {"up": _up, "worker": _worker}
+def _tokens(settings: Settings, order: Order) -> None:
+    tokens.refresh_when_told(settings, order)
+
+
+KINDS: dict[str, Kind] = {"up": _up, "worker": _worker, "tokens": _tokens}
 
 if __name__ == "__main__":
     main()
