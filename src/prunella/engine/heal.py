@@ -63,15 +63,15 @@ async def _rest(parts: Parts) -> Rest | None:
     return replace(rest, until=rest.until + timedelta(seconds=parts.rng.random() * _SPREAD_S))
 
 
-async def decide(parts: Parts, tx: Transaction, case: Case) -> Work | None:
-    """Begin the next step of an incident, or note why none begins."""
+async def decide(parts: Parts, tx: Transaction, case: Case, *, again: bool = False) -> Work | None:
+    """Begin the next step of an incident, or note why none begins; `again`: it follows one of its kind at once."""
     plan = choose(case)
     verdict = admit(case, plan)
     if verdict.answer is not Answer.RUN:
         await learn.hold(parts, tx, case, plan, verdict)
         return None
     plan = wave(case, plan)
-    return case, plan, await begin(parts, tx, case, plan)
+    return case, plan, await begin(parts, tx, case, plan, again=again and plan.remedy == "replay")
 
 
 async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
@@ -82,11 +82,19 @@ async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
         await _come_back(parts, tx, incident_id, now)
         return None
     await _recover_interrupted(parts, tx, incident)
-    case = await read_case(parts, tx, incident)
-    if await tx.operations.any_new(incident.id):
-        due = now + timedelta(seconds=first_wait_s(case, parts.rng))
-        await tx.operations.schedule_new(incident.id, due)
-    return replace(case, due=_of_one_account(await _in_turn(tx, incident, now)))
+    return await _known(parts, tx, incident)
+
+
+async def _known(parts: Parts, tx: Transaction, incident: Incident) -> Case:
+    """Read all that is known, and plan what has no plan yet."""
+    case = await read_case(parts, tx, incident, stands_back=True)
+    if not await tx.operations.any_new(incident.id):
+        return case
+    due = case.now + timedelta(seconds=first_wait_s(case, parts.rng))
+    await tx.operations.schedule_new(incident.id, due)
+    if due > case.now:
+        return case
+    return replace(case, due=_of_one_account(await _in_turn(tx, incident, case.now)))
 
 
 async def _in_turn(tx: Transaction, incident: Incident, now: datetime) -> list[Operation]:
@@ -104,14 +112,14 @@ def _of_one_account(due: Sequence[Operation]) -> tuple[Operation, ...]:
     return tuple(one for one in due if one.account == due[0].account)
 
 
-async def read_case(parts: Parts, tx: Transaction, incident: Incident) -> Case:
-    """Read what planning needs to know about an incident."""
+async def read_case(parts: Parts, tx: Transaction, incident: Incident, *, stands_back: bool = False) -> Case:
+    """Read what planning needs to know about an incident; `stands_back`: for who is about to begin something."""
     now = parts.clock.now()
     service = parts.services.get(incident.service)
     failure = await tx.signals.failure(incident.signal_id)
     gate = await tx.gates.take(incident.service, now)
     tally = await tx.operations.tally(incident.id)
-    due = await tx.operations.due(incident.id, now, WAVE_MAX)
+    due = await (_in_turn(tx, incident, now) if stands_back else tx.operations.due(incident.id, now, WAVE_MAX))
     in_flight = await tx.runs.in_flight(incident.service, now - timedelta(seconds=LEASE_S))
     account = due[0].account if due else incident.account
     return Case(
@@ -144,7 +152,7 @@ async def _crowd(tx: Transaction, service: Service | None, gate: Gate, in_flight
     return max(await tx.incidents.crowd(service.name, now + _CROWD), 1)
 
 
-async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> list[Run]:
+async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan, *, again: bool = False) -> list[Run]:
     """Record every attempt before its call is made, so that a death in mid-call leaves a trace."""
     won = set(await tx.operations.begin([one.id for one in plan.targets])) if plan.targets else set()
     targets = [one for one in plan.targets if one.id in won]
@@ -159,7 +167,7 @@ async def begin(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> list[R
         gate = rate.begun(gate, case.service, len(runs))
     if gate is not case.gate:
         await tx.gates.save(gate)
-    await learn.note_attempt(parts, tx, case, plan)
+    await learn.note_attempt(parts, tx, case, plan, again=again)
     return runs
 
 
@@ -177,11 +185,30 @@ async def settle(
     """Write down what came of it and where the incident goes; where it goes on at once, begin that, too."""
     case, plan, _ = work
     async with parts.store.transaction() as tx:
-        at_once = await learn.settle(parts, tx, case, plan, results, goes_on=goes_on)
-        if not at_once:
+        kept = await learn.settle(parts, tx, case, plan, results, goes_on=goes_on)
+        if kept is None:
             return None
-        following = await take(parts, tx, case.incident.id)
-        return await decide(parts, tx, replace(following, rest=rest)) if following is not None else None
+        joined = kept.incident.count != case.incident.count
+        known = plan.remedy == "replay" and not joined
+        following = await (_following(parts, tx, kept) if known else _known(parts, tx, kept.incident))
+        return await decide(parts, tx, replace(following, rest=rest), again=plan.remedy == "replay")
+
+
+async def _following(parts: Parts, tx: Transaction, kept: Case) -> Case:
+    """Return what is known for the next wave: only what the last one can have changed is read."""
+    now, incident = parts.clock.now(), kept.incident
+    due = await _in_turn(tx, incident, now)
+    if not due or due[0].account != kept.due[0].account:
+        return await read_case(parts, tx, incident)
+    in_flight = await tx.runs.in_flight(incident.service, now - timedelta(seconds=LEASE_S))
+    return replace(
+        kept,
+        gate=rate.filled(kept.gate, kept.service, now),
+        due=_of_one_account(due),
+        in_flight=in_flight,
+        now=now,
+        crowd=await _crowd(tx, kept.service, kept.gate, in_flight, now),
+    )
 
 
 async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:

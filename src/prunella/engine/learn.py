@@ -12,7 +12,7 @@ from prunella.core.states import INCIDENT, GateState, IncidentState, OperationSt
 from prunella.engine import follow, gates, lane, notices, rate, trail
 from prunella.engine.follow import Result, Step
 from prunella.engine.gatekeeper import Verdict
-from prunella.engine.parts import ADVISE, Parts
+from prunella.engine.parts import ADVISE, LEASE_S, Parts
 from prunella.engine.plan import WAIT_MAX_S, Case, Plan
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
@@ -39,11 +39,12 @@ async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: V
 
 async def settle(
     parts: Parts, tx: Transaction, case: Case, plan: Plan, results: Sequence[Result], *, goes_on: bool = False
-) -> bool:
+) -> Case | None:
     """Record how the attempts ended and decide where the incident goes.
 
     Args:
-        goes_on: the caller takes the next step itself where it is due at once; True says that it has to.
+        goes_on: the caller takes the next step itself where it is due at once. Then what is known is returned, and
+            the incident in it is still this worker's and has yet to be saved.
     """
     now = parts.clock.now()
     incident = await tx.incidents.take(case.incident.id)
@@ -51,15 +52,18 @@ async def settle(
     case = replace(case, now=now, credential=await _tokens_now(tx, case))
     gate = await _settle_results(parts, tx, case, gate, results)
     await lane.moved(parts, tx, before, gate)
-    case = replace(case, operations=await tx.operations.tally(incident.id))
+    due = await tx.operations.next_due(incident.id)
+    if due is None or due > now:
+        case = replace(case, operations=await tx.operations.tally(incident.id))
+    else:
+        case = replace(case, operations={"waiting": 1})  # there is more to do: nothing can be proven yet
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id
     )
     if (incident.claimed_by, incident.lease_until) != (parts.worker, case.incident.lease_until):
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
-        return False
+        return None
     joined = await tx.operations.any_new(incident.id)
-    due = await tx.operations.next_due(incident.id)
     step = follow.after(case, plan, results, parts.rng, joined=joined, due=due)
     taken_over = incident.state in (_I.ESCALATED, _I.SUPPRESSED)  # by a person, while we were calling
     if taken_over and step.proof is None:
@@ -70,13 +74,14 @@ async def settle(
     return await _advance(parts, tx, case, incident, gate, step, goes_on=goes_on)
 
 
-async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan) -> None:
-    """Count the pass and tell, once per incident, that a recovery begins."""
+async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan, *, again: bool = False) -> None:
+    """Count the pass and tell, once per incident, that a recovery begins; `again`: the next wave of the same."""
     incident = replace(case.incident, attempts=case.incident.attempts + 1, action_taken=plan.action, held_reason=None)
     await tx.incidents.save(incident)
-    await trail.note(
-        parts, tx, f"{plan.remedy}.begun", incident.service, reason=case.diagnosis.because, incident=incident.id
-    )
+    if not again:
+        await trail.note(
+            parts, tx, f"{plan.remedy}.begun", incident.service, reason=case.diagnosis.because, incident=incident.id
+        )
     if incident.attempts == 1:
         link = trail.link(parts, incident.id)
         await trail.tell(parts, tx, [notices.attempt(incident, plan.action, incident.attempts, case.failure, link)])
@@ -123,11 +128,9 @@ async def settle_gate(parts: Parts, tx: Transaction, gate: Gate, service: Servic
     """Save a gate whose counters moved; disable the service, and say so, where a threshold is reached."""
     over = gates.over_threshold(gate, service.disable_after, network_count) if service is not None else None
     if over is None:
-        await tx.gates.save(gate)
-        return gate
+        return await tx.gates.save(gate)
     reason, count = over
-    gate = gates.move(gate, GateState.DISABLED, parts.clock.now(), reason=reason)
-    await tx.gates.save(gate)
+    gate = await tx.gates.save(gates.move(gate, GateState.DISABLED, parts.clock.now(), reason=reason))
     await trail.note(parts, tx, "gate.disabled", gate.service, reason=reason)
     await trail.tell(parts, tx, [notices.disabled(gate, count, f"{parts.public_url}/services/{gate.service}")])
     tx.on_commit(
@@ -233,15 +236,16 @@ async def _tokens_now(tx: Transaction, case: Case) -> Credential | None:
 
 async def _advance(
     parts: Parts, tx: Transaction, case: Case, incident: Incident, gate: Gate, step: Step, *, goes_on: bool = False
-) -> bool:
-    """Write the incident's next state and the gate, tell whom it concerns, and submit the next look, unless it is now.
+) -> Case | None:
+    """Write the incident's next state and the gate, tell whom it concerns, and submit the next look.
 
-    Returns whether the caller has to look at once.
+    Where that is now and the caller goes on, the incident is kept instead.
     """
     if step.refresh_failed and not incident.refresh_failed:
         gate = gates.count_failures(gate, Category.AUTH, incident.count)
         gate = replace(gate, recovery_fail_count=gate.recovery_fail_count + 1)
-    gate = await settle_gate(parts, tx, gate, case.service, 0) if gate is not case.gate else gate
+    if gate is not case.gate:
+        gate = await settle_gate(parts, tx, gate, case.service, 0)
     incident = replace(
         incident,
         action_taken=step.action,
@@ -254,7 +258,10 @@ async def _advance(
     tx.on_commit(lambda: parts.bulletin.announce(incident.id))
     if step.proof is not None:
         await resolve(parts, tx, incident, case.failure, step.proof)
-        return False
+        return None
+    if goes_on and step.state is _I.OPEN and step.next_at is not None and step.next_at <= case.now:
+        kept = replace(incident, claimed_by=parts.worker, lease_until=case.now + timedelta(seconds=LEASE_S))
+        return replace(case, incident=kept, gate=gate)
     INCIDENT.check(incident.state, step.state)
     if step.state is _I.ESCALATED:
         await tx.operations.rest(incident.id, step.held_reason or step.action)
@@ -262,12 +269,11 @@ async def _advance(
     if step.person is not None and case.incident.held_reason != step.held_reason:
         link = trail.link(parts, incident.id)
         await trail.tell(parts, tx, [notices.needs_person(incident, case.failure, step.person, link)])
-    at_once = goes_on and step.state is _I.OPEN and step.next_at is not None and step.next_at <= case.now
-    if step.next_at is not None and not at_once:
+    if step.next_at is not None:
         await parts.runner.submit("heal", incident.id, at=step.next_at, tx=tx)
     if parts.advised and (incident.category is Category.UNKNOWN or step.state is _I.ESCALATED):
         await parts.runner.submit(ADVISE, incident.id, tx=tx)  # once this decision is durable; nobody waits for it
-    return at_once
+    return None
 
 
 def _summary(results: Sequence[Result]) -> str:

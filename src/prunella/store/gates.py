@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import select, update
@@ -47,11 +48,12 @@ class GateRows:
         assert taken is not None  # inserted just now, by us or by who was quicker
         return taken
 
-    async def save(self, gate: Gate) -> None:
-        """Write a gate; `Conflict` when its version moved."""
+    async def save(self, gate: Gate) -> Gate:
+        """Write a gate and return it as it stands now; `Conflict` when its version moved."""
         values = {name: value for name, value in row_of(gate).items() if name not in ("service", "version")}
         touched = await self._session.change(_SAVE, service_=gate.service, was=gate.version, **values)
         must_change(touched, f"gate {gate.service}")
+        return replace(gate, version=gate.version + 1)
 
     async def all(self) -> list[Gate]:
         """Return every gate."""
