@@ -34,7 +34,7 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 	  --events $(or $(EVENTS),10000) --seed $(or $(SEED),1)
 
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
-	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
+	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py runner
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py

@@ -10,6 +10,7 @@ from bench.harness import Options, Report
 
 NAMES = (
     *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "forget"),
+    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "runner"),
     *("classify", "known", "grouping", "redact"),
     *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck"),
     *("backlog", "classify", "known", "grouping", "redact"),
