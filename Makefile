@@ -27,14 +27,14 @@ format: $(SETUP) ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
-	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck forget
+	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck forget runner backlog
 
 chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
 	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
 	  --events $(or $(EVENTS),10000) --seed $(or $(SEED),1)
 
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
-	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py runner
+	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py

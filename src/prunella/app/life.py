@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
 from prunella.core.errors import StoreError
-from prunella.runner.contract import STALE_S
+from prunella.runner.contract import STALE_S, Runner
 from prunella.store import migrations
 from prunella.store.contract import Store
 
 WELL: Final = "ok"
 _ANSWER_S = 2.0
+_NOTICE_S = 1.0
+"""How long the socket stays open after SIGTERM: who asks `/readyz` hears it in time, and goes elsewhere."""
 
 
 class Life:
@@ -72,3 +75,24 @@ async def _tables(store: Store) -> tuple[str, str]:
     except StoreError as error:
         return WELL, str(error)
     return WELL, WELL
+
+
+def leave_on_signals(life: Life, runner: Runner, stop_serving: Callable[[bool], None] | None = None) -> None:
+    """Let the first signal end this process in good order, and the second one at once.
+
+    Args:
+        stop_serving: ends the HTTP side, where there is one; True: at once.
+    """
+    loop = asyncio.get_running_loop()
+    hurried: set[asyncio.Task[None]] = set()
+
+    def leave(notice_s: float) -> None:
+        again = life.stopping.is_set()
+        life.stopping.set()
+        if again:
+            hurried.add(asyncio.ensure_future(runner.stop(0)))
+        if stop_serving is not None:
+            loop.call_later(0 if again else notice_s, stop_serving, again)
+
+    loop.add_signal_handler(signal.SIGTERM, leave, _NOTICE_S)
+    loop.add_signal_handler(signal.SIGINT, leave, 0)  # a person, who need not be told that we leave

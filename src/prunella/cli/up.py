@@ -15,12 +15,12 @@ from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
 from prunella.app import open_app, sqlite_path
+from prunella.app.life import leave_on_signals
 from prunella.core.errors import ConfigError
 from prunella.core.events import Event
 from prunella.core.redact import scrub, scrub_tree
 from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
-from prunella.web.server import leave_on_signals, listen, run_server
 
 _QUIET = frozenset({"run.started"})
 
@@ -35,6 +35,8 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    from prunella.web.server import listen, run_server  # a worker serves nothing, and need not hold what serves
+
     listening = listen(*settings.listen)
     async with open_app(settings, tell=_say) as app:
         app.parts.listeners.subscribe(_log_event)
@@ -56,7 +58,7 @@ def work(settings: Settings) -> None:
 async def _work(settings: Settings) -> None:
     async with open_app(settings, tell=_say) as app:
         app.parts.listeners.subscribe(_log_event)
-        leave_on_signals(app)
+        leave_on_signals(app.life, app.runner)
         async with app.running():
             _say(f"worker {app.parts.worker} is up")
             await app.life.stopping.wait()

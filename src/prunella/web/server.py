@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +12,13 @@ from fastapi import FastAPI
 
 from prunella import __version__
 from prunella.app import App
+from prunella.app.life import leave_on_signals
 from prunella.core.errors import ConfigError
 from prunella.web import pages, problems
 from prunella.web.api import guards, health, operations, procedures, resources, self_heal, self_healing
 from prunella.web.auth import Gatehouse
 from prunella.web.metrics import Metrics
 
-_NOTICE_S = 1.0
-"""How long the socket stays open after SIGTERM: who asks `/readyz` hears it in time, and goes elsewhere."""
 _BACKLOG = 2048
 
 
@@ -58,28 +55,11 @@ async def run_server(app: App, listening: socket.socket, started: Callable[[str]
         create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
     )
     server = _Server(config)
-    leave_on_signals(app, server)
+    leave_on_signals(app.life, app.runner, server.stop)
     host, port = listening.getsockname()[:2]
     async with app.running():
         started(f"http://{host}:{port}")
         await server.serve(sockets=[listening])
-
-
-def leave_on_signals(app: App, server: _Server | None = None) -> None:
-    """Let the first signal end this process in good order, and the second one at once."""
-    loop = asyncio.get_running_loop()
-    hurried: set[asyncio.Task[None]] = set()
-
-    def leave(notice_s: float) -> None:
-        again = app.life.stopping.is_set()
-        app.life.stopping.set()
-        if again:
-            hurried.add(asyncio.ensure_future(app.runner.stop(0)))
-        if server is not None:
-            loop.call_later(0 if again else notice_s, server.stop, again)
-
-    loop.add_signal_handler(signal.SIGTERM, leave, _NOTICE_S)
-    loop.add_signal_handler(signal.SIGINT, leave, 0)  # a person, who need not be told that we leave
 
 
 class _Server(uvicorn.Server):
