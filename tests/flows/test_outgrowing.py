@@ -20,9 +20,9 @@ from test_house import commands_in, missing
 PAGE = (Path(__file__).parents[2] / "docs" / "outgrowing-one-machine.md").read_text()
 ADDRESS = "postgresql://prunella:PASSWORD@db.example/prunella"
 END = """
-kill %1 %3
+kill %1 %2
 wait %1; echo "up ended with $?"
-wait %3; echo "worker ended with $?"
+wait %2; echo "worker ended with $?"
 """
 
 
