@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--pg-kills", type=int, default=20, help="storm: kills of all of PostgreSQL (default 20)")
     parser.add_argument("--events", type=int, default=10_000, help="storm: events (default 10,000)")
     parser.add_argument("--workers", type=int, default=3, help="storm: workers beside `prunella up` (default 3)")
+    parser.add_argument("--minutes", type=float, default=60, help="storm: no kill comes later than that (default 60)")
     parser.add_argument("--expiries", type=int, default=1000, help="tokens: how often a token expires (default 1,000)")
     parser.add_argument("--token-kills", type=int, default=50, help="tokens: kills of workers (default 50)")
     parser.add_argument(

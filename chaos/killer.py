@@ -36,6 +36,7 @@ class Killer:
     Args:
         gap_s: mean time between two kills that wait for nothing else.
         may_kill: whether the kill of this number may come already; after a while it comes all the same.
+        within_s: no kill comes later than that.
         manners: how likely it is to kill at any moment, in mid-call, while it starts.
     """
 
@@ -48,15 +49,17 @@ class Killer:
     gap_s: float
     manners: tuple[int, int, int]
     may_kill: Callable[[int], bool]
+    within_s: float
     done: int = 0
     how: Counter[str] = field(default_factory=Counter)
     outages: list[Outage] = field(default_factory=list)
 
     def run(self) -> None:
-        """Kill as often as was asked for."""
+        """Kill as often as was asked for, or as the time allows."""
         rng = random.Random(f"{self.seed}/killer")
         at = set(rng.sample(range(self.kills), min(self.postgres_kills, self.kills)))
-        while self.done < self.kills:
+        end_s = time.monotonic() + self.within_s
+        while self.done < self.kills and time.monotonic() < end_s:
             self._wait()
             if self.done in at:
                 self._kill_postgres(rng)

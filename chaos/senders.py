@@ -33,7 +33,7 @@ class Senders:
         threads: int = 16,
     ) -> None:
         self._address, self._services, self._seed = address, list(services), seed
-        self._events, self._may_send = events, may_send
+        self.events, self._may_send = events, may_send
         self._next = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -48,6 +48,11 @@ class Senders:
         """Begin to send."""
         for thread in self._threads:
             thread.start()
+
+    def enough(self) -> None:
+        """Begin with no further event."""
+        with self._lock:
+            self.events = self._next
 
     def join(self, within_s: float) -> None:
         """Wait until everything is accepted, then stop."""
@@ -65,7 +70,7 @@ class Senders:
         rng = random.Random(f"{self._seed}/{threading.current_thread().name}")
         connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
         try:
-            while not self._stop.is_set() and self._next < self._events:
+            while not self._stop.is_set() and self._next < self.events:
                 number = self._take()
                 if number is None:
                     self._stop.wait(0.02)
@@ -79,7 +84,7 @@ class Senders:
     def _take(self) -> int | None:
         """Return the next event, None while nobody may send."""
         with self._lock:
-            if self._next >= min(self._may_send(), self._events):
+            if self._next >= min(self._may_send(), self.events):
                 return None
             self._next += 1
             return self._next - 1

@@ -34,6 +34,7 @@ class Storm:
         postgres_kills: of the whole PostgreSQL tree, at moments among the others.
         workers: beside the one that takes events in, which is killed like the others.
         gap_s: mean time between kills.
+        kill_s: no kill comes later than that; the ledger then says that some are missing.
         keyed, keyless: how many services honour idempotency keys, and how many do not.
         slow_s: how long a reply takes at most.
         only_in_mid_call: kill nobody but who is calling.
@@ -47,6 +48,7 @@ class Storm:
     events: int = 10_000
     workers: int = 3
     gap_s: float = 0.15
+    kill_s: float = 3600.0
     keyed: int = 16
     keyless: int = 8
     slow_s: float = 0.08
@@ -63,6 +65,7 @@ def chosen(options: argparse.Namespace) -> tuple[str, Book]:
         postgres_kills=options.pg_kills,
         events=options.events,
         workers=options.workers,
+        kill_s=options.minutes * 60,
     )
     with places() as (folder, server, forks):
         return f"storm, seed {storm.seed}", play(storm, folder, server, forks)
@@ -95,6 +98,7 @@ def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
         killer = Killer(
             *(storm.seed, crew, world, server, storm.kills, storm.postgres_kills, storm.gap_s, manners),
             may_kill=lambda number: len(senders.accepted) >= (number - _BEHIND) * storm.events // max(storm.kills, 1),
+            within_s=storm.kill_s,
         )
         senders = Senders(address, world.services, storm.events, storm.seed, lambda: _may_send(storm, killer))
         try:
@@ -121,6 +125,8 @@ def _weather(
     supervisor.start()
     try:
         killer.run()
+        if killer.done < storm.kills:
+            senders.enough()
         senders.join(storm.calm_s)
         _calm(storm, address, database_url)
     finally:
@@ -152,7 +158,7 @@ def _book(storm: Storm, crew: Crew, killer: Killer, senders: Senders) -> Book:
         book.count(f"  {manner}", number)
     book.count("kills of PostgreSQL", len(killer.outages), must_be=min(storm.postgres_kills, storm.kills))
     book.count("events sent again", senders.repeats)
-    book.count("events never accepted", storm.events - len(senders.accepted), must_be=0)
+    book.count("events never accepted", senders.events - len(senders.accepted), must_be=0)
     book.blame("events refused", senders.refused)
     alone = [
         one.name
