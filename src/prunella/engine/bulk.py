@@ -130,6 +130,7 @@ async def _estimated(
             moments += [moment(row["created_at"] for row in page) for moment in (min, max)]
             unknown += sum(bool(row["unknown"]) for row in page)
             after = page[-1]["id"]
+    walked.sort(key=lambda one: one[1])  # an incident's operations together, so that it takes note of them once
     found = Estimate(
         act=act,
         made_at=made_at,
