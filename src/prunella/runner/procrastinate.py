@@ -8,6 +8,7 @@ up another (the stall of procrastinate-org/procrastinate#1599 needs two that wai
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,7 @@ from prunella.runner.rows import DEATHS_MAX, SUBMIT, Rows, install, spelled
 __all__ = ["ProcrastinateRunner", "install"]
 
 _BEAT_S = 1.0
+_BEATS_PER_SWEEP = 2
 _POLL_S = 0.5  # how late a delayed call begins at most; 5 s by Procrastinate's default (measured: p50 4.1 s)
 _AGAIN_S = 1.0
 _NEVER_S = 86_400.0
@@ -181,13 +183,13 @@ class ProcrastinateRunner:
         In every process, so that nothing has to run a sweep; and until its last call has ended, or that would be taken
         over by the others while it runs.
         """
-        while True:
+        for beats in itertools.count(1):
             with suppress(StoreUnavailable):
                 if self._worker is not None and self._worker.worker_id is not None:
                     lost = await self._rows.beat(self._worker.worker_id)
                     for args in await self._rows.give_back(lost) if lost else ():
                         _log.warning("%s was begun and its answer lost; it is queued again", args["name"])
-                    for args in await self._rows.take_over():
+                    for args in await self._rows.take_over() if beats % _BEATS_PER_SWEEP == 0 else ():
                         self._taken_over(args)
             await self._clock.sleep(_BEAT_S)
 
