@@ -22,7 +22,6 @@ from chaos.world import order_of
 from prunella.store import migrations
 from prunella.testing import FaultyServer
 
-_WITHIN_S = 45.0
 _TURN_S = 0.1
 _OCCURRENCES_MAX = 2
 _AT_ONCE = 6
@@ -52,11 +51,17 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where stories are played: databases of one kind, and a process that forks."""
+    """Where stories are played: databases of one kind, and a process that forks.
+
+    Args:
+        server: where databases are made; None: on SQLite.
+        within_s: how long a story may take until everything is settled.
+    """
 
     folder: Path
     forks: Zygote
     server: Postgres | None = None
+    within_s: float = 45.0
 
     def __post_init__(self) -> None:
         template = self.folder / _TEMPLATE
@@ -98,7 +103,7 @@ class Ground:
 
     def _until_settled(self, story: Story, stage: Stage, crew: Crew, die_at: str) -> list[str]:
         """Tell the story again and again until it has nothing left to do."""
-        end_s = time.monotonic() + _WITHIN_S
+        end_s = time.monotonic() + self.within_s
         while time.monotonic() < end_s:
             story.act(stage)
             crew.look()
@@ -106,7 +111,7 @@ class Ground:
                 return []
             time.sleep(_TURN_S)
         found = [(query, rows) for query in _LEFT if (rows := stage.store.rows(query))]
-        return [f"not settled within {_WITHIN_S:g} s: {found}"]
+        return [f"not settled within {self.within_s:g} s: {found}"]
 
 
 def chosen(options: argparse.Namespace) -> tuple[str, Book]:

@@ -13,6 +13,7 @@ from chaos.postgres import Postgres
 from chaos.world import World
 
 _CALL_WITHIN_S = 1.0
+_ONLY_CALL_WITHIN_S = 10.0
 _IN_MID_CALL_S = 0.03
 _START_S = 0.15
 _WAIT_S = 5.0
@@ -88,7 +89,7 @@ class Killer:
     def _kill_caller(self, rng: random.Random) -> bool:
         """Kill a process right after its call arrived; False where nobody called, or it was gone already."""
         time.sleep(rng.uniform(0.0, self.gap_s))
-        call = self.world.next_call(_CALL_WITHIN_S)
+        call = self.world.next_call(_CALL_WITHIN_S if self.manners[0] else _ONLY_CALL_WITHIN_S)
         if call is None:
             return False
         time.sleep(rng.uniform(0.0, _IN_MID_CALL_S))

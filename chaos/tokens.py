@@ -97,6 +97,7 @@ class Accounts:
     url: str
     server: FaultyServer
     ports: Sequence[int]
+    within_s: float
     providers: dict[str, TokenEndpoint] = field(default_factory=dict)
     expiries: int = 0
     lost: list[str] = field(default_factory=list)
@@ -133,7 +134,7 @@ class Accounts:
                 self.connect(name)
 
     def _until_moved(self, name: str, version: int) -> bool:
-        end_s, ask_s = time.monotonic() + _WITHIN_S, 0.0
+        end_s, ask_s = time.monotonic() + self.within_s, 0.0
         while time.monotonic() < end_s:
             if time.monotonic() >= ask_s:  # said again from time to time: who was told may have died
                 self._tell(name, version)
@@ -159,13 +160,25 @@ class Accounts:
 
 
 def play(
-    folder: Path, server: Postgres, forks: Zygote, expiries: int, kills: int, seed: int, plant: Sequence[str] = ()
+    folder: Path,
+    server: Postgres,
+    forks: Zygote,
+    expiries: int,
+    kills: int,
+    seed: int,
+    processes: int = PROCESSES,
+    plant: Sequence[str] = (),
+    within_s: float = _WITHIN_S,
 ) -> Book:
-    """Let tokens expire, on several accounts beside each other, and count what it cost."""
+    """Let tokens expire, on several accounts beside each other, and count what it cost.
+
+    Args:
+        within_s: an account whose tokens are not refreshed in this time is given up, and blamed.
+    """
     here, began_s = Path(tempfile.mkdtemp(prefix="tokens-", dir=folder)), time.monotonic()
     database_url = server.migrated()
     with FaultyServer() as world:
-        accounts = Accounts(database_url, world, [free_address()[1] for _ in range(PROCESSES)])
+        accounts = Accounts(database_url, world, [free_address()[1] for _ in range(processes)], within_s)
         for number in range(_ACCOUNTS):
             accounts.open(number)
         config = here / "prunella.yaml"
@@ -179,7 +192,7 @@ def play(
         finally:
             crew.close()
         book = _book(accounts, expiries)
-    book.count("kills of processes", len(crew.deaths) - PROCESSES, must_be=kills)
+    book.count("kills of processes", len(crew.deaths) - processes, must_be=kills)
     book.count("seconds", time.monotonic() - began_s)
     return book
 
@@ -236,7 +249,7 @@ def _book(accounts: Accounts, expiries: int) -> Book:
     book.count("re-uses beyond these", sum(one.reuses for one in providers) - len(accounts.lost), must_be=0)
     book.count("broken accounts beyond these", len(accounts.unexplained) + len(broken), must_be=0)
     book.blame("broken without a death", accounts.unexplained + broken)
-    book.blame(f"not refreshed within {_WITHIN_S:g} s", accounts.slow)
+    book.blame(f"not refreshed within {accounts.within_s:g} s", accounts.slow)
     return book
 
 

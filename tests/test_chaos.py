@@ -1,17 +1,24 @@
-"""The short form of `make chaos`: a storm passes, and with bugs planted the ledger says which promises they broke."""
+"""The short form of `make chaos`: storms and deaths at boundaries pass, and planted bugs are named."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from chaos.audit import Book
+from chaos.boundaries import Ground, Played
+from chaos.crew import Zygote
+from chaos.postgres import Postgres
+from chaos.stories import STORIES
 from chaos.storm import Storm, places, play
+from chaos.tokens import play as play_tokens
 
 pytestmark = pytest.mark.slow
 
-STORM = Storm(seed=20261122, kills=6, postgres_kills=1, events=60, workers=2, gap_s=0.3, calm_s=60)
+STORM = Storm(seed=20261122, kills=4, postgres_kills=1, events=40, workers=1, gap_s=0.3, calm_s=60)
 FOUND = {
     "new key per try": "double effects with keys",
     "repeat keyless": "repeated although nobody knows what became of",
@@ -20,20 +27,47 @@ FOUND = {
 }
 """Planted bug -> what the ledger says."""
 PLANTED = replace(
-    replace(STORM, seed=7, kills=8, postgres_kills=0, gap_s=0.1, calm_s=12, plant=list(FOUND)),
+    replace(STORM, seed=7, kills=7, postgres_kills=0, gap_s=0.1, calm_s=25, plant=list(FOUND)),
     keyed=3,
     keyless=6,
     slow_s=0.4,
     only_in_mid_call=True,
 )
+AFTER_THE_REPLY = "POST /vendor/orders, after the reply#1"
+DEATHS = [
+    ("replay", "engine.intake.record, before its commit#1"),
+    ("replay without keys", AFTER_THE_REPLY),
+    ("refresh_token", "remedies.oauth.RefreshToken._store_pair.<locals>.rotate, before its commit#1"),
+    ("change rows", "shop: _Batches._apply_batch.<locals>.<lambda>, before its commit#2"),
+    ("heal an entity", AFTER_THE_REPLY),
+]
+"""Story and boundary: those that are the hardest to get right; `python -m chaos boundaries` dies at all of them."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all of this runs on; it takes a second to make."""
+
+    folder: Path
+    server: Postgres
+    forks: Zygote
 
 
 @pytest.fixture(scope="module")
-def books() -> dict[str, Book]:
+def place() -> Iterator[Place]:
+    """Lend a PostgreSQL server and a process that forks."""
+    with places() as made:
+        yield Place(*made)
+
+
+@pytest.fixture(scope="module")
+def books(place: Place) -> dict[str, Book]:
     """Play both storms beside each other: they mostly wait for the dead to be missed."""
     storms = {"honest": STORM, "planted": PLANTED}
-    with places() as (folder, server, forks), ThreadPoolExecutor() as threads:
-        playing = {name: threads.submit(play, storm, folder, server, forks) for name, storm in storms.items()}
+    with ThreadPoolExecutor() as threads:
+        playing = {
+            name: threads.submit(play, storm, place.folder, place.server, place.forks) for name, storm in storms.items()
+        }
         return {name: one.result() for name, one in playing.items()}
 
 
@@ -47,3 +81,26 @@ def test_storm_loses_and_doubles_nothing(books: dict[str, Book]) -> None:
 def test_planted_bug_is_named(books: dict[str, Book], bug: str) -> None:
     """The ledger of a storm with planted bugs names each promise that they broke."""
     assert any(wrong.startswith(FOUND[bug]) for wrong in books["planted"].wrongs), f"\n{books['planted']}"
+
+
+def test_death_at_a_boundary_is_survived_and_a_planted_bug_is_seen(place: Place) -> None:
+    """A process dies at a boundary and the next one goes on: once, or shown as unknown; a silent repeat is noticed."""
+    ground = Ground(place.folder, place.forks)
+
+    def die(story: str, point: str) -> Played:
+        return ground.play(STORIES[story], point)
+
+    with ThreadPoolExecutor() as threads:
+        repeating = replace(ground, within_s=9.0).play
+        bad = threads.submit(repeating, STORIES["replay without keys"], AFTER_THE_REPLY, ["repeat keyless"])
+        played = list(threads.map(lambda death: die(*death), DEATHS))
+    assert [(one.story, one.died_at) for one in played if not one.died] == []
+    assert [one for one in played if one.wrongs] == []
+    assert any("called done with 2 effects" in wrong for wrong in bad.result().wrongs)
+
+
+def test_refresh_by_everybody_is_seen(place: Place) -> None:
+    """Where no process asks who else refreshes, the provider sees tokens used twice, and so does the ledger."""
+    plant = ["refresh by everybody"]
+    book = play_tokens(place.folder, place.server, place.forks, 24, 0, 1, processes=3, plant=plant, within_s=4.0)
+    assert any(wrong.startswith("re-uses") for wrong in book.wrongs), f"\n{book}"
