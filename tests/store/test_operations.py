@@ -173,3 +173,90 @@ async def test_quarantine_tells_the_newest_reason(store: Store) -> None:
     async with store.transaction() as tx:
         assert await tx.operations.quarantined_because("incident-1") == "HTTP 422"
         assert await tx.operations.quarantined_because("incident-2") is None
+
+
+# Order per key ----------------------------------------------------------------------------------------------------
+
+
+async def turn(store: Store, incident_id: str = "incident-1", now: float = 0) -> tuple[list[str], dict[str, str]]:
+    async with store.transaction() as tx:
+        found = await tx.operations.turn(incident_id, at(now), 10)
+    return [one.id for one in found.free], dict(found.behind)
+
+
+async def test_only_the_first_of_a_key_may_begin(store: Store) -> None:
+    """Whatever incident they belong to, due or not: what came before goes first; other services and keys are free."""
+    await queue(
+        store,
+        operation(1, ordering_key="k", created_at=at(1), incident_id="incident-2", due_at=at(99)),
+        operation(2, ordering_key="k", created_at=at(2), due_at=NOW),
+        operation(3, ordering_key="k", created_at=at(3), due_at=NOW),
+        operation(4, ordering_key="other", created_at=at(4), due_at=NOW),
+        operation(5, ordering_key="k", created_at=at(5), due_at=NOW, service="xero"),
+        operation(6, created_at=at(6), due_at=NOW),
+    )
+    free = ["operation-4", "operation-5", "operation-6"]
+    assert await turn(store) == (free, {"operation-2": "operation-1", "operation-3": "operation-1"})
+
+
+async def test_running_one_holds_up_even_what_came_before(store: Store) -> None:
+    """A report that was written late meets its follower in mid-call: it waits for the answer."""
+    await queue(
+        store,
+        operation(1, ordering_key="k", created_at=at(1), due_at=NOW),
+        operation(2, ordering_key="k", created_at=at(2), state=OperationState.RUNNING),
+    )
+    assert await turn(store) == ([], {"operation-1": "operation-2"})
+
+
+async def test_who_stood_back_is_called_when_the_first_has_ended(store: Store) -> None:
+    """It says behind whom it waits; the next one alone is called, with its incident; what is free is left alone."""
+    await queue(
+        store,
+        operation(1, ordering_key="k", created_at=at(1), due_at=NOW),
+        operation(2, ordering_key="k", created_at=at(2), due_at=NOW, incident_id="incident-2"),
+        operation(3, ordering_key="k", created_at=at(3), due_at=NOW, incident_id="incident-2"),
+        operation(4, due_at=at(50)),
+    )
+    _, behind = await turn(store, "incident-2")
+    async with store.transaction() as tx:
+        await tx.operations.stand_back(behind, at(60))
+        assert await tx.operations.behind("incident-2") == "waits its turn behind operation operation-1"
+        assert await tx.operations.behind("incident-1") is None
+        first = (await tx.operations.begin(["operation-1"]))[0]
+        assert await tx.operations.call_next([first], at(5)) == set()
+        begun = await tx.operations.get(first)
+        assert begun is not None
+        await tx.operations.save_all([replace(begun, state=OperationState.DONE)], OperationState.RUNNING)
+        assert await tx.operations.call_next([first], at(5)) == {"incident-2"}
+    second, third = await get(store, "operation-2"), await get(store, "operation-3")
+    assert (second.due_at, second.last_error, second.last_kind) == (at(5), None, None)
+    assert (third.due_at, third.last_error) == (at(60), "waits its turn behind operation operation-1")
+    assert await turn(store, "incident-2", 5) == (["operation-2"], {})
+
+
+async def test_several_are_saved_as_each_alone(store: Store) -> None:
+    """Those that ended alike and those that did not; one that is no longer as it was undoes all of it."""
+    await queue(store, *(operation(number) for number in range(4)))
+    await begin(store, *(f"operation-{number}" for number in range(3)))
+    begun = [await get(store, f"operation-{number}") for number in range(3)]
+    failed = {"state": OperationState.WAITING, "due_at": at(9), "last_error": "HTTP 503", "last_kind": "network.server"}
+    ended = [
+        *(replace(one, state=OperationState.DONE, token_version=2) for one in begun[:2]),
+        replace(begun[2], **failed),
+    ]
+    with pytest.raises(Conflict, match="no longer running"):
+        async with store.transaction() as tx:
+            await tx.operations.save_all([*ended, replace(begun[0], id="operation-3")], OperationState.RUNNING)
+    assert [await get(store, one.id) for one in begun] == begun
+    async with store.transaction() as tx:
+        await tx.operations.save_all(ended, OperationState.RUNNING)
+    assert [await get(store, one.id) for one in begun] == ended
+
+
+async def test_long_queue_is_not_counted_to_its_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From so many that wait on, only that many are counted, and nothing of what is done."""
+    monkeypatch.setattr("prunella.store.operations.MANY", 3)
+    await queue(store, *(operation(number) for number in range(5)), operation(9, state=OperationState.DONE))
+    async with store.transaction() as tx:
+        assert await tx.operations.tally("incident-1") == {"waiting": 5}
