@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -240,7 +241,12 @@ async def test_several_are_saved_as_each_alone(store: Store) -> None:
     await queue(store, *(operation(number) for number in range(4)))
     await begin(store, *(f"operation-{number}" for number in range(3)))
     begun = [await get(store, f"operation-{number}") for number in range(3)]
-    failed = {"state": OperationState.WAITING, "due_at": at(9), "last_error": "HTTP 503", "last_kind": "network.server"}
+    failed: dict[str, Any] = {
+        "state": OperationState.WAITING,
+        "due_at": at(9),
+        "last_error": "HTTP 503",
+        "last_kind": "network.server",
+    }
     ended = [
         *(replace(one, state=OperationState.DONE, token_version=2) for one in begun[:2]),
         replace(begun[2], **failed),
