@@ -23,6 +23,7 @@ from prunella.store import migrations
 from prunella.testing import FaultyServer
 
 _TURN_S = 0.1
+_WRONG_TURNS = 30
 _OCCURRENCES_MAX = 2
 _AT_ONCE = 6
 _TEMPLATE = "template.db"
@@ -102,16 +103,20 @@ class Ground:
         return f"sqlite:///{here / 'prunella.db'}", f"sqlite:///{here / 'shop.db'}"
 
     def _until_settled(self, story: Story, stage: Stage, crew: Crew, die_at: str) -> list[str]:
-        """Tell the story again and again until it has nothing left to do."""
-        end_s = time.monotonic() + self.within_s
-        while time.monotonic() < end_s:
+        """Tell the story again and again until it has nothing left to do; one that stays wrong is not waited for."""
+        end_s, wrong_turns = time.monotonic() + self.within_s, 0
+        while time.monotonic() < end_s and wrong_turns < _WRONG_TURNS:
             story.act(stage)
             crew.look()
-            if "up" in crew.alive and _is_settled(stage) and not story.judge(stage, die_at):
-                return []
+            if "up" in crew.alive and _is_settled(stage):
+                if not story.judge(stage, die_at):
+                    return []
+                wrong_turns += stage.accepted and bool(crew.ended)
+            else:
+                wrong_turns = 0
             time.sleep(_TURN_S)
         found = [(query, rows) for query in _LEFT if (rows := stage.store.rows(query))]
-        return [f"not settled within {self.within_s:g} s: {found}"]
+        return [f"not settled within {self.within_s:g} s: {found}"] if found else []
 
 
 def chosen(options: argparse.Namespace) -> tuple[str, Book]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaos.world import event, ingest_headers
 
-_AGAIN_AFTER_S = 0.05
+_AGAIN_AFTER_S = 0.1
 _TIMEOUT_S = 5.0
 _TWICE = 0.05  # a webhook comes twice now and then
 
@@ -21,6 +21,7 @@ class Senders:
 
     Args:
         may_send: how many events may be out by now.
+        threads: 0 takes more for more events.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Senders:
         events: int,
         seed: int,
         may_send: Callable[[], int],
-        threads: int = 16,
+        threads: int = 0,
     ) -> None:
         self._address, self._services, self._seed = address, list(services), seed
         self.events, self._may_send = events, may_send
@@ -41,7 +42,8 @@ class Senders:
         self.repeats = 0
         self.refused: list[str] = []
         self._threads = [
-            threading.Thread(target=self._send_all, name=f"sender-{n}", daemon=True) for n in range(threads)
+            threading.Thread(target=self._send_all, name=f"sender-{n}", daemon=True)
+            for n in range(threads or min(16, 3 + events // 100))
         ]
 
     def start(self) -> None:
