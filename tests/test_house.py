@@ -227,7 +227,7 @@ def test_no_machine_and_no_session_is_named() -> None:
     places = ("/" + "work/", "/" + "tmp/pytest-", "/" + "root/")
     told = [
         str(path.relative_to(ROOT))
-        for folder in ("src", "tests", "bench", "requirements", ".ci")
+        for folder in ("src", "tests", "bench", "chaos", "requirements", ".ci")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix != ".pyc" and any(one in path.read_text(errors="ignore") for one in places)
     ]
