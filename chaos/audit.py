@@ -90,11 +90,13 @@ def _events(book: Book, world: World, accepted: set[int], fates: Sequence[Sequen
     wanted = {event_id(number): f"order-{number}" for number in accepted}
     done = {one for one in wanted if one in by_event and by_event[one][4] == "done"}
     unknown = {one for one in wanted if one in by_event and _is_unknown(by_event[one])}
-    lost = sorted(set(wanted) - done - unknown)
+    undecided = {one for one in wanted if one in by_event and by_event[one][4] in ("waiting", "running")}
+    lost = sorted(set(wanted) - done - unknown - undecided)
     effects = {**world.honest.ledger.effects_by_key, **world.forgetful.ledger.effects_by_key}
     book.count("events accepted", len(accepted))
     book.count("done", len(done))
     book.count("quarantined as unknown", len(unknown))
+    book.count("undecided at the end", len(undecided), must_be=0)
     book.count("lost", len(lost), must_be=0)
     book.blame("lost", [f"{one} {by_event.get(one, ('not in the tables',))[1:6]}" for one in lost])
     book.blame("called done and never done", sorted(one for one in done if wanted[one] not in effects))

@@ -21,6 +21,7 @@ from chaos.senders import Senders, scan
 from chaos.world import World, environment
 
 _AHEAD = 20  # events that are out before the first kill
+_SENT_WITHIN_S = 180.0
 _BEHIND = 10  # kills for which events may lag
 _SCAN_EVERY_S = 2.0
 
@@ -38,7 +39,7 @@ class Storm:
         keyed, keyless: how many services honour idempotency keys, and how many do not.
         slow_s: how long a reply takes at most.
         only_in_mid_call: kill nobody but who is calling.
-        calm_s: how long everything may take to settle when the storm is over.
+        calm_s: when the storm is over, everything is waited for as long as something moves within this time.
         plant: bugs to plant, to see that they are found.
     """
 
@@ -53,7 +54,7 @@ class Storm:
     keyless: int = 8
     slow_s: float = 0.08
     only_in_mid_call: bool = False
-    calm_s: float = 180.0
+    calm_s: float = 60.0
     plant: Sequence[str] = ()
 
 
@@ -127,7 +128,7 @@ def _weather(
         killer.run()
         if killer.done < storm.kills:
             senders.enough()
-        senders.join(storm.calm_s)
+        senders.join(_SENT_WITHIN_S)
         _calm(storm, address, database_url)
     finally:
         over.set()
@@ -135,8 +136,11 @@ def _weather(
 
 
 def _calm(storm: Storm, address: tuple[str, int], database_url: str) -> None:
-    end_s = time.monotonic() + storm.calm_s
-    while time.monotonic() < end_s and audit.left(database_url):
+    """Wait until everything is settled, or nothing has moved for a while."""
+    before, moved_s = -1, time.monotonic()
+    while time.monotonic() < moved_s + storm.calm_s and (undecided := audit.left(database_url)):
+        if len(undecided) != before:
+            before, moved_s = len(undecided), time.monotonic()
         scan(address)
         time.sleep(_SCAN_EVERY_S)
 
