@@ -99,11 +99,11 @@ def test_check_prints_every_mistake_at_once(command: Command, folder: Path) -> N
 
 def test_check_prints_warnings_beside_its_answer(command: Command, folder: Path) -> None:
     """What this version does not use yet is a warning on standard error; the configuration is good all the same."""
-    (folder / "prunella.yaml").write_text("services: {crm: {rate: {initial_per_s: 5}}}\n")
+    (folder / "prunella.yaml").write_text("known_issues: {promote_after: 3}\n")
     said = command("config", "check")
     assert (said.status, said.out) == (
         0,
-        "prunella.yaml: good (1 services, 0 databases, 0 procedures, 0 entities, 1 warnings)\n",
+        "prunella.yaml: good (0 services, 0 databases, 0 procedures, 0 entities, 1 warnings)\n",
     )
     assert said.err.startswith("warning: prunella.yaml:1:")
 
@@ -169,7 +169,7 @@ def test_lists_are_readable_or_json(command: Command, configured: Path) -> None:
 def test_services_are_paused_and_resumed(command: Command, configured: Path) -> None:
     """The state after each act is printed; a wrong one is one line with the engine's words."""
     assert command("services", "pause", "crm", "--reason", "release").out == "crm: paused\n"
-    assert command("services", "list").out == "crm                  paused     release\n"
+    assert command("services", "list").out == "crm                  paused              release\n"
     said = command("services", "enable", "crm")
     assert said.status == 1
     assert one_line(said) == "prunella: Not in this state (409); service crm is paused; enable needs disabled"

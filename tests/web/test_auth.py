@@ -133,7 +133,8 @@ async def test_open_route_asks_for_nothing_and_tells_nothing(web: Web, method: s
     """What needs no token answers without one, and says nothing of incidents, hosts or secrets."""
     await web.ask("POST", "/integration-self-heal", INGEST, json=EVENT, headers={"prefer": "respond-async"})
     answer = await web.ask(method, path_of(path))
-    assert answer.status_code in (200, 303) or path == "/login"
+    may_refuse = path in ("/login", "/readyz", "/healthz")  # no worker runs here, and these two say so
+    assert answer.status_code in (200, 303) or may_refuse
     assert "crm.invalid" not in answer.text
     assert "card 4711" not in answer.text
 
