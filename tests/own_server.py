@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -50,7 +52,9 @@ class OwnServer:
         self._pg_ctl(["-w", "-o", options, "-l", str(self._data / "log"), "start"], pgdata=self._data, user=self._user)
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind; the wheel knows only the process that it started itself."""
+        with contextlib.suppress(subprocess.CalledProcessError):  # it is down already
+            self.stop("immediate")
         self._server.cleanup()
 
 

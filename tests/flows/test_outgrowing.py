@@ -41,7 +41,7 @@ def script(url: str, port: int) -> tuple[str, list[str]]:
             started += 1
             typed.append(f"until [ $(grep -c '^worker .* is up' said) -ge {started} ]; do sleep 0.2; done")
     printed = [line for line in lines if not line.startswith("$ ")]
-    text = "\n".join(["set -em", *typed, END])
+    text = "\n".join(["set -em", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *typed, END])
     assert text.count(ADDRESS) == 1
     return text.replace(ADDRESS, url).replace("8123", str(port)), printed
 
