@@ -104,6 +104,7 @@ class Accounts:
     unexplained: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
+    interrupted: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, number: int) -> None:
@@ -230,7 +231,9 @@ def _kill(crew: Crew, accounts: Accounts, rng: random.Random) -> None:
     pid = crew.alive[seat].pid
     crew.end(seat)
     with accounts.lock:
-        accounts.held |= {service for service, by in _holders(accounts) if int(by.split(":")[1]) == pid}
+        left = {service for service, by in _holders(accounts) if int(by.split(":")[1]) == pid}
+        accounts.held |= left
+        accounts.interrupted += len(left)
     crew.start(seat, "tokens", port=accounts.ports[number])
 
 
@@ -245,9 +248,12 @@ def _book(accounts: Accounts, expiries: int) -> Book:
     broken = [name for name in accounts.providers if accounts.row(name)[1] is not None]
     book.count("expiries", accounts.expiries, must_be=expiries)
     book.count("refreshes", sum(one.refreshes for one in providers), must_be=accounts.expiries)
+    reuses = sum(one.reuses for one in providers)
+    book.count("refreshes that a death interrupted", accounts.interrupted)
     book.count("pairs that died with their process, and a person was asked", len(accounts.lost))
-    book.count("re-uses beyond these", sum(one.reuses for one in providers) - len(accounts.lost), must_be=0)
-    book.count("broken accounts beyond these", len(accounts.unexplained) + len(broken), must_be=0)
+    book.count("re-uses", reuses)
+    book.count("re-uses beyond interrupted refreshes", max(reuses - accounts.interrupted, 0), must_be=0)
+    book.count("accounts broken beyond these pairs", len(accounts.unexplained) + len(broken), must_be=0)
     book.blame("broken without a death", accounts.unexplained + broken)
     book.blame(f"not refreshed within {accounts.within_s:g} s", accounts.slow)
     return book
