@@ -40,6 +40,26 @@ def test_incident_of_a_dead_worker_is_free_at_once(sqlite_path: Path, unseen_s: 
     play(sqlite_path, story)
 
 
+def test_incident_of_a_procedure_is_left_to_its_procedure(sqlite_path: Path) -> None:
+    """What a check found and a dead worker held is looked after by its procedure, never by `heal`."""
+
+    async def story(world: World) -> None:
+        receipt = await world.fail()
+        await world.parts.runner.cancel("heal", receipt.incident_id or "")
+        now = world.parts.clock.now()
+        async with world.store.transaction() as tx:
+            found = replace(await tx.incidents.take(receipt.incident_id or ""), id="found", procedure="stuck-order")
+            await tx.incidents.open_or_join(replace(found, fingerprint="other"))
+            await tx.workers.beat("dead", "1", now)
+            assert await tx.incidents.claim("found", "dead", now, now + timedelta(seconds=600))
+        await world.later(5.1)
+        await workers.bury(world.parts)
+        assert world.queued() == []
+        assert world.queued("procedure") == [("stuck-order",)]
+
+    play(sqlite_path, story)
+
+
 def test_worker_that_was_only_frozen_cannot_write_over_its_successor(sqlite_path: Path) -> None:
     """Buried by mistake it beats again, and its incident is another's now."""
 

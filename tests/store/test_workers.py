@@ -46,7 +46,7 @@ async def test_dead_hold_nothing_and_the_living_keep_theirs(store: Store) -> Non
             assert tokens is not None
             assert await tx.credentials.claim_refresh(tokens, worker, NOW, at(60))
     async with store.transaction() as tx:
-        assert await tx.incidents.release_of(["dead"], at(1)) == ["incident-1"]
+        assert await tx.incidents.release_of(["dead"], at(1)) == [("incident-1", "")]
         assert await tx.procedures.release_of(["dead"]) == ["dead"]
         assert await tx.credentials.release_of(["dead"]) == 1
     async with store.transaction() as tx:

@@ -77,8 +77,10 @@ async def _free(parts: Parts, tx: Transaction, names: Sequence[str]) -> str:
     await tx.credentials.release_of(names)
     await tx.outbox.release_all(now)  # of the living, too: a message is settled once, whoever sent it
     incidents = await tx.incidents.release_of(names, now)
-    procedures = await tx.procedures.release_of(names)
+    healed = [incident_id for incident_id, procedure in incidents if not procedure]
+    looked_after = {procedure for _, procedure in incidents if procedure}  # by its procedure alone, not by `heal`
+    procedures = sorted(looked_after.union(await tx.procedures.release_of(names)))
     channels = [row["channel"] for row in await tx.outbox.waiting()]
-    freed = (("heal", incidents), ("procedure", procedures), ("deliver", channels))
+    freed = (("heal", healed), ("procedure", procedures), ("deliver", channels))
     await parts.runner.submit_many([((handler, id_), None) for handler, ids in freed for id_ in ids], tx)
     return f"{len(incidents)} incidents and {len(procedures)} procedures go on"

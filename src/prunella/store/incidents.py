@@ -138,7 +138,7 @@ _RELEASE_OF = Sql(
     update(t)
     .where(member_of(t.c.claimed_by, "workers"), t.c.lease_until.is_not(None))
     .values(lease_until=param("now"))
-    .returning(t.c.id)
+    .returning(t.c.id, t.c.procedure)
 )
 _WAKE_ALL = Sql(
     update(t)
@@ -343,9 +343,10 @@ class IncidentRows:
         """End every lease: only for a store whose other processes are known to be dead."""
         return await self._session.change(_RELEASE, now=now)
 
-    async def release_of(self, workers: Sequence[str], now: datetime) -> Sequence[str]:
-        """End the leases of workers that are dead; return whose cases are free."""
-        return [row["id"] for row in await self._session.fetch(_RELEASE_OF, workers=list(workers), now=now)]
+    async def release_of(self, workers: Sequence[str], now: datetime) -> Sequence[tuple[str, str]]:
+        """End the leases of workers that are dead; return id and procedure (empty: of events) of what is free."""
+        rows = await self._session.fetch(_RELEASE_OF, workers=list(workers), now=now)
+        return [(row["id"], row["procedure"]) for row in rows]
 
     async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Incident]:
         """Return incidents, newest first, that equal the given columns; `before` continues a listing."""
