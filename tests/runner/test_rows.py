@@ -108,7 +108,7 @@ async def test_nobody_is_dead_to_one_that_was_away_itself(place: Place) -> None:
 
 
 async def test_call_that_kills_its_workers_is_put_off(place: Place) -> None:
-    """After five deaths it waits a quarter of an hour, whoever submits it meanwhile; a cancel forgets them."""
+    """After five deaths it waits, a minute at first, whoever submits it meanwhile; a cancel forgets them."""
     await place.steady()
     await place.runner.submit("heal", "poison")
     for deaths in range(1, 6):
@@ -130,7 +130,7 @@ async def test_poison_is_told(migrated_postgres_url: str, caplog: pytest.LogCapt
         runner._taken_over({"name": "heal", "ids": ["a"], "deaths": 4})
         assert caplog.messages == []
         runner._taken_over({"name": "heal", "ids": ["a"], "deaths": 5})
-        assert caplog.messages == ["heal:a: 5 workers died over it; it is put off for a quarter of an hour"]
+        assert caplog.messages == ["heal:a: 5 workers died over it; it is put off, for longer each time"]
 
 
 async def test_call_whose_answer_was_lost_is_called_all_the_same(migrated_postgres_url: str) -> None:

@@ -197,7 +197,7 @@ class ProcrastinateRunner:
         call = ":".join([args["name"], *args["ids"]])
         self._listeners.emit("worker.taken_over", call=call, deaths=args["deaths"])
         if args["deaths"] >= DEATHS_MAX:
-            _log.error("%s: %s workers died over it; it is put off for a quarter of an hour", call, args["deaths"])
+            _log.error("%s: %s workers died over it; it is put off, for longer each time", call, args["deaths"])
 
 
 class _Cut(Exception):

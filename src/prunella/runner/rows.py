@@ -32,7 +32,8 @@ from prunella.runner.vigil import Vigil
 SCHEMA = "prunella"
 DEATHS_MAX = 5
 """So many workers may die over one call, then it is put off: it may be what kills them."""
-_PUT_OFF_S = 900.0  # as often as the scan looks: one more worker each quarter of an hour is borne, and a fix is noticed
+_PUT_OFF_S, _PUT_OFF_MAX_S = 60.0, 900.0
+"""First wait and longest: several deaths in a row may be chance, but one more worker each quarter of an hour is borne."""
 _OUTAGE_S = 1.0
 _CONNECTIONS_MAX = 4
 _PATIENCE_S = 5.0
@@ -97,6 +98,9 @@ _DEAD = f"""NOT EXISTS (SELECT FROM {SCHEMA}.procrastinate_workers AS worker
   WHERE worker.id = job.worker_id AND worker.last_heartbeat > now() - make_interval(secs => {STALE_S}))"""
 
 
+_PUT_OFF = f"least({_PUT_OFF_S} * power(2, least((args ->> 'deaths')::int - {DEATHS_MAX}, 9)), {_PUT_OFF_MAX_S})"
+
+
 def _begin_anew(which: str, deaths: int) -> str:
     """Spell the statement that queues again what was begun and is not under way; a call with many deaths waits."""
     return f"""
@@ -106,7 +110,7 @@ WITH lost AS (
     jsonb_set(args, '{{deaths}}', to_jsonb(coalesce((args ->> 'deaths')::int, 0) + {deaths})) AS args
 ), again AS (
   {_INSERT} SELECT queue_name, task_name, lock, lock, args,
-    CASE WHEN (args ->> 'deaths')::int >= {DEATHS_MAX} THEN now() + make_interval(secs => {_PUT_OFF_S}) END FROM lost
+    CASE WHEN (args ->> 'deaths')::int >= {DEATHS_MAX} THEN now() + make_interval(secs => {_PUT_OFF}) END FROM lost
   {_WAITING} args = excluded.args, scheduled_at = excluded.scheduled_at
 )
 SELECT args FROM lost
