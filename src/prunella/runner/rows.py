@@ -33,7 +33,7 @@ SCHEMA = "prunella"
 DEATHS_MAX = 5
 """So many workers may die over one call, then it is put off: it may be what kills them."""
 _PUT_OFF_S, _PUT_OFF_MAX_S = 60.0, 900.0
-"""First wait and longest: several deaths in a row may be chance, but one more worker each quarter of an hour is borne."""
+"""First wait and longest: several deaths in a row may be chance; one more worker each quarter of an hour is borne."""
 _OUTAGE_S = 1.0
 _CONNECTIONS_MAX = 4
 _PATIENCE_S = 5.0
