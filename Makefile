@@ -13,7 +13,7 @@ demo: $(SETUP) ## break a small shop in front of you, and heal it
 	@$(BIN)/prunella demo
 
 test: check ## everything: checks, unit tests, flows, simulation, kill tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 unit: $(SETUP) ## the quick tests only
 	@$(BIN)/python -m pytest -n 2 -m "not slow"

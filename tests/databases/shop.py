@@ -66,7 +66,10 @@ def opened(url: str) -> Iterator[Shop]:
     """Open a database as its owner."""
     kind = make_url(url).get_backend_name()
     address = make_url(url)
-    engine = create_engine(address.set(drivername="postgresql+psycopg") if kind == "postgresql" else address)
+    engine = create_engine(
+        address.set(drivername="postgresql+psycopg") if kind == "postgresql" else address,
+        pool_pre_ping=True,  # what is tested ends idle connections
+    )
     ago, moment = (
         ("(now() - {} * interval '1 second')", "timestamptz")
         if kind == "postgresql"

@@ -226,10 +226,10 @@ def _save_once(patch: pytest.MonkeyPatch) -> None:
 def _hot_loop(patch: pytest.MonkeyPatch) -> None:
     """Take time for the only thing that holds an incident, and look again at once, and again."""
 
-    def held(case: Case, chosen: Any, verdict: Any, due: datetime | None) -> Any:
+    def held(case: Case, chosen: Any, verdict: Any, due: datetime | None, behind: str | None = None) -> Any:
         if chosen.remedy is None and case.operations.get("waiting"):
             return follow._waiting_for_due(case, due)
-        return true_held(case, chosen, verdict, due)
+        return true_held(case, chosen, verdict, due, behind)
 
     true_held = follow.held
     patch.setattr(follow, "held", held)
@@ -263,10 +263,12 @@ def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
     """Let a settling worker overrule a person who escalated meanwhile."""
     advance = learn._advance
 
-    async def onward(parts: Parts, tx: Any, case: Case, incident: Incident, gate: Any, step: Any) -> None:
+    async def onward(
+        parts: Parts, tx: Any, case: Case, incident: Incident, gate: Any, step: Any, *, goes_on: bool = False
+    ) -> Case | None:
         if incident.state is IncidentState.ESCALATED and step.state is IncidentState.ESCALATED:
             step = replace(step, state=IncidentState.OPEN)
-        await advance(parts, tx, case, incident, gate, step)
+        return await advance(parts, tx, case, incident, gate, step, goes_on=goes_on)
 
     patch.setattr(learn, "_advance", onward)
 
@@ -293,7 +295,7 @@ MUTANTS = {
     "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
     "never_come_back": Mutant(_never_come_back, "nobody came", 385),
-    "save_once": Mutant(_save_once, "a refresh token was used twice", 36),
+    "save_once": Mutant(_save_once, "a refresh token was used twice", 137),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 35),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),

@@ -91,7 +91,7 @@ async def test_schedule_plans_what_has_no_plan_yet(store: Store) -> None:
 
 
 async def test_due_hands_out_the_oldest_first(store: Store) -> None:
-    """Due operations come as they became due, at one moment in the order they were queued, at most as many as asked."""
+    """Due operations come in the order in which they were queued, whenever they became due, at most as many as asked."""
     await queue(
         store,
         operation(3, created_at=at(3), due_at=at(-9)),
@@ -105,7 +105,7 @@ async def test_due_hands_out_the_oldest_first(store: Store) -> None:
     async with store.transaction() as tx:
         due = [one.id for one in await tx.operations.due("incident-1", NOW, 10)]
         first = [one.id for one in await tx.operations.due("incident-1", NOW, 2)]
-    assert due == ["operation-3", "operation-2", "operation-7", "operation-1"]
+    assert due == ["operation-7", "operation-1", "operation-2", "operation-3"]
     assert first == due[:2]
 
 

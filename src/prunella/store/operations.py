@@ -50,7 +50,7 @@ _begun = select(_other.c.id).where(_OF_KEY, _RUNNING_NOW).limit(1).correlate(t).
 _TURN = Sql(
     select(t, func.coalesce(_before, _begun).label("behind"))
     .where(_OF_INCIDENT, _WAITING, t.c.due_at <= param("now"))
-    .order_by(t.c.due_at, t.c.created_at, t.c.id)
+    .order_by(t.c.created_at, t.c.id)
     .limit(param("most"))
 )
 _STAND_BACK = Sql(
@@ -183,7 +183,7 @@ class OperationRows:
         return await self._session.change(_SCHEDULE_NEW, incident=incident_id, due=due)
 
     async def due(self, incident_id: str, now: datetime, most: int) -> list[Operation]:
-        """Return operations that are due and may begin: the earliest due, then the oldest, at most `most`."""
+        """Return operations that are due and may begin, the oldest first, at most `most`."""
         return (await self.turn(incident_id, now, most)).free
 
     async def turn(self, incident_id: str, now: datetime, most: int) -> Turn:

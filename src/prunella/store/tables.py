@@ -158,7 +158,8 @@ operations = Table(
     Column("token_version", Integer),
     _must("created_at", Moment),
     _must("ordering_key", Text, server_default=""),
-    Index("operations_in_turn", "incident_id", "state", "due_at", "created_at", "id"),
+    Index("operations_by_incident", "incident_id", "state", "due_at"),
+    Index("operations_in_turn", "incident_id", "state", "created_at", "id", "due_at"),
     Index(
         "operations_by_key",
         *("service", "ordering_key", "created_at", "id"),

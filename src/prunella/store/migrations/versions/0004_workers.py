@@ -36,8 +36,7 @@ def _widen_lanes() -> None:
         sa.Column("rate_good", sa.Integer(), nullable=False, server_default="0"),
     ):
         op.add_column("gates", column, schema=schema)
-    op.create_index("operations_in_turn", "operations", ["incident_id", "state", "due_at", "created_at", "id"])
-    op.drop_index("operations_by_incident", "operations")
+    op.create_index("operations_in_turn", "operations", ["incident_id", "state", "created_at", "id", "due_at"])
     waits, runs = "state IN ('waiting', 'running')", "state = 'running'"
     _index_keys("operations_by_key", ["service", "ordering_key", "created_at", "id"], waits)
     _index_keys("operations_running_by_key", ["service", "ordering_key"], runs)
