@@ -5,7 +5,6 @@ Of those that share an ordering key only the first may begin; the others stand b
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ from sqlalchemy import Text, and_, func, literal_column, select, text, tuple_, u
 from prunella.core.errors import Conflict
 from prunella.core.records import Operation
 from prunella.core.states import OperationState
-from prunella.store.session import Session, must_change, record, records, row_of
-from prunella.store.sql import Sql, looked_up, member_of, param, prepare
+from prunella.store.session import Session, record, records, row_of
+from prunella.store.sql import Row, Sql, looked_up, member_of, param, prepare
 from prunella.store.tables import operations as t
 
 _S = OperationState
@@ -104,18 +103,6 @@ _BEGIN = Sql(
 )
 _SAVE = Sql(
     update(t)
-    .where(t.c.id == param("id_"), t.c.state == param("was"))
-    .values(
-        state=param("state"),
-        attempts=param("attempts"),
-        due_at=param("due"),
-        last_error=param("error"),
-        last_kind=param("kind"),
-        token_version=param("token"),
-    )
-)
-_SAVE_ALIKE = Sql(
-    update(t)
     .where(member_of(t.c.id, "ids"), t.c.state == param("was"))
     .values(
         state=param("state"),
@@ -125,6 +112,7 @@ _SAVE_ALIKE = Sql(
         last_kind=param("kind"),
         token_version=param("token"),
     )
+    .returning(t.c.id)
 )
 _WAKE_RESTING = Sql(
     update(t).where(_OF_INCIDENT, _WAITING, t.c.attempts > 0, t.c.due_at.is_(None)).values(due_at=param("now"))
@@ -236,39 +224,14 @@ class OperationRows:
 
     async def save(self, operation: Operation, was: OperationState) -> None:
         """Write how the last try ended and what comes next; `Conflict` when it is no longer in `was`."""
-        touched = await self._session.change(
-            _SAVE,
-            id_=operation.id,
-            was=was.value,
-            state=operation.state.value,
-            attempts=operation.attempts,
-            due=operation.due_at,
-            error=operation.last_error,
-            kind=operation.last_kind,
-            token=operation.token_version,
-        )
-        must_change(touched, f"operation {operation.id}")
+        await self.save_all([operation], was)
 
     async def save_all(self, operations: Sequence[Operation], was: OperationState) -> None:
         """Save several, one statement for those that ended alike; `Conflict` when one is no longer in `was`."""
-        alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
-        for one in operations:
-            ending = (one.state, one.attempts, one.due_at, one.last_error, one.last_kind, one.token_version)
-            alike[ending].append(one.id)
-        for (state, attempts, due, error, kind, token), ids in alike.items():
-            touched = await self._session.change(
-                _SAVE_ALIKE,
-                ids=ids,
-                was=was.value,
-                state=state.value,
-                attempts=attempts,
-                due=due,
-                error=error,
-                kind=kind,
-                token=token,
-            )
-            if touched != len(ids):
-                raise Conflict(f"an operation is no longer {was.value}; read it again and decide anew")
+        endings = {one.id: _ending(one) for one in operations}
+        lost = endings.keys() - await self._session.change_alike(_SAVE, endings, was=was.value)
+        if lost:
+            raise Conflict(f"{min(lost)}: an operation is no longer {was.value}; read it again and decide anew")
 
     async def wake(self, incident_id: str, now: datetime) -> int:
         """Make the resting operations of an incident due."""
@@ -290,3 +253,14 @@ class OperationRows:
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
         return records(Operation, await self._session.fetch(prepare(query, self._session.dialect)))
+
+
+def _ending(operation: Operation) -> Row:
+    return {
+        "state": operation.state.value,
+        "attempts": operation.attempts,
+        "due": operation.due_at,
+        "error": operation.last_error,
+        "kind": operation.last_kind,
+        "token": operation.token_version,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -25,18 +24,6 @@ _IN_FLIGHT = Sql(
 )
 _RUNNING_OF_INCIDENT = Sql(select(t).where(t.c.incident_id == param("incident"), t.c.state == RunState.RUNNING.value))
 _SETTLE = Sql(
-    update(t)
-    .where(t.c.id == param("id_"), t.c.state == param("was"))
-    .values(
-        state=param("state"),
-        ended_at=param("ended"),
-        status=param("status_"),
-        detail=param("detail_"),
-        touched=param("touched_"),
-        verified_at=param("verified"),
-    )
-)
-_SETTLE_ALIKE = Sql(
     update(t)
     .where(member_of(t.c.id, "ids"), t.c.state == param("was"))
     .values(
@@ -90,18 +77,7 @@ class RunRows:
 
     async def settle(self, run: Run, was: RunState) -> None:
         """Write how an attempt ended; `Conflict` when it is no longer in `was`."""
-        touched = await self._session.change(
-            _SETTLE,
-            id_=run.id,
-            was=was.value,
-            state=run.state.value,
-            ended=run.ended_at,
-            status_=run.status,
-            detail_=run.detail,
-            touched_=run.touched,
-            verified=run.verified_at,
-        )
-        must_change(touched, f"run {run.id}")
+        must_change(len(await self.settle_those([run], was)), f"run {run.id}")
 
     async def settle_all(self, runs: Sequence[Run], was: RunState) -> None:
         """Write how several attempts ended, in one statement; `Conflict` when one is no longer in `was`."""
@@ -118,25 +94,7 @@ class RunRows:
 
     async def settle_those(self, runs: Sequence[Run], was: RunState) -> set[str]:
         """Write how attempts ended, one statement for those that ended alike; return those still in `was` till now."""
-        alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
-        for run in runs:
-            ending = (run.state, run.ended_at, run.status, run.detail, run.touched, run.verified_at)
-            alike[ending].append(run.id)
-        settled: set[str] = set()
-        for (state, ended, status, detail, touched, verified), ids in alike.items():
-            rows = await self._session.fetch(
-                _SETTLE_ALIKE,
-                ids=ids,
-                was=was.value,
-                state=state.value,
-                ended=ended,
-                status_=status,
-                detail_=detail,
-                touched_=touched,
-                verified=verified,
-            )
-            settled |= {row["id"] for row in rows}
-        return settled
+        return await self._session.change_alike(_SETTLE, {run.id: _ending(run) for run in runs}, was=was.value)
 
     async def still_running(self, run_ids: Sequence[str]) -> set[str]:
         """Return those that nobody has ended, locked until the transaction ends."""
@@ -176,3 +134,14 @@ class RunRows:
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
         return records(Run, await self._session.fetch(prepare(query, self._session.dialect)))
+
+
+def _ending(run: Run) -> Row:
+    return {
+        "state": run.state.value,
+        "ended": run.ended_at,
+        "status_": run.status,
+        "detail_": run.detail,
+        "touched_": run.touched,
+        "verified": run.verified_at,
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Table
@@ -48,6 +49,16 @@ class Session:
         """Run a change and return how many rows it touched."""
         prepared = statement.prepared(self.dialect)
         _, touched = await self._connection.run(prepared.text, prepared.bind(values))
+        return touched
+
+    async def change_alike(self, statement: Sql, changes: Mapping[str, Row], **shared: Any) -> set[str]:
+        """Run a change once for all `ids` that get the same values; return the ids that it touched (RETURNING id)."""
+        alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+        for id_, values in changes.items():
+            alike[tuple(values.items())].append(id_)
+        touched: set[str] = set()
+        for same, ids in alike.items():
+            touched |= {row["id"] for row in await self.fetch(statement, ids=ids, **dict(same), **shared)}
         return touched
 
     async def insert(self, table: Table, rows: Sequence[Row], *, conflict: str = "", returning: str = "") -> list[Any]:
