@@ -282,6 +282,22 @@ def test_outage_ends_with_one_message_and_a_ramp(sqlite_path: Path) -> None:
     play(sqlite_path, story, services=[replace(SHY, disable_after=NEVER)], running=True)
 
 
+def test_recovery_wakes_what_rests_in_the_incident_that_saw_it(sqlite_path: Path) -> None:
+    """Requests that were tried in vain during the outage follow at once: they do not rest until a scan."""
+
+    async def story(world: World) -> None:
+        world.hands.script["replay"] = [refused(503)] * 8 + [DONE]
+        for _ in range(5):
+            await world.fail("shy")
+        await world.later(40 * 60)
+        assert [one.due_at for one in await world.operations()].count(None) == 2
+        await world.later(10 * 60)
+        assert (await world.gate("shy")).state is GateState.CLOSED
+        assert {row.state for row in await world.operations()} == {OperationState.DONE}
+
+    play(sqlite_path, story, services=[replace(SHY, disable_after=NEVER)], running=True)
+
+
 def test_bad_wave_stops_the_lane(sqlite_path: Path) -> None:
     """More than half of a wave failed, not in a row: the gate opens with that reason, and nothing more is sent."""
 

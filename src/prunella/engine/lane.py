@@ -30,8 +30,12 @@ async def moved(parts: Parts, tx: Transaction, before: Gate, gate: Gate) -> None
 
 
 async def resume(parts: Parts, tx: Transaction, service: str) -> None:
-    """Let every incident that waits go on now, in small waves at first; one that is being claimed does so anyway."""
+    """Let all that waits go on now, in small waves at first.
+
+    An incident that is somebody's, the one that found the service well among them, goes on once that one settles or
+    has decided: both read its operations after the gate that is held here.
+    """
     now = parts.clock.now()
+    await tx.operations.wake_all(service, now)
     woken = await tx.incidents.wake_all(service, now)
-    await tx.operations.wake_all(woken, now)
     await parts.runner.submit_many([(("heal", incident_id), None) for incident_id in woken], tx)

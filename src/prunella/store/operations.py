@@ -16,6 +16,7 @@ from prunella.core.records import Operation
 from prunella.core.states import OperationState
 from prunella.store.session import Session, record, records, row_of
 from prunella.store.sql import Row, Sql, looked_up, member_of, param, prepare
+from prunella.store.tables import incidents
 from prunella.store.tables import operations as t
 
 _S = OperationState
@@ -117,9 +118,19 @@ _SAVE = Sql(
 _WAKE_RESTING = Sql(
     update(t).where(_OF_INCIDENT, _WAITING, t.c.attempts > 0, t.c.due_at.is_(None)).values(due_at=param("now"))
 )
+_OF_NO_PERSON = ["pending", "open", "healing", "verifying"]
 _WAKE_ALL = Sql(
     update(t)
-    .where(member_of(t.c.incident_id, "ids"), _WAITING, t.c.attempts > 0, t.c.due_at.is_(None))
+    .where(
+        t.c.incident_id.in_(
+            select(incidents.c.id).where(
+                incidents.c.service == param("service_"),
+                incidents.c.procedure == literal_column("''"),
+                incidents.c.state.in_(_OF_NO_PERSON),
+            )
+        ),
+        *(_WAITING, t.c.attempts > 0, t.c.due_at.is_(None)),
+    )
     .values(due_at=param("now"))
 )
 _REST = Sql(update(t).where(_OF_INCIDENT, _WAITING).values(due_at=None, last_error=param("error")))
@@ -237,10 +248,9 @@ class OperationRows:
         """Make the resting operations of an incident due."""
         return await self._session.change(_WAKE_RESTING, incident=incident_id, now=now)
 
-    async def wake_all(self, incident_ids: Sequence[str], now: datetime) -> None:
-        """Make the resting operations of several incidents due."""
-        if incident_ids:
-            await self._session.change(_WAKE_ALL, ids=list(incident_ids), now=now)
+    async def wake_all(self, service: str, now: datetime) -> None:
+        """Make due what rests in a service's lane and is no person's, whoever works on its incident just now."""
+        await self._session.change(_WAKE_ALL, service_=service, now=now)
 
     async def rest(self, incident_id: str, error: str) -> None:
         """Let every waiting operation rest until a scan or a person wakes it."""
