@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,3 +157,28 @@ async def revive(world: World) -> None:
     one = (await world.operations(state=_O.DEAD))[0]
     async with world.parts.store.transaction() as tx:
         await tx.operations.save(replace(one, state=_O.WAITING), one.state)
+
+
+@pytest.mark.parametrize("states", [None, (_O.WAITING,)])
+def test_what_moves_while_it_is_carried_out_is_left_alone(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch, states: tuple[_O, ...] | None
+) -> None:
+    """Estimated as waiting and dead by its turn, its outcome unknown: nobody has seen that, so nobody cancels it."""
+    page = bulk._page
+
+    async def story(world: World) -> None:
+        await world.fail_together(bulk._PAGE + 7)
+        wanted = replace(CRM, states=states)
+        found = await bulk.estimate(world.parts, "cancel", wanted)
+
+        async def and_then(*given: Any) -> Any:
+            done = await page(*given)
+            await bury(world, state=_O.WAITING)
+            return done
+
+        monkeypatch.setattr(bulk, "_page", and_then)
+        came = await carry(world, "cancel", found, wanted)
+        assert (came.done, came.left) == (bulk._PAGE, {"moved meanwhile": 7})
+        assert len(await world.operations(state=_O.DEAD)) == 7
+
+    play(sqlite_path, story)

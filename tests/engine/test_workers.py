@@ -91,23 +91,25 @@ def test_worker_that_was_only_frozen_cannot_write_over_its_successor(sqlite_path
 class Away:
     """A store that is away for a while, from one virtual second to another."""
 
-    def __init__(self, world: World, since_s: float, until_s: float) -> None:
+    def __init__(self, world: World, since_s: float, until_s: float, error: Exception | None = None) -> None:
         self._world = world
+        self._error = error or StoreUnavailable("PostgreSQL does not answer")
         self._since_s, self._until_s = since_s, until_s
         self.clock = world.parts.clock
 
     def transaction(self) -> object:
         if self._since_s <= asyncio.get_running_loop().time() < self._until_s:
-            raise StoreUnavailable("PostgreSQL does not answer")
+            raise self._error
         return self._world.store.transaction()
 
 
-def test_outage_of_the_store_does_not_end_the_beating(sqlite_path: Path) -> None:
-    """While the database is away nothing can be said; afterwards the worker is seen again."""
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a mistake of ours")])
+def test_outage_of_the_store_does_not_end_the_beating(sqlite_path: Path, error: Exception) -> None:
+    """While the database is away, or whatever else stands in the way, nothing can be said; then it is seen again."""
 
     async def story(world: World) -> None:
         now_s = asyncio.get_running_loop().time()
-        parts = replace(world.parts, store=Away(world, now_s, now_s + 2))  # type: ignore[arg-type]
+        parts = replace(world.parts, store=Away(world, now_s, now_s + 2, error))  # type: ignore[arg-type]
         beating = asyncio.create_task(workers.keep_alive(parts, "1"))
         await world.later(4)
         beating.cancel()

@@ -200,3 +200,75 @@ async def test_call_that_is_cut_off_is_called_on_another_worker(migrated_postgre
         await runners[1].stop()
         await second
         assert begun.empty()
+
+
+async def test_call_that_was_being_fetched_is_cut_off_as_well(migrated_postgres_url: str) -> None:
+    """Told to stop at once while a fetch is under way: what it brings is left to another worker, and the stop ends."""
+    async with workers(migrated_postgres_url, 1) as (_, (runner,)):
+        begun: list[str] = []
+
+        async def handler(one: str) -> None:
+            begun.append(one)
+            await asyncio.sleep(60)
+
+        runner.handle("heal", handler)
+        await runner.submit("heal", "a")
+        with psycopg.connect(migrated_postgres_url) as held, queue_of(migrated_postgres_url) as ask:
+            held.execute("LOCK TABLE prunella.procrastinate_jobs IN EXCLUSIVE MODE")
+            work = asyncio.create_task(runner.run())
+            async with asyncio.timeout(10):
+                while not ask("SELECT 1 FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110, it says so to nobody
+                    await asyncio.sleep(0.01)
+            stopping = asyncio.create_task(runner.stop(0))
+            await asyncio.sleep(0.05)
+            held.rollback()
+            async with asyncio.timeout(5):
+                await stopping
+                await work
+            assert begun == []
+            assert ask("SELECT status::text FROM procrastinate_jobs") == [("todo",)]
+
+
+async def test_call_whose_end_was_refused_is_called_again(migrated_postgres_url: str) -> None:
+    """What could not be written when a call ended holds its key up for seconds, not for the life of its worker."""
+    async with workers(migrated_postgres_url, 1) as (_, (runner,)):
+        calls = Calls()
+        runner.handle("heal", calls.handler("heal", "", None))
+        with queue_of(migrated_postgres_url) as ask:
+            ask(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+                "CREATE TRIGGER refuse BEFORE DELETE ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuse()"
+            )
+            try:
+                async with running(runner):
+                    await runner.submit("heal", "a")
+                    await calls.times(1)
+                    await asyncio.sleep(0.2)  # its end is refused
+                    ask("DROP FUNCTION refuse CASCADE")
+                    await runner.submit("heal", "a")
+                    await calls.times(2)
+            finally:
+                ask("DROP FUNCTION IF EXISTS refuse CASCADE")
+            assert ask("SELECT status FROM procrastinate_jobs") == []
+
+
+async def test_worker_goes_on_saying_that_it_lives(
+    migrated_postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever PostgreSQL answers to one heartbeat, the next one comes: a silent worker would be taken for dead."""
+    async with workers(migrated_postgres_url, 1) as (_, (runner,)):
+        runner.handle("heal", Calls().handler("heal", "", None))
+        with queue_of(migrated_postgres_url) as ask:
+            async with running(runner), asyncio.timeout(10):
+                while not ask("SELECT id FROM procrastinate_workers"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                ask("ALTER TABLE procrastinate_workers RENAME COLUMN last_heartbeat TO hidden")
+                try:
+                    while "could not say" not in caplog.text:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+                finally:
+                    ask("ALTER TABLE procrastinate_workers RENAME COLUMN hidden TO last_heartbeat")
+                fresh = "SELECT id FROM procrastinate_workers WHERE last_heartbeat > %s"
+                ((now,),) = ask("SELECT now()")
+                while not ask(fresh, now):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from prunella.core import redact
 from prunella.core.errors import IllegalTransition, InvalidInput
@@ -64,6 +64,14 @@ class EstimateChanged(IllegalTransition):
         self.now = now
 
 
+class _Walked(NamedTuple):
+    """One operation as it was estimated."""
+
+    incident_id: str
+    id: str
+    state: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
     """What came of it: how many were done, and why the others were left as they are."""
@@ -112,25 +120,23 @@ async def carry_out(
     return Carried(name=name, done=done, left=dict(left))
 
 
-async def _estimated(
-    parts: Parts, act: str, wanted: Wanted, made_at: datetime
-) -> tuple[Estimate, list[tuple[str, str]]]:
-    """Return the estimate, and id and incident of all it is about."""
+async def _estimated(parts: Parts, act: str, wanted: Wanted, made_at: datetime) -> tuple[Estimate, list[_Walked]]:
+    """Return the estimate, and all that it is about."""
     wanted = replace(wanted, states=_possible(act, wanted.states), until=made_at, now=made_at)
     hashed = hashlib.sha256(json.dumps([act, _spelled(wanted)], sort_keys=True).encode())
-    walked: list[tuple[str, str]] = []
+    walked: list[_Walked] = []
     services, moments, unknown = Counter[str](), list[datetime](), 0
     async with parts.store.transaction() as tx:
         sample = await tx.backlog.oldest(wanted, _SAMPLE)
         after = ""
         while page := await tx.backlog.walk(wanted, after, _WALK):
             hashed.update("".join(f"{row['id']} {row['state']}\n" for row in page).encode())
-            walked += [(row["id"], row["incident_id"]) for row in page]
+            walked += [_Walked(row["incident_id"], row["id"], row["state"]) for row in page]
             services.update(row["service"] for row in page)
             moments += [moment(row["created_at"] for row in page) for moment in (min, max)]
             unknown += sum(bool(row["unknown"]) for row in page)
             after = page[-1]["id"]
-    walked.sort(key=lambda one: one[1])  # an incident's operations together, so that it takes note of them once
+    walked.sort()  # an incident's operations together, so that it takes note of them once
     found = Estimate(
         act=act,
         made_at=made_at,
@@ -147,12 +153,13 @@ async def _estimated(
 
 @again_on_conflict
 async def _page(
-    parts: Parts, act: str, walked: Sequence[tuple[str, str]], name: str, by: str, because: str
+    parts: Parts, act: str, walked: Sequence[_Walked], name: str, by: str, because: str
 ) -> tuple[int, Counter[str]]:
     """Carry one page out in one transaction; return how many moved, and why the others did not."""
     async with parts.store.transaction() as tx:
-        incidents = await tx.incidents.take_all(sorted({incident for _, incident in walked}))
-        standing = await tx.backlog.of_ids([operation for operation, _ in walked])
+        incidents = await tx.incidents.take_all(sorted({one.incident_id for one in walked}))
+        seen = {one.id: one.state for one in walked}
+        standing = [one for one in await tx.backlog.of_ids(list(seen)) if one.state == seen[one.id]]
         objections = {one.id: _objection(parts, act, one, incidents) for one in standing}
         free = [one for one in standing if objections[one.id] is None]
         ids = await one_by_one.move(parts, tx, act, free, by=by, reason=because)

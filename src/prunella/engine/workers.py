@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -17,15 +18,21 @@ from prunella.store.contract import Transaction, again_on_conflict
 _BEAT_S = 1.0
 _LAST_WORDS_S = 2.0
 
+_log = logging.getLogger(__name__)
+
 
 async def keep_alive(parts: Parts, version: str) -> None:
-    """Beat, and bury the dead, until cancelled; an outage of the store ends neither."""
+    """Beat, and bury the dead, until cancelled; an outage of the store ends neither, nor does anything else."""
     vigil = Vigil(parts.clock)
     while True:
-        with suppress(StoreError):
+        try:
             await beat(parts, version)
             if vigil.goes_on():
                 await bury(parts)
+        except StoreError:
+            pass
+        except Exception as error:  # whoever falls silent is taken for dead
+            _log.error("this worker could not bury others, or say that it lives", exc_info=error)
         await parts.clock.sleep(_BEAT_S)
 
 

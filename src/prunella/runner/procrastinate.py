@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +20,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 
 from prunella.core.clock import Clock
-from prunella.core.errors import StoreUnavailable
+from prunella.core.errors import StoreError, StoreUnavailable
 from prunella.core.events import Listeners
 from prunella.runner.contract import Commit, Handler, Key, Queued, again
 from prunella.runner.rows import DEATHS_MAX, SUBMIT, Rows, install, spelled
@@ -64,7 +63,7 @@ class ProcrastinateRunner:
         self._worker: _Worker | None = None
         self._ended: asyncio.Event | None = None
         self._under_way: set[asyncio.Future[None]] = set()
-        self._stopping = False
+        self._stopping = self._cuts = False
 
     def handle(self, name: str, handler: Handler) -> None:
         """Register what runs under `name`; a worker takes only calls that it knows how to carry out."""
@@ -106,7 +105,7 @@ class ProcrastinateRunner:
                 self._worker = self._new_worker()
                 try:
                     await self._worker.run()  # type: ignore[no-untyped-call]
-                except (StoreUnavailable, ConnectorException, psycopg.Error) as error:
+                except (StoreError, ConnectorException, psycopg.Error) as error:
                     _log.warning("the worker lost its place among the others (%s)", type(error).__name__)
                 if not self._stopping:
                     await self._clock.sleep(_AGAIN_S)
@@ -126,6 +125,7 @@ class ProcrastinateRunner:
             async with asyncio.timeout(within_s):
                 await self._ended.wait()
         except TimeoutError:
+            self._cuts = True
             for cut in self._under_way:
                 cut.cancel()
             await self._ended.wait()
@@ -155,9 +155,8 @@ class ProcrastinateRunner:
         try:
             await self._uncut(name, ids)
         except _Cut:
-            with suppress(StoreUnavailable, TimeoutError):  # then the others find out that this worker is gone
-                async with asyncio.timeout(_LAST_WORDS_S):
-                    await self._rows.call_again((name, *ids), 0.0, raised)
+            async with asyncio.timeout(_LAST_WORDS_S):  # after that the others find out that this worker is gone
+                await self._rows.call_again((name, *ids), 0.0, raised)
         except Exception as error:
             _log.error("handler %s failed (%s times before)", ":".join([name, *ids]), raised, exc_info=error)
             self._listeners.emit("engine.failed", handler=name, error=type(error).__name__)
@@ -166,6 +165,8 @@ class ProcrastinateRunner:
 
     async def _uncut(self, name: str, ids: list[str]) -> None:
         """Call a handler apart, so that `stop` may cut it off and Procrastinate doesn't take that for its own end."""
+        if self._cuts:  # it was being fetched when the others were cut off
+            raise _Cut
         under_way = asyncio.ensure_future(self._handlers[name](*ids))
         self._under_way.add(under_way)
         try:
@@ -184,14 +185,21 @@ class ProcrastinateRunner:
         over by the others while it runs.
         """
         for beats in itertools.count(1):
-            with suppress(StoreUnavailable):
+            try:
                 if self._worker is not None and self._worker.worker_id is not None:
-                    lost = await self._rows.beat(self._worker.worker_id)
-                    for args in await self._rows.give_back(lost) if lost else ():
-                        _log.warning("%s was begun and its answer lost; it is queued again", args["name"])
-                    for args in await self._rows.take_over() if beats % _BEATS_PER_SWEEP == 0 else ():
-                        self._taken_over(args)
+                    await self._beat(self._worker.worker_id, sweeps=beats % _BEATS_PER_SWEEP == 0)
+            except StoreUnavailable:
+                pass
+            except (StoreError, psycopg.Error) as error:  # whoever falls silent is taken for dead, whatever it was
+                _log.warning("this worker could not say that it lives (%s)", type(error).__name__)
             await self._clock.sleep(_BEAT_S)
+
+    async def _beat(self, worker_id: int, *, sweeps: bool) -> None:
+        lost = await self._rows.beat(worker_id)
+        for args in await self._rows.give_back(lost) if lost else ():
+            _log.warning("%s was begun and its answer or its end lost; it is queued again", args["name"])
+        for args in await self._rows.take_over() if sweeps else ():
+            self._taken_over(args)
 
     def _taken_over(self, args: dict[str, Any]) -> None:
         call = ":".join([args["name"], *args["ids"]])

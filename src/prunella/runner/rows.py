@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from prunella.core.clock import Clock
-from prunella.core.errors import Conflict, StoreUnavailable
+from prunella.core.errors import Conflict, StoreError, StoreUnavailable
 from prunella.runner.contract import STALE_S, Key, Queued
 from prunella.runner.vigil import Vigil
 
@@ -271,10 +271,20 @@ class Rows(JobManager):
         return row
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
-        """End a call; when the same waits already, look for it at once."""
+        """End a call; when the same waits already, look for it at once.
+
+        One that could not be ended, or queued again, is known no more: the next beats give it back (`beat`).
+        """
         assert job.id is not None
-        ended = await self.insist(lambda: self.ask(_FINISH, id=job.id))
-        self._begun.discard(job.id)
+        try:
+            if status is not Status.SUCCEEDED:
+                return
+            ended = await self.insist(lambda: self.ask(_FINISH, id=job.id))
+        except (StoreError, psycopg.Error) as error:
+            _log.warning("%s ended, which PostgreSQL did not take down (%s)", job.lock, type(error).__name__)
+            return
+        finally:
+            self._begun.discard(job.id)
         if not ended:
             _log.warning("%s ended after another worker had taken it over; that one thought this one dead", job.lock)
         elif ended[0]["exists"]:
