@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,14 @@ from engine.world import DONE, PROBED, SHY, World, play, refused
 from prunella.core.records import Failure, Incident, Request, Signal
 from prunella.core.services import DisableAfter, Service
 from prunella.core.states import GateState, OperationState
-from prunella.engine import heal, patrol, rate
+from prunella.engine import heal, patrol, people, rate
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.remedies.contract import Outcome, Target
 from prunella.store.contract import Store
+from prunella.store.incidents import IncidentRows
 from prunella.store.operations import OperationRows, Turn
+from prunella.store.postgres import PostgresStore
 
 NEVER = DisableAfter(auth=None, network=None, data=None, unknown=None)
 CRM = Service(name="crm", base_url="https://api.example.com", honours_idempotency_key=True, disable_after=NEVER)
@@ -151,6 +154,41 @@ async def test_rate_holds_over_all_workers(store: Store, monkeypatch: pytest.Mon
     await at_work(workers, incidents, lambda: took_s() > 1.5 or len(outside.begun) == 48)
     at_once, twice = 4.0, 8.0  # the fastest that it may have learned meanwhile
     assert (4 <= len(outside.begun) <= at_once + twice * took_s()) is not planted
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("planted", [False, True], ids=["", "planted bug"])
+async def test_open_gate_is_probed_once_per_period_over_all_workers(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch, planted: bool
+) -> None:
+    """Four engines and twelve incidents that ask all the time: one call, then none before the gate's open time."""
+    if planted:
+        monkeypatch.setattr(heal, "begin_probe", lambda gate, now: gate)
+    store = await PostgresStore.open(migrated_postgres_url)
+    at: list[float] = []
+
+    def answer(_: Target) -> Outcome:
+        at.append(store.clock.monotonic())
+        return refused(503)
+
+    outside = Outside(answer=answer)
+    engines = crew(store, outside, replace(CRM, gate=replace(CRM.gate, open_s=0.25)))
+    incidents = await many_incidents(store, engines[0], 1)
+    now = store.clock.now()
+    async with store.transaction() as tx:
+        gate = await tx.gates.take("crm", now)
+        await tx.gates.save(replace(gate, state=GateState.OPEN, reason="r", down_since=now, reopen_at=now))
+
+    async def ask(parts: Parts) -> None:
+        while len(at) < 3:
+            for incident in incidents:
+                await heal.heal(parts, incident.id)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(ask(parts) for parts in engines))
+    await store.close()
+    held = all(later - before >= 0.25 * 2**n for n, (before, later) in enumerate(itertools.pairwise(at)))
+    assert (outside.most_at_once == 1 and len(at) == 3 and held) is not planted
 
 
 # Order ------------------------------------------------------------------------------------------------------------
@@ -296,6 +334,28 @@ def test_recovery_wakes_what_rests_in_the_incident_that_saw_it(sqlite_path: Path
         assert {row.state for row in await world.operations()} == {OperationState.DONE}
 
     play(sqlite_path, story, services=[replace(SHY, disable_after=NEVER)], running=True)
+
+
+def test_person_resumes_the_whole_lane(sqlite_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what lies beyond those that a person's word wakes one by one; and how long it was down is recorded."""
+    open_of = IncidentRows.open_of
+
+    async def the_oldest(self: IncidentRows, service: str) -> list[Incident]:
+        return (await open_of(self, service))[:1]
+
+    async def story(world: World) -> None:
+        gate = await world.gate()
+        await world.set_gate(replace(gate, state=GateState.PAUSED, reason="r", down_since=gate.since))
+        for account in "abc":
+            await world.fail(account=account)
+        await world.later(30)
+        monkeypatch.setattr(IncidentRows, "open_of", the_oldest)
+        await people.act_on_service(world.parts, "crm", "resume", by="ada")
+        await world.later(30)
+        assert {row.state for row in await world.operations()} == {OperationState.DONE}
+        assert [one.reason for one in await world.audit("gate.recovered")] == ["down for 30.0 s"]
+
+    play(sqlite_path, story, services=[CRM], running=True)
 
 
 def test_bad_wave_stops_the_lane(sqlite_path: Path) -> None:

@@ -396,6 +396,20 @@ def test_probe_lifts_only_what_it_may(
     play(sqlite_path, story, services=[service])
 
 
+def test_probe_lifts_nothing_that_a_person_did(sqlite_path: Path) -> None:
+    """Disabled by a person it stays so, however well it is and whatever lifts a threshold's disablement."""
+
+    async def story(world: World) -> None:
+        await patrol.schedule(world.parts, patrol.rounds(world.parts.services, {}))
+        await people.act_on_service(world.parts, "probed", "disable", by="ada", reason="the contract ended")
+        await world.later(1500)
+        gate = await world.gate("probed")
+        assert (gate.state, gate.changed_by) == (GateState.DISABLED, "ada")
+        assert 1 <= len(world.hands.did("probe")) <= 3  # at every tenth turn, as where a person enables
+
+    play(sqlite_path, story, services=[BY_PROBE], running=True)
+
+
 def test_two_good_probes_close_an_open_gate_before_its_time(sqlite_path: Path) -> None:
     """The health check says that it is well: nobody has to wait for the end of the open time."""
 

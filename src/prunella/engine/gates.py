@@ -14,12 +14,14 @@ from prunella.core.records import Category, Gate
 from prunella.core.services import DisableAfter, GateLimits
 from prunella.core.states import GATE, GateState
 
+MACHINE = "prunella"
+"""Who moved a gate, where no person did."""
 _OPEN_MAX_S = 600.0
 _DOUBLINGS_MAX = 20  # far beyond the longest open time; a week of openings would overflow a float
 _COUNTERS = {Category.AUTH: "auth", Category.DATA: "data", Category.UNKNOWN: "unknown"}
 
 
-def move(gate: Gate, state: GateState, now: datetime, *, reason: str | None, by: str = "prunella") -> Gate:
+def move(gate: Gate, state: GateState, now: datetime, *, reason: str | None, by: str = MACHINE) -> Gate:
     """Return the gate in another state; `IllegalTransition` where that may not follow."""
     GATE.check(gate.state, state)
     return replace(gate, state=state, reason=reason, changed_by=by, since=now, reopen_at=None)

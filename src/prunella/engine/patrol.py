@@ -273,7 +273,7 @@ async def _well(parts: Parts, tx: Transaction, service: Service, before: Gate, d
     """A service answers: close its gate step by step, and say how long it was down."""
     now = parts.clock.now()
     if before.state is GateState.DISABLED:
-        if service.enable_again != "by_probe":
+        if _lifted(service, before) != "by_probe":
             return await _asked_slowly(tx, service, before, now)
         await enable(parts, tx, service.name, by="a passed health probe")
         return await tx.gates.take(service.name, now)
@@ -306,10 +306,15 @@ async def _down(parts: Parts, tx: Transaction, service: Service, before: Gate, d
     return gate
 
 
+def _lifted(service: Service, gate: Gate) -> str:
+    """Return what lifts a disablement: what a person did, only a person undoes."""
+    return service.enable_again if gate.changed_by == gates.MACHINE else "by_person"
+
+
 async def _asked_slowly(tx: Transaction, service: Service, before: Gate, now: datetime) -> Gate:
     """Note when a disabled service is asked again."""
     assert service.health is not None  # or it would not have been asked
-    turns = _SLOWLY[service.enable_again] - 0.5  # between two looks, so that the next of them is not just too early
+    turns = _SLOWLY[_lifted(service, before)] - 0.5  # between two looks, so that the next of them is not just too early
     gate = replace(before, reopen_at=now + timedelta(seconds=service.health.every_s * turns))
     await tx.gates.save(gate)
     return gate
@@ -321,11 +326,12 @@ async def enable(parts: Parts, tx: Transaction, name: str, *, by: str, person: b
     gate = gates.enable(before, parts.clock.now(), by=by)
     await tx.gates.save(gate)
     await trail.note(parts, tx, "gate.enabled", name, reason=before.reason or "", by=by)
+    if before.down_since is not None:
+        await trail.recovered(parts, tx, name, before.down_since)
     if before.state is GateState.DISABLED:
         link = f"{parts.public_url}/services/{name}"
         await trail.tell(parts, tx, [notices.enabled(before, by, link)])
     if person:
         await wake_service(parts, tx, name, by_person=True)
-    else:
-        await lane.resume(parts, tx, name)
+    await lane.resume(parts, tx, name)  # after a person's word, too: it wakes the oldest only
     tx.on_commit(lambda: parts.listeners.emit("gate.changed", service=name, state="closed", reason=f"enabled by {by}"))
