@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from engine.crew import engine
-from engine.world import DONE, PROBED, SHY, World, play, refused
+from engine.world import DONE, OAUTHED, PROBED, SHY, World, play, refused
 from prunella.core.records import Failure, Incident, Request, Signal
 from prunella.core.services import DisableAfter, Service
 from prunella.core.states import GateState, OperationState
@@ -189,6 +189,27 @@ async def test_open_gate_is_probed_once_per_period_over_all_workers(
     await store.close()
     held = all(later - before >= 0.25 * 2**n for n, (before, later) in enumerate(itertools.pairwise(at)))
     assert (outside.most_at_once == 1 and len(at) == 3 and held) is not planted
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(503, "replay"), (429, "replay"), (401, "refresh_token")])
+def test_refused_probe_is_the_only_one_of_its_period(sqlite_path: Path, status: int, remedy: str) -> None:
+    """Whatever was refused, and be it new tokens: ten accounts wait together for the end of the open time."""
+
+    async def story(world: World) -> None:
+        world.hands.script = {remedy: [refused(503 if status == 401 else status)]}
+        gate = await world.gate("oauthed")
+        down = replace(gate, state=GateState.OPEN, reason="r", down_since=gate.since, reopen_at=gate.since)
+        await world.set_gate(down)
+        for number in range(10):
+            await world.put_tokens(account=f"a{number}")
+            await world.fail("oauthed", status=status, account=f"a{number}")
+        await world.later(50)
+        assert [deed.remedy for deed in world.hands.deeds] == [remedy]
+        await world.later(60)
+        assert [deed.remedy for deed in world.hands.deeds] == [remedy] * 2
+
+    service = replace(OAUTHED, disable_after=NEVER, gate=replace(OAUTHED.gate, open_s=60.0))
+    play(sqlite_path, story, services=[service], running=True)
 
 
 # Order ------------------------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def _learn_gate(
 ) -> Gate:
     """Let our own calls count towards the gate and its rate."""
     assert case.service is not None
-    counted = [pair for pair in zip(results, said, strict=True) if _speaks(pair[0])]
+    counted = [pair for pair in zip(results, said, strict=True) if _speaks(gate, pair[0])]
     for result, diagnosis in counted:
         gate = _learn_call(parts, case, gate, result.outcome, diagnosis)
     bad = sum(diagnosis is not None and diagnosis.category is Category.NETWORK for _, diagnosis in counted)
@@ -212,17 +212,24 @@ def _learn_gate(
     return rate.learned(gate, case.service, case.now, began=began, good=good, refused=refused)
 
 
-def _speaks(result: Result) -> bool:
-    """Tell whether an attempt says something about the service: refusals of ours and token refreshes do not."""
-    return result.run.remedy != "refresh_token" and not result.outcome.busy and not result.outcome.needs_person
+def _speaks(gate: Gate, result: Result) -> bool:
+    """Tell whether an attempt says something about the service: refusals of ours and token refreshes do not.
+
+    A refresh that fails while the gate is half open was the probe: it does, or each incident would try its own.
+    """
+    if result.outcome.busy or result.outcome.needs_person:
+        return False
+    return result.run.remedy != "refresh_token" or (gate.state is GateState.HALF_OPEN and not result.outcome.ok)
 
 
 def _learn_call(parts: Parts, case: Case, gate: Gate, outcome: Outcome, diagnosis: Diagnosis | None) -> Gate:
     assert case.service is not None
-    if diagnosis is not None and diagnosis.category is Category.RATE_LIMIT:
-        asked = diagnosis.retry_after_s
-        return gate if asked is None else gates.throttle(gate, case.now + timedelta(seconds=min(asked, WAIT_MAX_S)))
-    if diagnosis is not None and diagnosis.category is not Category.NETWORK:
+    if diagnosis is not None and diagnosis.category is Category.RATE_LIMIT and diagnosis.retry_after_s is not None:
+        return gates.throttle(gate, case.now + timedelta(seconds=min(diagnosis.retry_after_s, WAIT_MAX_S)))
+    failures = {Category.NETWORK}
+    if gate.state is GateState.HALF_OPEN:
+        failures.add(Category.RATE_LIMIT)  # asked for fewer calls, there are no more probes now
+    if diagnosis is not None and diagnosis.category not in failures:
         return gate
     return gates.record_call(gate, outcome.ok, case.service.gate, case.now, parts.rng)
 
