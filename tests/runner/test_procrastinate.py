@@ -229,23 +229,28 @@ async def test_call_that_was_being_fetched_is_cut_off_as_well(migrated_postgres_
             assert ask("SELECT status::text FROM procrastinate_jobs") == [("todo",)]
 
 
-async def test_call_whose_end_was_refused_is_called_again(migrated_postgres_url: str) -> None:
-    """What could not be written when a call ended holds its key up for seconds, not for the life of its worker."""
+@pytest.mark.parametrize("refused", ["DELETE", "INSERT"])
+async def test_call_whose_end_was_refused_is_called_again(migrated_postgres_url: str, refused: str) -> None:
+    """What can't be written when a call ends, or has raised, holds its key up for seconds, and loses nothing."""
     async with workers(migrated_postgres_url, 1) as (_, (runner,)):
         calls = Calls()
-        runner.handle("heal", calls.handler("heal", "", None))
+
+        async def work(_: str) -> None:
+            if refused == "INSERT" and len(calls.begun) == 1:
+                raise RuntimeError("to be called again")
+
+        runner.handle("heal", calls.handler("heal", "", work))
+        await runner.submit("heal", "a")
         with queue_of(migrated_postgres_url) as ask:
             ask(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
-                "CREATE TRIGGER refuse BEFORE DELETE ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuse()"
+                f"CREATE TRIGGER refuse BEFORE {refused} ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refuse()"
             )
             try:
                 async with running(runner):
-                    await runner.submit("heal", "a")
                     await calls.times(1)
                     await asyncio.sleep(0.2)  # its end is refused
                     ask("DROP FUNCTION refuse CASCADE")
-                    await runner.submit("heal", "a")
                     await calls.times(2)
             finally:
                 ask("DROP FUNCTION IF EXISTS refuse CASCADE")

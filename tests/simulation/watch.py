@@ -5,7 +5,6 @@ Written against the tables and the outside's ledger, never against the engine's 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
@@ -87,7 +86,8 @@ class Watch:
         elif text == _WAKE:
             self._rounds[values["incident"]] += 1
         elif text == _WAKE_ALL:
-            self._rounds.update(json.loads(values["ids"]))
+            lane = "SELECT id FROM incidents WHERE service = ? AND state <> 'resolved'"
+            self._rounds.update(row[0] for row in self._database.execute(lane, (values["service_"],)))
         elif text == "BEGIN IMMEDIATE":
             self._rotated.clear()
 
