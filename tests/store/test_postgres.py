@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from prunella.core.errors import Conflict, StoreUnavailable
-from prunella.store import migrations
+from prunella.store import migrations, postgres
 from prunella.store.contract import again_on_conflict, insist
 from prunella.store.postgres import PostgresStore
 from store.making import Outside, at_once, credential, entry, operation
@@ -141,6 +141,23 @@ async def test_connection_lost_before_the_commit_leaves_nothing(shaky: PostgresS
             await tx.audit.add([entry()])
             power(False)
     assert ran == []
+
+
+async def test_frozen_process_holds_nobody_up(migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stands still in mid-transaction, as on a host without power, loses it and its locks; the others go on."""
+    monkeypatch.setattr(postgres, "_FROZEN_S", 0.3)
+    frozen, other = [await PostgresStore.open(migrated_postgres_url) for _ in range(2)]
+    now = other.clock.now()
+    with pytest.raises(StoreUnavailable, match="stood still|does not answer"):
+        async with frozen.transaction() as tx:
+            await tx.gates.take("crm", now)
+            async with asyncio.timeout(5), other.transaction() as others:
+                await others.gates.take("crm", now)
+            await tx.gates.take("crm", now)
+    for store in (frozen, other):
+        async with store.transaction() as tx:  # both work on
+            await tx.gates.take("crm", now)
+        await store.close()
 
 
 async def test_database_that_is_not_there_is_told(postgres_url: str) -> None:

@@ -21,6 +21,8 @@ from prunella.store.troubles import state_of, translated
 
 _log = logging.getLogger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings name the address; we tell an outage ourselves
+_FROZEN_S = 10.0
+"""So long may a transaction stand still: a frozen process, or a host without power, would keep its locks for hours."""
 _ANCHOR_EVERY_S = 30.0  # a host's oscillator drifts by at most some 10 ms in a day
 _NETWORK: dict[str, str | int | None] = {
     "application_name": "prunella",
@@ -85,7 +87,7 @@ class PostgresStore:
 
     def __init__(self, pool: AsyncConnectionPool[Any], refusal: _Refusal) -> None:
         self.clock = AnchoredClock()
-        self.pooled = False
+        self.pooled = True  # until it is known
         self._pool = pool
         self._refusal = refusal
         self._dialect = PostgresDialect()
@@ -110,11 +112,14 @@ class PostgresStore:
             timeout=wait_s,
             reconnect_timeout=wait_s,  # then the next request tries at once: no long back-off once the outage is over
             kwargs={"autocommit": True, "refusal": refusal},
+            configure=lambda connection: store._configure(connection),
         )
         store = cls(pool, refusal)
         try:
             await pool.open(wait=True, timeout=wait_s)
             store.pooled = await is_pooled(conninfo)
+            async with pool.connection() as first:  # it was made before that was known
+                await store._configure(first)
             await store._anchor()
         except psycopg.Error as error:
             await pool.close()
@@ -123,6 +128,10 @@ class PostgresStore:
             await pool.close()
             raise
         return store
+
+    async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        if not self.pooled:  # there the session is lent to others, and the pooler has a limit of its own
+            await connection.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_S * 1000:.0f}'".encode())
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on a pooled connection."""

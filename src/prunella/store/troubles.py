@@ -20,6 +20,7 @@ _BY_STATE: Final = {
     "57P01": "it is being shut down or restarted",
     "57P02": "it crashed and is being restarted",
     "57P03": "it is starting or stopping",
+    "25P03": "this process stood still in mid-transaction, for so long that its locks were taken away",
     "28P01": "it refuses the password; put the new one into database_url and start anew",
     "28000": "it refuses this role; look into its pg_hba.conf",
     "3D000": "there is no such database",
@@ -38,6 +39,7 @@ _AWAY: Final = (
     psycopg.OperationalError,  # also: disk full, no connection left, shutting down
     psycopg.InterfaceError,  # the connection is closed
     pg.ReadOnlySqlTransaction,
+    pg.IdleInTransactionSessionTimeout,
     pg.InsufficientPrivilege,
     pg.DuplicatePreparedStatement,
     pg.InvalidSqlStatementName,
