@@ -148,7 +148,7 @@ async def test_frozen_process_holds_nobody_up(migrated_postgres_url: str, monkey
     monkeypatch.setattr(postgres, "_FROZEN_S", 0.3)
     frozen, other = [await PostgresStore.open(migrated_postgres_url) for _ in range(2)]
     now = other.clock.now()
-    with pytest.raises(StoreUnavailable, match="stood still|does not answer"):
+    with pytest.raises(StoreUnavailable, match=r"stood still|does not answer"):
         async with frozen.transaction() as tx:
             await tx.gates.take("crm", now)
             async with asyncio.timeout(5), other.transaction() as others:

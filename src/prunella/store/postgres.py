@@ -101,6 +101,10 @@ class PostgresStore:
         Args:
             wait_s: how long a request waits for a connection, at the start and in an outage.
         """
+
+        async def configured(connection: psycopg.AsyncConnection[Any]) -> None:
+            await store._configure(connection)
+
         conninfo = address(url)
         refusal = _Refusal()
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
@@ -112,7 +116,7 @@ class PostgresStore:
             timeout=wait_s,
             reconnect_timeout=wait_s,  # then the next request tries at once: no long back-off once the outage is over
             kwargs={"autocommit": True, "refusal": refusal},
-            configure=lambda connection: store._configure(connection),
+            configure=configured,
         )
         store = cls(pool, refusal)
         try:
