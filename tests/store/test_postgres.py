@@ -247,6 +247,21 @@ async def test_clock_is_anchored_anew_when_it_drifted(store: PostgresStore) -> N
         assert abs(store.clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 
+async def test_clock_is_anchored_anew_when_the_host_slept(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that slept counted no second of it: the first transaction afterwards knows what time it is."""
+    store.clock.anchor(datetime.now(UTC) - timedelta(seconds=60))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    for _ in range(2):
+        async with store.transaction():
+            assert abs(store.clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+    anchored_at = store._anchored_at
+    async with store.transaction():
+        assert store._anchored_at == anchored_at  # asked once
+
+
 # Row-level security
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+_ADRIFT_S = 0.5
 Rng = random.Random
 """A seeded source of chance; `Rng()` seeds itself from the operating system."""
 
@@ -63,11 +64,16 @@ class AnchoredClock(SystemClock):
     """
 
     def __init__(self) -> None:
-        self._offset_s = time.time() - time.monotonic()
+        self._offset_s = self._host_s = time.time() - time.monotonic()
 
     def anchor(self, now: datetime) -> None:
         """Take `now` as the present moment."""
         self._offset_s = now.timestamp() - time.monotonic()
+        self._host_s = time.time() - time.monotonic()
+
+    def is_adrift(self) -> bool:
+        """Tell whether the host's two clocks parted since: one was set, or the host slept and the monotonic one too."""
+        return abs(time.time() - time.monotonic() - self._host_s) > _ADRIFT_S
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self._offset_s + time.monotonic(), UTC)

@@ -87,11 +87,13 @@ async def act(
     Raises:
         IllegalTransition: it is not in a state for that, its incident is resolved, or it can't be replayed.
     """
-    standing = await look(parts, operation_id) if dry_run else None
-    if standing is not None:
-        must_be_possible(standing.operation, standing.incident, wish, standing.trouble)
-        return standing.operation
-    return None if dry_run else await _act(parts, operation_id, wish, by, redact.scrub(reason))
+    if not dry_run:
+        return await _act(parts, operation_id, wish, by, redact.scrub(reason))
+    standing = await look(parts, operation_id)
+    if standing is None:
+        return None
+    must_be_possible(standing.operation, standing.incident, wish, standing.trouble)
+    return standing.operation
 
 
 @again_on_conflict

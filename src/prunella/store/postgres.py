@@ -196,7 +196,7 @@ class PostgresStore:
 
     async def _anchor(self) -> None:
         """Follow the database's clock, so that a jump of this host's clock moves no due time."""
-        if self.clock.monotonic() - self._anchored_at < _ANCHOR_EVERY_S:
+        if self.clock.monotonic() - self._anchored_at < _ANCHOR_EVERY_S and not self.clock.is_adrift():
             return
         async with self._connected() as connection:
             row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
