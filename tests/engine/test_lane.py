@@ -18,7 +18,7 @@ from engine.world import DONE, OAUTHED, PROBED, SHY, World, play, refused
 from prunella.core.records import Failure, Incident, Request, Signal
 from prunella.core.services import DisableAfter, Service
 from prunella.core.states import GateState, OperationState
-from prunella.engine import heal, patrol, people, rate
+from prunella.engine import heal, operations, patrol, people, rate
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.remedies.contract import Outcome, Target
@@ -280,6 +280,25 @@ def test_blocked_request_says_behind_what_it_waits(sqlite_path: Path) -> None:
         await world.later(1)
         assert {row.state for row in await world.operations()} == {OperationState.DONE}
         assert len(await world.audit("incident.wait")) <= 3
+
+    play(sqlite_path, story, running=True)
+
+
+def test_follower_goes_once_a_person_took_the_first_out(sqlite_path: Path) -> None:
+    """The first one rests and is cancelled: what stood behind it follows at once, not at the next look."""
+
+    async def story(world: World) -> None:
+        world.hands.script["replay"] = [refused(503)] * 3 + [DONE]
+        put = {"method": "PUT", "endpoint": "/orders/7"}
+        await world.fail(**put)
+        await world.later(0.2)
+        await world.fail(**put, status=None, code="ECONNRESET", message="reset")
+        await world.later(30)
+        (first, follower) = await world.operations()
+        assert (first.due_at, follower.attempts) == (None, 0)
+        await operations.act(world.parts, first.id, "cancel", by="ada")
+        await world.later(1)
+        assert [one.state for one in await world.operations()] == [OperationState.CANCELLED, OperationState.DONE]
 
     play(sqlite_path, story, running=True)
 

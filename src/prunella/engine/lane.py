@@ -5,6 +5,8 @@ Always in the transaction that saves the gate: its row lock and version let one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prunella.core.records import Gate
 from prunella.core.states import GateState
 from prunella.engine import notices, trail
@@ -39,3 +41,13 @@ async def resume(parts: Parts, tx: Transaction, service: str) -> None:
     await tx.operations.wake_all(service, now)
     woken = await tx.incidents.wake_all(service, now)
     await parts.runner.submit_many([(("heal", incident_id), None) for incident_id in woken], tx)
+
+
+async def call_next(parts: Parts, tx: Transaction, ended_ids: Sequence[str], *, by: str = "") -> None:
+    """Let those go on that stood back behind operations that have ended.
+
+    Args:
+        by: the incident that goes on anyway.
+    """
+    for incident_id in sorted(await tx.operations.call_next(ended_ids, parts.clock.now()) - {by}):
+        await parts.runner.submit("heal", incident_id, tx=tx)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation, Run
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
 from prunella.engine import follow, gates, lane, notices, rate, trail
@@ -152,7 +152,9 @@ async def _settle_results(parts: Parts, tx: Transaction, case: Case, gate: Gate,
         if result.operation is not None
     ]
     await tx.operations.save_all(operations, OperationState.RUNNING)
-    await _call_next(parts, tx, case, operations)
+    ended_ids = [one.id for one in operations if one.ordering_key and one.state is not OperationState.WAITING]
+    if ended_ids:
+        await lane.call_next(parts, tx, ended_ids, by=case.incident.id)
     for result in ours:
         _emit_finished(parts, tx, ended[result.run.id])
     return _learn_gate(parts, case, gate, ours, said)
@@ -163,15 +165,6 @@ def _ended(case: Case, result: Result) -> Run:
     return replace(
         result.run, state=_run_state(outcome), ended_at=case.now, status=outcome.status, detail=outcome.detail
     )
-
-
-async def _call_next(parts: Parts, tx: Transaction, case: Case, operations: Sequence[Operation]) -> None:
-    """Let those go on that stood back behind operations that have ended."""
-    ended = [one.id for one in operations if one.ordering_key and one.state is not OperationState.WAITING]
-    if not ended:
-        return
-    for incident_id in sorted(await tx.operations.call_next(ended, case.now) - {case.incident.id}):
-        await parts.runner.submit("heal", incident_id, tx=tx)
 
 
 def _emit_finished(parts: Parts, tx: Transaction, run: Run) -> None:

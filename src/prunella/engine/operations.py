@@ -14,7 +14,7 @@ from prunella.core import redact
 from prunella.core.errors import IllegalTransition, PrunellaError
 from prunella.core.records import AuditEntry, Incident, Operation, Run
 from prunella.core.states import IncidentState, OperationState
-from prunella.engine import learn, patrol, payloads, trail, verify
+from prunella.engine import lane, learn, patrol, payloads, trail, verify
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction, again_on_conflict
 
@@ -126,7 +126,9 @@ async def move(
         return await tx.backlog.again(ids, ALLOWED[wish], parts.clock.now())
     state = _O.CANCELLED if wish == "cancel" else _O.DEAD
     because = f"{DONE_TO[wish]} by {by}" + (f": {reason}" if reason else "")
-    return await tx.backlog.end(ids, ALLOWED[wish], state, because)
+    moved = await tx.backlog.end(ids, ALLOWED[wish], state, because)
+    await lane.call_next(parts, tx, sorted(moved))
+    return moved
 
 
 async def go_on(parts: Parts, tx: Transaction, incident: Incident, wish: str) -> None:
