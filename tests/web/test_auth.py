@@ -386,3 +386,17 @@ async def test_cookie_reads_and_never_acts(web: Web) -> None:
         assert (await web.ask(method, path, headers=shown)).status_code == 401
     bad = await web.ask("GET", "/login?token=forged")
     assert (bad.status_code, "set-cookie" in bad.headers) == (401, False)
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+
+PAGES = [path for (_, path), roles in ROUTES.items() if roles is not ANYBODY and not path.startswith(("/api", "/integ"))]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/login?token=forged"])
+async def test_page_tells_a_browser_how_to_sign_in(web: Web, path: str) -> None:
+    """Who is not signed in reads how to, and nothing else; the page needs no template of its own for that."""
+    answer = await web.ask("GET", path_of(path), headers={"accept": "text/html"})
+    assert (answer.status_code, "<h1>Sign in</h1>" in answer.text) == (401, True)
+    assert "prunella token --role" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
@@ -202,3 +203,37 @@ async def test_pages_show_what_waits(web: Web) -> None:
     assert "None of this kind" in (await get(web, "/operations", service="nobody")).text
     assert (await get(web, "/operations", state="lost")).status_code == 422
     assert (await get(web, "/operations/nobody")).status_code == 404
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+async def test_moment_out_of_the_calendar_is_refused(web: Web, moment: str) -> None:
+    """A moment that UTC can't spell is a mistake of who sent it, in an event, an estimate and a cursor."""
+    event = {"event_id": "e", "service_name": "crm", "error_message": "down", "occurred_at": moment}
+    told = await web.ask("POST", "/integration-self-heal", web.token(Role.INGEST), json=event, headers=ASYNC)
+    asked = await post(web, "replay", service="crm", made_at=moment, digest="d", name="n")
+    assert (told.status_code, asked.status_code) == (422, 422)
+    assert [one.json()["errors"][0]["pointer"] for one in (told, asked)] == ["/occurred_at", "/made_at"]
+    assert (await get(web, cursor=b64encode(f"{moment} x".encode()).decode())).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["service", "incident", "idempotency_key"])
+async def test_empty_filter_is_refused(web: Web, name: str) -> None:
+    """A variable that was not set is no filter that nothing fits: lists refuse it as acts do."""
+    await report(web)
+    assert (await get(web, **{name: ""})).status_code == 422
+    assert (await post(web, "replay", estimate=True, **{name: ""})).status_code == 422
+    assert len(await items(web, account="")) == 1
+
+
+async def test_ordering_key_of_an_event_decides_whose_turn_it_is(web: Web) -> None:
+    """Of two requests that share a key the later one stands back; it is kept as a digest and refused when too long."""
+    for number, key in enumerate(("order-7", "order-7", "", None)):
+        await report(web, endpoint=f"/orders/{number}", method="PUT", ordering_key=key)
+    async with web.app.store.transaction() as tx:
+        first, second, free, by_address = reversed(await tx.operations.list(most=9))
+    assert first.ordering_key == second.ordering_key != ""
+    assert "order-7" not in first.ordering_key
+    assert (free.ordering_key, by_address.ordering_key not in ("", first.ordering_key)) == ("", True)
+    body = {"event_id": "e", "service_name": "crm", "error_message": "down", "ordering_key": "k" * 201}
+    told = await web.ask("POST", "/integration-self-heal", web.token(Role.INGEST), json=body, headers=ASYNC)
+    assert (told.status_code, told.json()["errors"][0]["pointer"]) == (422, "/ordering_key")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from prunella.core.clock import Clock, Ids
 from prunella.core.records import Failure, Request, Signal
@@ -14,6 +14,17 @@ from prunella.core.services import Service
 from prunella.diagnosis.fingerprint import operation_of
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w .:/@+-]+$")]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; `ValueError` where its zone puts it out of the calendar."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is not within the years 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 
 FORCED: Mapping[str, Mapping[str, Any]] = {
     "auth": {"http_status": 401, "error_code": "invalid_token", "error_message": "Token expired"},
@@ -47,7 +58,7 @@ class FailureEvent(BaseModel):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "POST"
     ordering_key: Annotated[str, Field(max_length=200)] | None = None
     headers: dict[str, str] = Field(default_factory=dict)
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None
     outcome: Literal["failure", "success"] = "failure"
 
     @field_validator("http_status", mode="before")

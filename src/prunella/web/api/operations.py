@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.app import App
 from prunella.core.errors import InvalidInput
@@ -18,6 +18,7 @@ from prunella.core.records import Operation
 from prunella.core.states import OperationState
 from prunella.engine import bulk, operations
 from prunella.store.backlog import Wanted
+from prunella.web.api.events import Moment
 from prunella.web.api.resources import Limit, before, cursor_of, spell_time, unknown
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
@@ -29,6 +30,8 @@ _FILTERS = ("service", "state", "incident", "account", "due", "idempotency_key")
 Act = Literal["replay", "cancel", "quarantine"]
 Due = Literal["due", "overdue", "later", "resting"]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Account = Annotated[str, Field(max_length=500)]
+"""Empty: prunella's own account of a service."""
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -49,12 +52,12 @@ class BulkIn(BaseModel):
     service: Text | None = None
     state: OperationState | None = None
     incident: Text | None = None
-    account: Annotated[str, Field(max_length=500)] | None = None
+    account: Account | None = None
     due: Due | None = None
     idempotency_key: Text | None = None
     everything: Annotated[bool, Field(alias="all")] = False
     estimate: bool = False
-    made_at: AwareDatetime | None = None
+    made_at: Moment | None = None
     digest: Annotated[str, Field(max_length=200)] | None = None
     name: Annotated[str, Field(max_length=200)] = ""
     reason: Annotated[str, Field(max_length=500)] = ""
@@ -72,12 +75,12 @@ def _reading_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
     @routes.get("")
     async def list_operations(
         request: Request,
-        service: str | None = None,
+        service: Text | None = None,
         state: OperationState | None = None,
-        incident: str | None = None,
-        account: str | None = None,
+        incident: Text | None = None,
+        account: Account | None = None,
         due: Due | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: Text | None = None,
         limit: Annotated[Limit, Query()] = _PAGE,
         cursor: str | None = None,
     ) -> JSONResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -17,6 +16,7 @@ from prunella.core.records import Credential, Gate, Incident
 from prunella.core.services import SecretRef, Service
 from prunella.core.states import IncidentState
 from prunella.engine import people, rate, report
+from prunella.web.api.events import in_utc
 from prunella.web.api.self_heal import read_json
 from prunella.web.auth import Gatehouse
 from prunella.web.problems import Problem, unprocessable
@@ -301,6 +301,6 @@ def before(cursor: str | None) -> tuple[datetime, str] | None:
     try:
         spelled, last_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
         moment = datetime.fromisoformat(spelled)
-        return moment.replace(tzinfo=moment.tzinfo or UTC), last_id
-    except (ValueError, binascii.Error):
+        return in_utc(moment.replace(tzinfo=moment.tzinfo or UTC)), last_id
+    except ValueError:  # binascii.Error is one
         raise Problem(422, "The cursor is not ours", "take next_cursor of the page before, unchanged") from None

@@ -35,21 +35,17 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     templates = _templates()
 
-    def page(name: str, status: int = 200, **values: object) -> Response:
+    def page(name: str, **values: object) -> Response:
         html = templates.get_template(name).render(now=app.parts.clock.now(), **values)
-        return HTMLResponse(html, status_code=status, headers=_HEADERS)
+        return HTMLResponse(html, headers=_HEADERS)
 
     @routes.get("/")
     async def overview(request: Request) -> Response:
-        if gatehouse.who(request) is None:
-            return page("sign_in.html", 401)
         gatehouse.reads(request)
         return page("overview.html", overview=await report.overview(app.parts), environment=app.settings.environment)
 
     @routes.get("/incidents/{incident_id}")
     async def incident(request: Request, incident_id: str) -> Response:
-        if gatehouse.who(request) is None:
-            return page("sign_in.html", 401)
         gatehouse.reads(request)
         story = await report.story(app.parts, incident_id)
         if story is None:
@@ -58,8 +54,6 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
 
     @routes.get("/approvals")
     async def approvals(request: Request) -> Response:
-        if gatehouse.who(request) is None:
-            return page("sign_in.html", 401)
         gatehouse.acts(request)  # a plan shows rows
         async with app.store.transaction() as tx:
             latest = await tx.approvals.list(most=_PLANS_MAX)
@@ -69,8 +63,6 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
 
     @routes.get("/approvals/{approval_id}")
     async def approval(request: Request, approval_id: str) -> Response:
-        if gatehouse.who(request) is None:
-            return page("sign_in.html", 401)
         gatehouse.acts(request)
         async with app.store.transaction() as tx:
             found = await tx.approvals.get(approval_id)
@@ -87,7 +79,7 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
     @routes.get("/login")
     async def login(request: Request, token: str = "") -> Response:
         if gatehouse.signed(token) is None:
-            return page("sign_in.html", 401)
+            raise Problem(401, "Sign in", "this token is not ours, or its time is up; make a new one: prunella token --link")
         answer = RedirectResponse("/", status_code=303, headers=_HEADERS)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="lax", secure=secure)
@@ -102,11 +94,11 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
 
 
 def trouble(app: App) -> Callable[[Problem], Response]:
-    """Return what spells a problem for a person in a browser."""
-    template = _templates().get_template("trouble.html")
+    """Return what spells a problem for a person in a browser; who is not signed in reads how to."""
+    templates = _templates()
 
     def page(problem: Problem) -> Response:
-        html = template.render(
+        html = templates.get_template("sign_in.html" if problem.status == 401 else "trouble.html").render(
             now=app.parts.clock.now(),
             title=scrub(problem.title),
             detail=scrub(problem.detail),
