@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import Connection, create_engine, inspect, make_url, text
 
-from prunella.core.errors import SchemaBehind, StoreUnavailable
+from prunella.core.errors import SchemaBehind, StoreRefused, StoreUnavailable
 from prunella.store import migrations
 from prunella.store.migrations import views
 from prunella.store.tables import SCHEMA, metadata
@@ -156,6 +157,18 @@ def test_check_works_while_a_process_writes(tmp_path: Path) -> None:
         other.execute("BEGIN IMMEDIATE")
         migrations.check(f"sqlite:///{path}")
         other.execute("COMMIT")
+
+
+def test_role_that_may_not_make_tables_is_told(fresh_postgres_url: str) -> None:
+    """What it lacks is said, in words that are no traceback, and waiting for it is no use."""
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as server:
+        server.execute("CREATE ROLE prunella_weak")
+        try:
+            weak = make_url(fresh_postgres_url).update_query_dict({"options": "-c role=prunella_weak"})
+            with pytest.raises(StoreRefused, match="may not make or change the tables of prunella; GRANT CREATE"):
+                migrations.upgrade(weak.render_as_string(hide_password=False))
+        finally:
+            server.execute("DROP ROLE prunella_weak")
 
 
 @pytest.mark.parametrize(

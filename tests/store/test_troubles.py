@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors as pg
 from sqlalchemy import make_url
 
-from prunella.core.errors import SchemaBehind, StoreUnavailable
+from prunella.core.errors import SchemaBehind, StoreRefused, StoreUnavailable
 from prunella.store.postgres import PostgresStore
 from prunella.store.troubles import state_of, translated
 from store.making import entry
@@ -120,6 +120,8 @@ async def test_tables_that_vanished_are_told(fresh_postgres_url: str) -> None:
         (pg.AdminShutdown("terminating connection"), "it is being shut down or restarted"),
         (pg.CrashShutdown("x"), "it crashed"),
         (pg.CannotConnectNow("x"), "it is starting or stopping"),
+        (pg.IdleInTransactionSessionTimeout("x"), r"does not answer \(IdleInTransactionSessionTimeout\)"),
+        (pg.TransactionTimeout("x"), "does not answer"),
         (psycopg.OperationalError(f'FATAL:  password authentication failed for user "{PASSWORD}"'), "the password"),
         (psycopg.OperationalError("FATAL:  sorry, too many clients already"), "no connection left"),
         (psycopg.OperationalError('FATAL:  database "x" does not exist'), "there is no such database"),
@@ -135,6 +137,22 @@ def test_words_are_ours(error: psycopg.Error, words: str) -> None:
         raise meant
     assert "nothing of this request was recorded" in str(meant)
     assert PASSWORD not in str(meant)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (pg.InvalidPassword("x"), True),
+        (psycopg.OperationalError('FATAL:  database "x" does not exist'), True),
+        (pg.InsufficientPrivilege("x"), True),
+        (pg.CannotConnectNow("x"), False),
+        (pg.TooManyConnections("x"), False),
+        (pg.ReadOnlySqlTransaction("x"), False),
+    ],
+)
+def test_what_only_a_person_can_change_is_told_apart(error: psycopg.Error, refused: bool) -> None:
+    """A start waits for the end of an outage or a failover, and not for a password."""
+    assert isinstance(translated(error), StoreRefused) is refused
 
 
 @pytest.mark.parametrize("error", [pg.UniqueViolation("x"), pg.SyntaxError("x"), pg.DivisionByZero("x")])

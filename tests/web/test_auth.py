@@ -390,7 +390,9 @@ async def test_cookie_reads_and_never_acts(web: Web) -> None:
 
 # Pages ----------------------------------------------------------------------------------------------------------------
 
-PAGES = [path for (_, path), roles in ROUTES.items() if roles is not ANYBODY and not path.startswith(("/api", "/integ"))]
+PAGES = [
+    path for (_, path), roles in ROUTES.items() if roles is not ANYBODY and not path.startswith(("/api", "/integ"))
+]
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/login?token=forged"])

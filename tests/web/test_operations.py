@@ -220,8 +220,9 @@ async def test_moment_out_of_the_calendar_is_refused(web: Web, moment: str) -> N
 async def test_empty_filter_is_refused(web: Web, name: str) -> None:
     """A variable that was not set is no filter that nothing fits: lists refuse it as acts do."""
     await report(web)
-    assert (await get(web, **{name: ""})).status_code == 422
-    assert (await post(web, "replay", estimate=True, **{name: ""})).status_code == 422
+    empty: dict[str, Any] = {name: ""}
+    assert (await get(web, **empty)).status_code == 422
+    assert (await post(web, "replay", estimate=True, **empty)).status_code == 422
     assert len(await items(web, account="")) == 1
 
 

@@ -7,12 +7,13 @@ import importlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import make_url
 
 from prunella import __version__
@@ -138,29 +139,27 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     for secret in settings.secrets:
         redact.known.register(secret)
     load_plugins(settings)
-    store = await open_store(settings, tell)
-    caller = Egress(settings.egress)
-    advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
-    place = await asyncio.to_thread(DatabasePlace, settings.database_url)
-    care, app = Care(), None
-    try:
+    async with AsyncExitStack() as closing:
+        store = await open_store(settings, tell)
+        closing.push_async_callback(store.close)
+        caller = Egress(settings.egress)
+        closing.push_async_callback(caller.close)
+        advice_caller = Egress(replace(settings.egress, bytes_max=ANSWER_BYTES_MAX)) if settings.advisor else None
+        if advice_caller is not None:
+            closing.push_async_callback(advice_caller.close)
+        place = await asyncio.to_thread(DatabasePlace, settings.database_url)
+        closing.callback(place.close)
         pauses = Pauses(store, store.clock, settings.windows)
         care = await take_care(settings, caller, Vault(store, keys), pauses)
+        closing.push_async_callback(care.close)
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
         runs = _runs(settings, store)
         app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care, runs=runs)
+        if isinstance(app.runner, ProcrastinateRunner):
+            closing.push_async_callback(app.runner.close)
         await _seed(app)
         yield app
-    finally:
-        if app is not None and isinstance(app.runner, ProcrastinateRunner):
-            await app.runner.close()
-        await care.close()
-        place.close()
-        await caller.close()
-        if advice_caller is not None:
-            await advice_caller.close()
-        await store.close()
 
 
 async def open_store(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> Store:
@@ -197,7 +196,10 @@ async def upgrade(settings: Settings) -> None:
     """Bring the tables up to date: ours, and on PostgreSQL those of the queue."""
     await asyncio.to_thread(migrations.upgrade, settings.migrate_url)
     if sqlite_path(settings.database_url) is None:
-        await install(settings.migrate_url)
+        try:
+            await install(address(settings.migrate_url))
+        except psycopg.Error as error:
+            raise migrations.meant_by(error) or error from error
 
 
 def _runs(settings: Settings, store: Store) -> Callable[[Clock, Listeners], Runner]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,17 +79,35 @@ Database = Annotated[
 @cli.command()
 def up(db: Database = None) -> None:
     """Start the engine, the API and the dashboard in this process."""
-    from prunella.cli.up import serve
+    with _ends_on_signals():
+        from prunella.cli.up import serve
 
-    serve(world.settings(database_url=db))
+        serve(world.settings(database_url=db))
 
 
 @cli.command()
-def worker(db: Database = None) -> None:
-    """Start one more worker beside `prunella up`: it heals and serves no HTTP; as many as wanted, on PostgreSQL."""
-    from prunella.cli.up import work
+def worker(
+    db: Database = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Answer /livez, /readyz and /metrics there.")
+    ] = None,
+) -> None:
+    """Start one more worker beside `prunella up`: it heals and takes no events; as many as wanted, on PostgreSQL."""
+    with _ends_on_signals():
+        from prunella.cli.up import work
 
-    work(world.settings(database_url=db))
+        work(world.settings(database_url=db), listen=None if listen is None else world.listening(listen))
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """End well and at once when told to stop before anything is under way; as process 1 we would not even hear it."""
+    before = {sign: signal.signal(sign, lambda *_: os._exit(0)) for sign in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 @cli.command()

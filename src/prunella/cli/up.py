@@ -7,61 +7,100 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Coroutine, Mapping, MutableMapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
-from prunella.app import open_app, sqlite_path
+from prunella.app import App, open_app, sqlite_path
 from prunella.app.life import leave_on_signals
-from prunella.core.errors import ConfigError
+from prunella.core.clock import SystemClock
+from prunella.core.errors import ConfigError, StoreRefused, StoreUnavailable
 from prunella.core.events import Event
 from prunella.core.redact import scrub, scrub_tree
 from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
 
+_AGAIN_S = 2.0
 _QUIET = frozenset({"run.started"})
 
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or Ctrl-C; what is under way is finished first."""
-    configure_logs()
-    for warning in settings.warnings:
-        structlog.get_logger().warning("config", warning=warning)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(settings))
+    _start(settings, _serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
-    from prunella.web.server import listen, run_server  # a worker serves nothing, and need not hold what serves
+    from prunella.web.server import bind, create, run_server  # a worker that serves nothing need not hold what serves
 
-    listening = listen(*settings.listen)
-    async with open_app(settings, tell=_say) as app:
-        app.parts.listeners.subscribe(_log_event)
-        await run_server(app, listening, lambda url: _say(f"prunella is up: {url} (pid {os.getpid()})"))
+    async with AsyncExitStack() as closing:
+        bound = closing.enter_context(bind(*settings.listen))
+        app = await _open(settings, closing)
+        await run_server(app, create(app), bound, lambda url: _say(f"prunella is up: {url} (pid {os.getpid()})"))
 
 
-def work(settings: Settings) -> None:
+def work(settings: Settings, *, listen: tuple[str, int] | None = None) -> None:
     """Heal until SIGTERM or Ctrl-C, beside other processes on the same database.
+
+    Args:
+        listen: where it says how it is and what it counts; None: nowhere.
 
     Raises:
         ConfigError: the database is a file, which has room for one process.
     """
     _must_have_room(settings)
-    configure_logs()
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_work(settings))
+    _start(settings, _work(settings) if listen is None else _work_and_tell(replace(settings, listen=listen)))
 
 
 async def _work(settings: Settings) -> None:
-    async with open_app(settings, tell=_say) as app:
-        app.parts.listeners.subscribe(_log_event)
+    async with AsyncExitStack() as closing:
+        app = await _open(settings, closing)
         leave_on_signals(app.life, app.runner)
         async with app.running():
             _say(f"worker {app.parts.worker} is up")
             await app.life.stopping.wait()
+
+
+async def _work_and_tell(settings: Settings) -> None:
+    from prunella.web.server import bind, create_health, run_server
+
+    async with AsyncExitStack() as closing:
+        bound = closing.enter_context(bind(*settings.listen))
+        app = await _open(settings, closing)
+        name = app.parts.worker
+        await run_server(app, create_health(app), bound, lambda url: _say(f"worker {name} is up: {url}"))
+
+
+def _start(settings: Settings, process: Coroutine[None, None, None]) -> None:
+    configure_logs()
+    for warning in settings.warnings:
+        structlog.get_logger().warning("config", warning=warning)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(process)
+
+
+async def _open(settings: Settings, closing: AsyncExitStack) -> App:
+    """Open prunella; wait for a server that is away, but not for one that refuses us, nor for a file."""
+    told = ""
+    while True:
+        try:
+            app = await closing.enter_async_context(open_app(settings, tell=_say))
+        except StoreRefused:
+            raise
+        except StoreUnavailable as error:
+            if sqlite_path(settings.database_url) is not None:
+                raise
+            if str(error) != told:
+                structlog.get_logger().warning("waiting for the database", reason=str(error), again_s=_AGAIN_S)
+            told = str(error)
+            await SystemClock().sleep(_AGAIN_S)
+        else:
+            app.parts.listeners.subscribe(_log_event)
+            return app
 
 
 def requeue(settings: Settings) -> int:

@@ -87,6 +87,16 @@ def duration_s(text: str) -> float:
     return int(match[1]) * _UNITS_S[match[2]]
 
 
+def listening(text: str) -> tuple[str, int]:
+    """Read the address of --listen."""
+    from prunella.settings.addresses import host_and_port
+
+    found = host_and_port(text)
+    if found is None:
+        raise ConfigError([f"--listen: {text!r} is not host:port; write e.g. 127.0.0.1:8124"])
+    return found
+
+
 def mint(role: str, ttl_s: float) -> str:
     """Return a signed token; it needs the key only, so it works beside a running engine."""
     from prunella.app import open_keys

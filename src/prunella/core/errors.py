@@ -8,6 +8,7 @@ PrunellaError
 │   ├── SchemaBehind      the tables are older than this version of prunella
 │   ├── StoreLocked       another process owns this SQLite file
 │   ├── StoreUnavailable  the database does not answer; nothing was recorded
+│   │   └── StoreRefused  it answers, and refuses us until a person changes something
 │   └── Conflict          the row changed since it was read (compare-and-set lost)
 ├── DatabaseUnavailable   a database of the user does not answer, or not in time
 ├── DatabaseRefused       a database of the user answers, and refuses: a right, a name, a constraint
@@ -86,6 +87,12 @@ class StoreUnavailable(StoreError):
     """Say that the database does not answer; nothing of this request was recorded."""
 
     code = "PR303"
+
+
+class StoreRefused(StoreUnavailable):
+    """Say that the database refuses us (password, role, right): waiting helps nobody, a person has to act."""
+
+    code = "PR305"
 
 
 class Conflict(StoreError):

@@ -17,7 +17,7 @@ from prunella.demo.shop import Shop
 from prunella.demo.stories import STORIES, Ending, Stage
 from prunella.settings import load
 from prunella.web.auth import Gatehouse, Role
-from prunella.web.server import listen, run_server
+from prunella.web.server import bind, create, run_server
 
 _CONFIG = Path(__file__).with_name("prunella.yaml")
 
@@ -41,12 +41,12 @@ def show(*, seconds: float, port: int) -> int:
 
 async def _show(shop: Shop, folder: Path, seconds: float, port: int) -> int:
     screen = Screen(SystemClock())
-    listening = listen("127.0.0.1", port)
-    address = f"127.0.0.1:{listening.getsockname()[1]}"
+    bound = bind("127.0.0.1", port)
+    address = f"127.0.0.1:{bound.getsockname()[1]}"
     settings = load(_CONFIG, shop.environment(f"sqlite:///{folder / 'demo.db'}", address))
     async with open_app(settings) as app:
         up = asyncio.Event()
-        server = asyncio.create_task(run_server(app, listening, lambda _: up.set()))
+        server = asyncio.create_task(run_server(app, create(app), bound, lambda _: up.set()))
         await up.wait()
         app.parts.listeners.subscribe(screen.listen)
         link = f"{settings.public_url}/login?token={_token(app)}"

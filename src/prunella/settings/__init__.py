@@ -24,6 +24,7 @@ from prunella.core.services import Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
 from prunella.settings import build, environment, records
+from prunella.settings.addresses import host_and_port
 from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
 from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
 from prunella.settings.problems import problems_of
@@ -164,12 +165,12 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
 
 def _own(given: dict[str, Any]) -> dict[str, Any]:
     """Return the section `service` as Settings hold it."""
-    host, _, port = given.get("listen", "").rpartition(":")
+    listen = host_and_port(given.get("listen", ""))
     stop_within = {"stop_within_s": given.pop("stop_within")} if "stop_within" in given else {}
     return {
         **given,
         **stop_within,
-        **({"listen": (host.strip("[]"), int(port))} if port else {}),
+        **({"listen": listen} if listen is not None else {}),
         "ingest_tokens": tuple(dict.fromkeys(given.get("ingest_tokens", ()))),
         "plugins": tuple(given.get("plugins", ())),
         "retention": build.retention(given.get("retention")),

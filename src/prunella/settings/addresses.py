@@ -24,7 +24,7 @@ _BACKENDS: Final = {
 }
 _FACT: Final = re.compile(r"\{[A-Za-z_]\w{0,62}\}", re.ASCII)
 FUNCTION: Final = re.compile(r"[\w.:-]{1,100}")
-_LISTEN: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
+_LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})", re.ASCII)
 
 
 def split_address(text: str) -> SplitResult | None:
@@ -70,6 +70,12 @@ def _database(text: str) -> str:
     return text
 
 
+def host_and_port(text: str) -> tuple[str, int] | None:
+    """Read an address to listen on; None where it is none."""
+    match = _LISTEN.fullmatch(text)
+    return (match[1].strip("[]"), int(match[2])) if match is not None and int(match[2]) <= 65535 else None
+
+
 def is_postgres(address: str) -> bool:
     """Tell whether a database address names PostgreSQL."""
     return address.partition(":")[0] in ("postgresql", "postgres")
@@ -107,8 +113,7 @@ def _function(text: str) -> str:
 
 
 def _listen(text: str) -> str:
-    match = _LISTEN.fullmatch(text)
-    if match is None or int(match[1]) > 65535:
+    if host_and_port(text) is None:
         raise wrong("is not host:port; write e.g. 127.0.0.1:8123")
     return text
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from prunella.core.errors import Conflict, SchemaBehind, StoreError, StoreUnavailable
+from prunella.core.errors import Conflict, SchemaBehind, StoreError, StoreRefused, StoreUnavailable
 
 _NOTHING: Final = "nothing of this request was recorded"
 _BY_STATE: Final = {
@@ -27,6 +27,7 @@ _BY_STATE: Final = {
     "42501": "this role may not use prunella's tables; GRANT it SELECT, INSERT, UPDATE, DELETE on those in its schema",
 }
 """SQLSTATE -> what it means here (PostgreSQL manual, appendix A)."""
+_FOR_A_PERSON: Final = ("28P01", "28000", "3D000", "42501")
 _AT_CONNECT: Final = (
     (re.compile("too many clients|connection slots|too many connections", re.IGNORECASE), "53300"),
     (re.compile("password authentication failed", re.IGNORECASE), "28P01"),
@@ -43,6 +44,8 @@ _AWAY: Final = (
     pg.InsufficientPrivilege,
     pg.DuplicatePreparedStatement,
     pg.InvalidSqlStatementName,
+    pg.IdleInTransactionSessionTimeout,  # limits that somebody set for the role, or for the whole server
+    pg.TransactionTimeout,
     PoolTimeout,
     TooManyRequests,
 )
@@ -62,12 +65,14 @@ def translated(error: psycopg.Error, refused: str | None = None) -> StoreError |
     if not isinstance(error, _AWAY):
         return None
     waited = isinstance(error, (PoolTimeout, TooManyRequests))
-    words = _BY_STATE.get((refused if waited else state_of(error)) or "")
+    state = (refused if waited else state_of(error)) or ""
+    words = _BY_STATE.get(state)
     if words is None and waited:
         return StoreUnavailable(f"PostgreSQL gave no connection in time: it is away, or all are in use; {_NOTHING}")
     if words is None:
         return StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__}); {_NOTHING}")
-    return StoreUnavailable(f"PostgreSQL can't be used: {words}; {_NOTHING}")
+    kind = StoreRefused if state in _FOR_A_PERSON else StoreUnavailable
+    return kind(f"PostgreSQL can't be used: {words}; {_NOTHING}")
 
 
 def state_of(error: BaseException) -> str | None:

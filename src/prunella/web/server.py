@@ -48,18 +48,28 @@ def create(app: App) -> FastAPI:
     return web
 
 
-async def run_server(app: App, listening: socket.socket, started: Callable[[str], None]) -> None:
+def create_health(app: App) -> FastAPI:
+    """Return what a worker answers: whether it is well, and what it counts."""
+    web = FastAPI(title="prunella worker", openapi_url=None)
+    gatehouse = Gatehouse(app.vault.keys, (), app.parts.clock.now)
+    metrics = Metrics()
+    app.parts.listeners.subscribe(metrics.listen)
+    problems.install(web)
+    web.include_router(health.router(app, gatehouse, metrics))
+    return web
+
+
+async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Callable[[str], None]) -> None:
     """Serve HTTP and heal until uvicorn is told to stop; `started` hears the address."""
     grace_s = math.ceil(app.settings.stop_within_s)
-    config = uvicorn.Config(
-        create(app), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
-    )
+    config = uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s)
     server = _Server(config)
     leave_on_signals(app.life, app.runner, server.stop)
-    host, port = listening.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     async with app.running():
+        bound.listen(_BACKLOG)
         started(f"http://{host}:{port}")
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=[bound])
 
 
 class _Server(uvicorn.Server):
@@ -76,18 +86,17 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the address, or say who may have it."""
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address, or say who may have it; who calls before we listen is refused and goes elsewhere."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio switches Nagle's delay off only where it is: 40 ms per answer otherwise.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        bound.bind((host, port))
     except OSError as error:
-        listening.close()
+        bound.close()
         raise ConfigError(
             [f"service.listen: {host}:{port} can't be bound ({error.strerror}); stop what uses it or set another port"]
         ) from None
-    listening.listen(_BACKLOG)
-    return listening
+    return bound

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
-from prunella.core.errors import SchemaBehind, StoreUnavailable
+from prunella.core.errors import SchemaBehind, StoreError, StoreRefused, StoreUnavailable
 from prunella.store.migrations.views import create_views, drop_views
 from prunella.store.tables import SCHEMA
+from prunella.store.troubles import translated
 
 _LOCK = 7_077_852  # any number of our own; two processes that start together migrate one after the other
 
@@ -84,16 +88,25 @@ def _connected(url: str, begin: str) -> Iterator[Connection]:
     """Lend a connection inside one transaction; `begin` is how SQLite starts it."""
     engine = _engine(url, begin)
     try:
-        try:
-            connection = engine.connect()
-            transaction = connection.begin()
-        except OperationalError as error:
-            detail = str(error.orig) if engine.dialect.name == "sqlite" else type(error.orig).__name__  # no DSN
-            raise StoreUnavailable(f"the database does not answer ({detail})") from error
-        with connection, transaction:
+        with engine.connect() as connection, connection.begin():
             yield connection
+    except DBAPIError as error:
+        raise meant_by(error.orig) or error from error
     finally:
         engine.dispose()
+
+
+def meant_by(error: BaseException | None) -> StoreError | None:
+    """Return what an error means while tables are made or changed; None where it is a mistake of ours."""
+    if isinstance(error, sqlite3.OperationalError):
+        return StoreUnavailable(f"the database does not answer ({error}); its tables are as they were")
+    if isinstance(error, InsufficientPrivilege):
+        return StoreRefused(
+            f"this role may not make or change the tables of prunella; GRANT CREATE ON DATABASE to it, or let it own "
+            f"the schema {SCHEMA} and all in it"
+        )
+    meant = translated(error) if isinstance(error, psycopg.Error) else None
+    return None if isinstance(meant, SchemaBehind) else meant
 
 
 def _engine(url: str, begin: str) -> Engine:

@@ -79,7 +79,7 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
     @routes.get("/login")
     async def login(request: Request, token: str = "") -> Response:
         if gatehouse.signed(token) is None:
-            raise Problem(401, "Sign in", "this token is not ours, or its time is up; make a new one: prunella token --link")
+            raise Problem(401, "Sign in", "this token is not ours, or its time is up")
         answer = RedirectResponse("/", status_code=303, headers=_HEADERS)
         secure = request.url.scheme == "https"
         answer.set_cookie(COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="lax", secure=secure)
