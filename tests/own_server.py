@@ -41,10 +41,22 @@ class OwnServer:
 
     def crash(self) -> None:
         """Kill the server and all its sessions, as the kernel would."""
+        self._signal(signal.SIGKILL)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it neither answer nor go away, as a machine that hangs."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         leader = int((self._data / "postmaster.pid").read_text().split()[0])
         sessions = [int(pid) for pid in Path(f"/proc/{leader}/task/{leader}/children").read_text().split()]
         for pid in (leader, *sessions):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
     def start(self) -> None:
         """Start it again at the same address."""

@@ -100,7 +100,11 @@ def test_compose_runs_without_rights_and_stops_in_time() -> None:
     api = compose()["services"]["api"]
     assert "/readyz" in api["healthcheck"]["test"][-1]
     assert api["ports"] == ["127.0.0.1:8123:8123"]
-    compile(api["healthcheck"]["test"][-1], "healthcheck", "exec")
+    worker = compose()["services"]["worker"]
+    for service in (api, worker):
+        compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
+    port = worker["command"][-1].rpartition(":")[2]
+    assert f"127.0.0.1:{port}/readyz" in worker["healthcheck"]["test"][-1]
 
 
 def test_configuration_of_the_deployment_loads(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -114,3 +116,17 @@ def test_terminal_is_asked(
     said = command("operations", "cancel", "--state", "dead", "--reason", "old")
     assert said.status == (1 if left else 0)
     assert len(json.loads(command("operations", "--state", "dead", "--json").out)["items"]) == left
+
+
+def test_services_show_the_rate_that_was_learned(command: Command, configured: Path) -> None:
+    """In words and as JSON: what the file says, until more is known; nothing where no rate is set."""
+    assert "/s" not in command("services", "list").out
+    configured.write_text(configured.read_text().replace(".invalid'}", ".invalid', rate: {initial_per_s: 5}}"))
+    assert command("services", "list").out.split() == ["crm", "closed", "5/s"]
+    assert command("services", "pause", "crm").status == 0  # which makes its row
+    with closing(sqlite3.connect(configured.parent / "prunella.db")) as database:
+        database.execute("UPDATE gates SET rate_per_s = 2.5, rate_since = '2026-01-01 00:00:00.000000+00:00'")
+        database.commit()
+    assert command("services", "list").out.split()[:3] == ["crm", "paused", "2.5/s"]
+    (crm,) = json.loads(command("services", "list", "--json").out)["items"]
+    assert crm["rate"] == {"per_s": 2.5, "initial_per_s": 5.0, "changed_at": "2026-01-01T00:00:00+00:00"}

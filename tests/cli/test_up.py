@@ -112,6 +112,18 @@ def test_worker_waits_for_its_database_and_tells_how_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_stop_ends_in_time_where_the_database_is_silent(tmp_path: Path) -> None:
+    """A server that neither answers nor goes away holds up no stop: the process ends without a goodbye, and says so."""
+    (tmp_path / "prunella.yaml").write_text("service: {stop_within: 1s}\n")
+    with own_server() as server, process(tmp_path, server.url, "worker") as worker:
+        line_with("is up", worker)
+        with server.frozen():
+            worker.terminate()
+            line_with("ended without a goodbye", worker)
+            assert worker.wait(8) == 1
+
+
+@pytest.mark.slow
 def test_start_that_waits_ends_when_told_and_takes_no_calls(tmp_path: Path) -> None:
     """Who calls is refused and goes elsewhere; SIGTERM ends it at once with status 0; no line holds the password."""
     port = free_port()

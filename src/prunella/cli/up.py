@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Coroutine, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -26,6 +27,8 @@ from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
 
 _AGAIN_S = 2.0
+_GOODBYE_S = 4.0
+"""How much longer than `stop_within` a stop may take: below the 30 s after which orchestrators kill."""
 _QUIET = frozenset({"run.started"})
 
 
@@ -100,7 +103,22 @@ async def _open(settings: Settings, closing: AsyncExitStack) -> App:
             await SystemClock().sleep(_AGAIN_S)
         else:
             app.parts.listeners.subscribe(_log_event)
+            watch = asyncio.create_task(_end_anyway(app), name="end anyway")
+            closing.callback(watch.cancel)
             return app
+
+
+async def _end_anyway(app: App) -> None:
+    """End without a goodbye where the database is silent for ever: others notice, and no stop outlasts its time."""
+    await app.life.stopping.wait()
+    last = threading.Timer(app.settings.stop_within_s + _GOODBYE_S, _end_now)
+    last.daemon = True
+    last.start()
+
+
+def _end_now() -> None:
+    structlog.get_logger().error("ended without a goodbye: the database was silent until the time to stop was up")
+    os._exit(1)
 
 
 def requeue(settings: Settings) -> int:
