@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from prunella.core.errors import (
     Conflict,
@@ -23,7 +24,7 @@ from prunella.core.errors import (
     StoreError,
     StoreUnavailable,
 )
-from prunella.web.problems import BODY_BYTES_MAX, BodyLimit, Problem, install, pointer, unprocessable
+from prunella.web.problems import BODY_BYTES_MAX, BodyLimit, CutOff, Problem, install, pointer, unprocessable
 
 pytestmark = pytest.mark.anyio
 
@@ -284,3 +285,32 @@ async def through(app: Any, claimed: bytes, chunks: list[bytes]) -> int:
     }
     await app(scope, receive, send)
     return statuses[0]
+
+
+async def test_request_that_is_cut_off_is_told_to_come_again() -> None:
+    """What still waits when the time to stop is up gets 503 and Retry-After; an answer that has begun just breaks off."""
+    sent: list[Message] = []
+    waits = asyncio.Event()
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def hang(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        waits.set()
+        await asyncio.Event().wait()
+
+    for path in ("/", "/begun"):
+        under_way = asyncio.ensure_future(CutOff(hang)({"type": "http", "path": path}, receive, send))
+        await waits.wait()
+        waits.clear()
+        under_way.cancel()
+        await asyncio.wait({under_way})
+        assert under_way.cancelled() is (path == "/begun")
+    assert [message.get("status") for message in sent] == [503, None, 200]
+    assert b"retry-after" in dict(sent[0]["headers"])
+    assert b"This process ends" in sent[1]["body"]

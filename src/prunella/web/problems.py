@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -149,6 +150,30 @@ def _install_troubles(app: FastAPI, answer: _Answer) -> None:
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:
         return Problem(500, "A fault of prunella's own", f"{type(error).__name__}; the log says more").response()
+
+
+class CutOff:
+    """Tell who still waits when the time to stop is up, in place of a fault: nothing was acknowledged."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            words = "whether this was recorded is not known; send it again, with the same event id or key"
+            headers = {"retry-after": _RETRY_AFTER_S}
+            await Problem(503, "This process ends", words, headers=headers).response()(scope, receive, send)
 
 
 class BodyLimit:

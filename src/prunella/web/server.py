@@ -36,6 +36,7 @@ def create(app: App) -> FastAPI:
     app.parts.listeners.subscribe(metrics.listen)
     problems.install(web, pages.trouble(app))
     web.add_middleware(problems.BodyLimit)
+    web.add_middleware(problems.CutOff)
     web.include_router(self_heal.router(app, gatehouse))
     web.include_router(resources.router(app, gatehouse))
     web.include_router(operations.router(app, gatehouse))
