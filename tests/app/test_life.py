@@ -51,6 +51,12 @@ async def test_work_that_ended_is_seen(life: Life, store: Store) -> None:
     assert "nothing carries out work" in (await Life().checks(store, None))["worker"]
 
 
+async def test_runner_that_takes_no_calls_is_seen(life: Life, store: Store) -> None:
+    """Its way to the queue may be another than the store's, and cut while that one answers."""
+    life.trouble = lambda: "the queue was not heard of for 5 s"
+    assert (await life.checks(store, None))["worker"] == "the queue was not heard of for 5 s"
+
+
 @pytest.mark.parametrize(("age_s", "found"), [(3, "ok"), (6, "not seen for 5 s; others take it for dead")])
 async def test_worker_that_others_take_for_dead_is_not_ready(
     life: Life, store: Store, age_s: float, found: str

@@ -89,6 +89,7 @@ class App:
             await self.runner.submit(guards.HANDLER)
         if self.care.desks:
             await self.runner.submit(requests.HANDLER)
+        self.life.trouble = self.runner.trouble
         self.life.work = work = asyncio.create_task(self.runner.run(), name="runner")
         ending = asyncio.create_task(self._end_when_told(), name="ending")
         alive = None if self.alone else asyncio.create_task(workers.keep_alive(self.parts, __version__), name="alive")

@@ -25,11 +25,13 @@ class Life:
     Attributes:
         stopping: it was told to stop.
         work: what runs its handlers; None before it began.
+        trouble: says why no calls are taken here, although the database answers others.
     """
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.work: asyncio.Task[None] | None = None
+        self.trouble: Callable[[], str | None] = lambda: None
 
     async def checks(self, store: Store, worker: str | None) -> Mapping[str, str]:
         """Return what was looked at, each `ok` or the reason why not.
@@ -50,6 +52,8 @@ class Life:
             return "nothing carries out work in this process yet"
         if self.work.done():
             return "what carries out work in this process has ended; the log says why"
+        if (trouble := self.trouble()) is not None:
+            return trouble
         if name is None:
             return WELL
         try:

@@ -85,6 +85,10 @@ class Runner(Protocol):
         """
         ...
 
+    def trouble(self) -> str | None:
+        """Say why no calls are taken in this process, None while they are."""
+        ...
+
     async def queued(self) -> list[Queued]:
         """List what waits and what runs, the next one first."""
         ...

@@ -84,6 +84,10 @@ class LocalRunner:
         while self._running:
             await asyncio.wait(self._running.values())
 
+    def trouble(self) -> str | None:
+        """Say why no calls are taken: never, the queue is in this process."""
+        return None
+
     async def queued(self) -> list[Queued]:
         """List what waits and what runs, the next one first."""
         return self.in_memory()

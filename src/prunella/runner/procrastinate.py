@@ -22,7 +22,7 @@ from procrastinate.worker import Worker
 from prunella.core.clock import Clock
 from prunella.core.errors import StoreError, StoreUnavailable
 from prunella.core.events import Listeners
-from prunella.runner.contract import Commit, Handler, Key, Queued, again
+from prunella.runner.contract import STALE_S, Commit, Handler, Key, Queued, again
 from prunella.runner.rows import DEATHS_MAX, SUBMIT, Rows, install, spelled
 
 __all__ = ["ProcrastinateRunner", "install"]
@@ -64,6 +64,7 @@ class ProcrastinateRunner:
         self._ended: asyncio.Event | None = None
         self._under_way: set[asyncio.Future[None]] = set()
         self._stopping = self._cuts = False
+        self._heard_s = float("-inf")
 
     def handle(self, name: str, handler: Handler) -> None:
         """Register what runs under `name`; a worker takes only calls that it knows how to carry out."""
@@ -94,6 +95,12 @@ class ProcrastinateRunner:
     async def queued(self) -> list[Queued]:
         """List what waits and what runs, on every worker."""
         return await self._rows.queued()
+
+    def trouble(self) -> str | None:
+        """Say why no calls are taken: the queue, whose way may be another than the store's, was not heard of."""
+        if self._clock.monotonic() - self._heard_s <= STALE_S:
+            return None
+        return f"the queue was not heard of for {STALE_S:g} s; look whether service.direct_url can be reached"
 
     async def run(self) -> None:
         """Take calls until `stop`; a worker that lost its place among the others takes a new one."""
@@ -196,6 +203,7 @@ class ProcrastinateRunner:
 
     async def _beat(self, worker_id: int, *, sweeps: bool) -> None:
         lost = await self._rows.beat(worker_id)
+        self._heard_s = self._clock.monotonic()
         for args in await self._rows.give_back(lost) if lost else ():
             _log.warning("%s was begun and its answer or its end lost; it is queued again", args["name"])
         for args in await self._rows.take_over() if sweeps else ():
