@@ -66,6 +66,8 @@ ELSEWHERE = {
     "guard/verdicts.py": "guard/test_flow.py",  # questions that only the story asks
     "remedies/calling.py": "remedies/test_functions.py",  # one surface: a function in, an outcome out
     "remedies/contract.py": "remedies/test_http.py",  # two records without behaviour
+    "runner/rows.py": "runner/test_procrastinate.py",  # one surface: calls in, calls carried out
+    "runner/tables.py": "runner/test_outages.py",
     "settings/addresses.py": "settings/test_problems.py",  # settings are one surface: file in, records or mistakes out
     "settings/build.py": "settings/test_settings.py",
     "settings/checks.py": "settings/test_procedures.py",

@@ -1,6 +1,7 @@
 """The runner on PostgreSQL: one row of Procrastinate's queue per handler and ids, many workers, one beside the other.
 
-With `rows`, all that knows Procrastinate. Its queue holds names and ids, nothing that our tables do not say.
+With `rows`, `takeover` and `tables`, all that knows Procrastinate. Its queue holds names and ids, nothing that our
+tables do not say.
 Its `lock` is our key, and so is its `queueing_lock`: a key waits once and runs once at a time, and no key ever holds
 up another (the stall of procrastinate-org/procrastinate#1599 needs two that wait under one lock).
 """
@@ -23,7 +24,9 @@ from prunella.core.clock import Clock
 from prunella.core.errors import StoreError, StoreUnavailable
 from prunella.core.events import Listeners
 from prunella.runner.contract import STALE_S, Commit, Handler, Key, Queued, again
-from prunella.runner.rows import DEATHS_MAX, SUBMIT, Rows, install, spelled
+from prunella.runner.rows import SUBMIT, Rows, spelled
+from prunella.runner.tables import Tables, install
+from prunella.runner.takeover import DEATHS_MAX, Takeover
 
 __all__ = ["ProcrastinateRunner", "install"]
 
@@ -56,8 +59,10 @@ class ProcrastinateRunner:
         self._concurrency = concurrency
         self._pooled = pooled
         self._handlers: dict[str, Handler] = {}
-        self._rows = Rows(url, clock, pooled=pooled)
-        self._app = App(connector=self._rows.connector)
+        self._tables = Tables(url, clock, pooled=pooled)
+        self._takeover = Takeover(self._tables, clock)
+        self._rows = Rows(self._tables, self._takeover)
+        self._app = App(connector=self._tables.connector)
         self._app.job_manager = self._rows
         self._app.task(name="call")(self._call)
         self._worker: _Worker | None = None
@@ -86,7 +91,7 @@ class ProcrastinateRunner:
         if tx is not None:
             await tx.driver.execute(SUBMIT.encode(), values)
         else:
-            await self._rows.ask(SUBMIT, **values)
+            await self._tables.ask(SUBMIT, **values)
 
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""
@@ -105,7 +110,7 @@ class ProcrastinateRunner:
     async def run(self) -> None:
         """Take calls until `stop`; a worker that lost its place among the others takes a new one."""
         self._ended = asyncio.Event()
-        await self._rows.open()
+        await self._tables.open()
         living = asyncio.create_task(self._live(), name="live")
         try:
             while not self._stopping:
@@ -123,7 +128,7 @@ class ProcrastinateRunner:
 
     async def stop(self, within_s: float | None = None) -> None:
         """Take nothing new and wait until what runs has ended, or cut it off and leave it to other workers."""
-        self._stopping = self._rows.stopping = True
+        self._stopping = self._tables.stopping = True
         if self._worker is not None:
             self._worker.stop()  # type: ignore[no-untyped-call]
         if self._ended is None:
@@ -139,7 +144,7 @@ class ProcrastinateRunner:
 
     async def close(self) -> None:
         """Give every connection back; after `stop`."""
-        await self._rows.close()
+        await self._tables.close()
 
     def _new_worker(self) -> _Worker:
         worker = _Worker(
@@ -202,11 +207,11 @@ class ProcrastinateRunner:
             await self._clock.sleep(_BEAT_S)
 
     async def _beat(self, worker_id: int, *, sweeps: bool) -> None:
-        lost = await self._rows.beat(worker_id)
+        lost = await self._takeover.beat(worker_id)
         self._heard_s = self._clock.monotonic()
-        for args in await self._rows.give_back(lost) if lost else ():
+        for args in await self._takeover.give_back(lost) if lost else ():
             _log.warning("%s was begun and its answer or its end lost; it is queued again", args["name"])
-        for args in await self._rows.take_over() if sweeps else ():
+        for args in await self._takeover.take_over() if sweeps else ():
             self._taken_over(args)
 
     def _taken_over(self, args: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from prunella.engine.reconcile import reconcile
 from prunella.runner.contract import STALE_S
 from prunella.runner.procrastinate import ProcrastinateRunner
 from prunella.runner.rows import Rows
+from prunella.runner.tables import Tables
+from prunella.runner.takeover import Takeover
 from runner.ground import Calls, queue_of, running, workers
 
 pytestmark = pytest.mark.anyio
@@ -35,9 +37,9 @@ class Jump(SystemClock):
 
 @dataclass
 class Place:
-    """The queue's tables as one worker sees them, and behind its back."""
+    """A worker's place in the queue, and what goes on behind its back."""
 
-    rows: Rows
+    takeover: Takeover
     clock: Jump
     worker: int
     ask: Callable[..., list[tuple[Any, ...]]]
@@ -47,7 +49,7 @@ class Place:
         """Let it beat for so long that it knows who lives."""
         for _ in range(int(STALE_S) + 1):
             self.clock.ahead_s += 1
-            await self.rows.beat(self.worker)
+            await self.takeover.beat(self.worker)
 
     def dies_over(self, name: str) -> None:
         """Let a worker take a call and die between that and its first step."""
@@ -67,10 +69,11 @@ async def place(anyio_backend: str, migrated_postgres_url: str) -> AsyncIterator
     """Lend a worker's place in an empty queue."""
     async with workers(migrated_postgres_url, 1) as (_, (runner,)):
         clock = Jump()
-        rows = Rows(migrated_postgres_url, clock, pooled=False)
+        tables = Tables(migrated_postgres_url, clock, pooled=False)
+        takeover = Takeover(tables, clock)
         with queue_of(migrated_postgres_url) as ask:
-            yield Place(rows, clock, await rows.register_worker(), ask, runner)
-        await rows.close()
+            yield Place(takeover, clock, await Rows(tables, takeover).register_worker(), ask, runner)
+        await tables.close()
 
 
 async def test_call_of_a_dead_worker_is_queued_again(place: Place) -> None:
@@ -79,7 +82,7 @@ async def test_call_of_a_dead_worker_is_queued_again(place: Place) -> None:
     await place.runner.submit("heal", "a")
     place.dies_over("a")
     await place.runner.submit("heal", "a")
-    both = await asyncio.gather(place.rows.take_over(), place.rows.take_over())
+    both = await asyncio.gather(place.takeover.take_over(), place.takeover.take_over())
     assert sorted(map(len, both)) == [0, 1]
     assert place.standing() == [("todo", 1, None)]
 
@@ -91,7 +94,7 @@ async def test_living_worker_keeps_its_call_however_long_it_takes(place: Place) 
     place.dies_over("a")
     place.ask("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '4 s'")
     place.ask("UPDATE procrastinate_events SET at = at - interval '1 hour'")
-    assert await place.rows.take_over() == []
+    assert await place.takeover.take_over() == []
     assert place.standing() == [("doing", None, None)]
 
 
@@ -101,10 +104,10 @@ async def test_nobody_is_dead_to_one_that_was_away_itself(place: Place) -> None:
     place.clock.ahead_s += 60
     await place.runner.submit("heal", "a")
     place.dies_over("a")
-    await place.rows.beat(place.worker)
-    assert await place.rows.take_over() == []
+    await place.takeover.beat(place.worker)
+    assert await place.takeover.take_over() == []
     await place.steady()
-    assert len(await place.rows.take_over()) == 1
+    assert len(await place.takeover.take_over()) == 1
 
 
 async def test_call_that_kills_its_workers_is_put_off(place: Place) -> None:
@@ -114,7 +117,7 @@ async def test_call_that_kills_its_workers_is_put_off(place: Place) -> None:
     for deaths in range(1, 6):
         place.dies_over("poison")
         await place.runner.submit("heal", "poison")
-        assert [args["deaths"] for args in await place.rows.take_over()] == [deaths]
+        assert [args["deaths"] for args in await place.takeover.take_over()] == [deaths]
         assert place.standing() == [("todo", deaths, True if deaths == 5 else None)]
     await place.runner.submit("heal", "poison")
     await place.runner.submit_many([(("heal", "poison"), None)])
