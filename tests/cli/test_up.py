@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from chaos.postgres import postgres
 from sqlalchemy import make_url
 
 from cli.conftest import KEY, Command
-from own_server import own_server
 from pooler import free_port
 
 PASSWORD = "hunter2hunter2"
@@ -97,9 +97,9 @@ def line_with(words: str, started: subprocess.Popen[str]) -> str:
 def test_worker_waits_for_its_database_and_tells_how_it_is(tmp_path: Path) -> None:
     """Started in an outage it says so, goes on by itself once that is over, and can be asked where it was told to."""
     address = f"127.0.0.1:{free_port()}"
-    with own_server() as server:
+    with postgres() as server:
         server.stop()
-        with process(tmp_path, server.url, "worker", "--listen", address) as worker:
+        with process(tmp_path, server.uri(), "worker", "--listen", address) as worker:
             assert json.loads(line_with("waiting for the database", worker))["reason"].startswith("PostgreSQL")
             server.start()
             assert f"is up: http://{address}" in line_with("is up", worker)
@@ -115,7 +115,7 @@ def test_worker_waits_for_its_database_and_tells_how_it_is(tmp_path: Path) -> No
 def test_stop_ends_in_time_where_the_database_is_silent(tmp_path: Path) -> None:
     """A server that neither answers nor goes away holds up no stop: the process ends without a goodbye, and says so."""
     (tmp_path / "prunella.yaml").write_text("service: {stop_within: 1s}\n")
-    with own_server() as server, process(tmp_path, server.url, "worker") as worker:
+    with postgres() as server, process(tmp_path, server.uri(), "worker") as worker:
         line_with("is up", worker)
         with server.frozen():
             worker.terminate()

@@ -326,17 +326,9 @@ def test_worker_taken_for_dead_does_not_overrule_its_successor(sqlite_path: Path
 
     async def story(world: World) -> None:
         receipt = await world.fail()
-        second = replace(world.parts, worker="worker-2")
-
-        async def taken_over(_: Target) -> None:
-            world.hands.during = None
-            await world.later(LEASE_S + 1)
-            await heal.heal(second, receipt.incident_id or "")
-
         await world.heal(receipt.incident_id)
         await world.later(1)
-        world.hands.during = taken_over
-        await world.heal(receipt.incident_id)
+        await world.heal_and_be_taken_for_dead(receipt.incident_id)
         assert [run.state for run in await world.runs(receipt.incident_id)] == [RunState.UNKNOWN]
         assert [row.state for row in await world.operations()] == [OperationState.DEAD]
         assert (await world.incident(receipt.incident_id)).state is IncidentState.ESCALATED

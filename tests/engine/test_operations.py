@@ -12,8 +12,7 @@ from engine.world import World, play, refused
 from prunella.core.errors import IllegalTransition
 from prunella.core.records import Operation
 from prunella.core.states import IncidentState, OperationState
-from prunella.engine import heal, operations, patrol, people
-from prunella.engine.parts import LEASE_S
+from prunella.engine import operations, patrol, people
 from prunella.remedies.contract import Target
 from prunella.store.secrets import Keys
 
@@ -70,17 +69,9 @@ def test_unknown_outcome_is_replayed_by_a_person_only(sqlite_path: Path) -> None
 
     async def story(world: World) -> None:
         receipt = await world.fail()
-        second = replace(world.parts, worker="worker-2")
-
-        async def died(_: Target) -> None:
-            world.hands.during = None
-            await world.later(LEASE_S + 1)
-            await heal.heal(second, receipt.incident_id or "")
-
         await world.heal(receipt.incident_id)
         await world.later(1)
-        world.hands.during = died
-        await world.heal(receipt.incident_id)
+        await world.heal_and_be_taken_for_dead(receipt.incident_id)
         dead = await only(world)
         assert operations.outcome_unknown(dead)
         sent = len(world.hands.did())

@@ -41,7 +41,7 @@ from prunella.engine import heal, patrol
 from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
 from prunella.engine.notices import DASHBOARD, Route, Routes
-from prunella.engine.parts import ADVISE, Parts
+from prunella.engine.parts import ADVISE, LEASE_S, Parts
 from prunella.engine.pauses import Pauses
 from prunella.engine.plan import Case
 from prunella.engine.report import Receipt
@@ -215,6 +215,19 @@ class World:
         """Take one step by hand."""
         assert incident_id is not None
         await heal.heal(self.parts, incident_id)
+
+    async def heal_and_be_taken_for_dead(self, incident_id: str | None) -> None:
+        """Take a step that calls for longer than its lease lasts; a second worker goes on with its incident meanwhile."""
+        assert incident_id is not None
+        second = replace(self.parts, worker="worker-2")
+
+        async def taken_over(_: Target) -> None:
+            self.hands.during = None
+            await self.later(LEASE_S + 1)
+            await heal.heal(second, incident_id)
+
+        self.hands.during = taken_over
+        await self.heal(incident_id)
 
     async def later(self, seconds: float) -> None:
         """Let time pass."""

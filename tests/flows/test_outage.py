@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from chaos.postgres import Postgres, postgres
 
 from flows.running import INGEST, Up, configuration, event, eventually, problem, running
-from own_server import OwnServer, own_server
 from prunella.testing import FaultyServer, delayed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -28,9 +28,9 @@ ASYNC = {"prefer": "respond-async"}
 
 
 @pytest.fixture
-def server() -> Iterator[OwnServer]:
+def server() -> Iterator[Postgres]:
     """A server of this test alone."""
-    with own_server() as started:
+    with postgres() as started:
         yield started
 
 
@@ -49,17 +49,17 @@ def accept(up: Up, service: str, number: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["crash", "restart"] if OUTAGE_S > 3 else ["crash"])
-def test_outage_loses_nothing_and_ends_by_itself(how: str, tmp_path: Path, server: OwnServer) -> None:
+def test_outage_loses_nothing_and_ends_by_itself(how: str, tmp_path: Path, server: Postgres) -> None:
     """Events accepted before, during and after are all healed once; the last within 10 s of the database's return."""
     with (
         FaultyServer() as shop,
-        running(tmp_path, shop, server.url, configuration(shop).replace("timeout: 2s", HONOURING)) as up,
+        running(tmp_path, shop, server.uri(), configuration(shop).replace("timeout: 2s", HONOURING)) as up,
     ):
         for number in range(6):
             shop.script(f"/s{number}", [delayed(0.5, "ok")] * 9)
         accepted = [number for number in range(12) if accept(up, f"s{number % 6}", number)]
         assert len(accepted) == 12
-        server.crash() if how == "crash" else server.stop()
+        server.kill() if how == "crash" else server.stop()
         away = time.monotonic()
         refused = 0
         numbers = iter(range(100, 100_000))
@@ -88,5 +88,5 @@ def test_outage_loses_nothing_and_ends_by_itself(how: str, tmp_path: Path, serve
         assert took_s < BACK_WITHIN_S, took_s
         log = (up.folder / "up.log").read_text()
         assert "answers again" in log
-        assert server.url.partition("host=")[2] not in log
+        assert server.uri().partition("host=")[2] not in log
         assert INGEST not in log

