@@ -6,13 +6,16 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test unit check format bench chaos outage profiles conformance fuzz lock help
+.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
 	@$(BIN)/prunella demo
 
-test: check ## everything: checks, unit tests, flows, simulation, kill tests
+test: $(SETUP) ## everything: checks, unit tests, flows, simulation, kill tests
+	@$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: $(SETUP)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 unit: $(SETUP) ## the quick tests only

@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx2
 import psycopg
 
+from flows.warm import Warm
 from prunella.testing import FaultyServer
 
 INGEST = "test-ingest-token-0123456789"
@@ -37,7 +37,7 @@ class Up:
     database_url: str
     folder: Path
     environ: dict[str, str]
-    process: subprocess.Popen[str]
+    process: Warm
     reader: threading.Thread
     lines: list[str] = field(default_factory=list)
     used: int = 0
@@ -88,18 +88,14 @@ class Up:
 
     def cli(self, *arguments: str, given: str | None = None, check: bool = True) -> str:
         """Run the command line beside the running engine and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "prunella", *arguments],
-            env=self.environ,
-            cwd=self.folder,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stderr
-        return done.stdout if check else done.stdout + done.stderr
+        with tempfile.TemporaryDirectory() as folder:
+            errors = Path(folder) / "errors"
+            process = Warm(arguments, self.folder, self.environ, errors, given or "")
+            with process.stdout:
+                told = process.stdout.read()
+            status, said = process.wait(60), errors.read_text()
+        assert not check or status == 0, said
+        return told if check else told + said
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Read prunella's own tables."""
@@ -123,7 +119,6 @@ class Up:
         if self.process.poll() is None:
             self.kill()
         self.reader.join(5)
-        assert self.process.stdout is not None
         self.process.stdout.close()
         self.client.close()
 
@@ -206,17 +201,8 @@ def start(
     """Start `prunella up` and wait until it says that it is up."""
     (folder / "prunella.yaml").write_text(config)
     environ = environment(database_url, LISTEN=listen, **variables)
-    with (folder / "up.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prunella", "up"],
-            env=environ,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+    process = Warm(["up"], folder, environ, folder / "up.log")
     lines: list[str] = []
-    assert process.stdout is not None
     for line in process.stdout:
         lines.append(line)
         if line.startswith("prunella is up: "):
