@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flows.running import Up, event
+from flows.running import Up, event, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -97,14 +97,18 @@ def test_pause_is_a_persons_and_holds(up: Up, service: str) -> None:
     assert (
         up.act("POST", f"/api/v1/services/{service}/pause", {"reason": "migration"}).json()["gate"]["state"] == "paused"
     )
-    answer = up.heal(event(service))
+    answer = up.heal(event(service), prefer="respond-async")
+
+    def held() -> str:
+        return str(up.get(f"/api/v1/incidents/{answer['recovery_id']}")["held_reason"] or "")
+
+    eventually(lambda: held() != "")
     assert answer["status"] == "pending"
     up.heal({"event_id": f"{service}-good", "service_name": service, "outcome": "success"})
     up.scan()
     assert not [one for one in up.shop.ledger.requests if one.path.startswith(f"/{service}/orders")]
-    held = up.get(f"/api/v1/incidents/{answer['recovery_id']}")["held_reason"]
-    assert "paused by" in held
-    assert "migration" in held
+    assert "paused by" in held()
+    assert "migration" in held()
     assert up.act("POST", f"/api/v1/services/{service}/resume").json()["gate"]["state"] == "closed"
     up.shop.wait_for(lambda: any(one.path == f"/{service}/orders" for one in up.shop.ledger.requests), 10)
 

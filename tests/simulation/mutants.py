@@ -294,12 +294,12 @@ MUTANTS = {
     "leave_no_trace": Mutant(_leave_no_trace, "not in the audit"),
     "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
-    "never_come_back": Mutant(_never_come_back, "nobody came", 385),
+    "never_come_back": Mutant(_never_come_back, "nobody came", 27),
     "save_once": Mutant(_save_once, "a refresh token was used twice", 137),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 6),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
     "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 31),
-    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 14),
+    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 15),
 }
 """Every planted bug by name."""
