@@ -48,6 +48,11 @@ class Book:
         if found:
             self.wrongs.append(f"{what}: {len(found)}, for example {', '.join(str(one) for one in found[:_SHOWN])}")
 
+    def add(self, other: Book, prefix: str) -> None:
+        """Enter all of another run, under its own name."""
+        self.figures |= {f"{prefix}{what}": figure for what, figure in other.figures.items()}
+        self.wrongs += [f"{prefix}{wrong}" for wrong in other.wrongs]
+
     def __str__(self) -> str:
         width = max(len(name) for name in self.figures)
         lines = [f"  {name.ljust(width)}  {figure}" for name, figure in self.figures.items()]

@@ -102,4 +102,4 @@ def test_refresh_by_everybody_is_seen(place: Place) -> None:
     """Where no process asks who else refreshes, the provider sees tokens used twice, and so does the ledger."""
     plant = ["refresh by everybody"]
     book = play_tokens(place.folder, place.server, place.forks, 24, 0, 1, processes=3, plant=plant, within_s=4.0)
-    assert any(wrong.startswith("re-uses") for wrong in book.wrongs), f"\n{book}"
+    assert any(wrong.startswith("re-uses that count as theft") for wrong in book.wrongs), f"\n{book}"

@@ -17,6 +17,7 @@ from prunella.core.records import Credential, Request
 from prunella.core.redact import Secret
 from prunella.core.services import OAuth, SecretRef, Service
 from prunella.egress import Egress, Reply
+from prunella.remedies import oauth as oauth_remedy
 from prunella.remedies.contract import Outcome, Target
 from prunella.remedies.http import Replay
 from prunella.remedies.oauth import RefreshToken
@@ -265,17 +266,134 @@ async def test_passing_fault_gives_the_claim_back(account: Account, word: w.Word
     assert (await account.refreshed()).ok
 
 
-async def test_claim_of_a_dead_worker_ends_by_itself(account: Account) -> None:
-    """A worker that died in its refresh blocks the others for some seconds, not for ever."""
-    now = account.store.clock.now()
+async def left_behind(account: Account, *, spent: bool = False, buried: bool = True) -> str:
+    """Leave a refresh as a worker does that dies in it; return what it presents. `spent`: the provider rotated."""
+    now, held = account.store.clock.now(), await account.held()
+    token = account.vault.open_refresh(held)
     async with account.store.transaction() as tx:
-        held = await tx.credentials.read("crm", "")
-        assert held is not None
-        assert await tx.credentials.claim_refresh(held, "dead", now, now + timedelta(seconds=15))
-    assert (await account.refreshed()).busy
+        assert await tx.credentials.claim_refresh(held, "dead", now, now + timedelta(seconds=30))
+    if spent:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": token,
+            "client_id": "app",
+            "client_secret": "app-secret",
+        }
+        assert account.service.oauth is not None
+        await account.caller.request("POST", account.service.oauth.token_url, form=form, deadline_s=5)
+    if buried:
+        async with account.store.transaction() as tx:
+            await tx.credentials.release_of(["dead"])
+    return token
+
+
+def later(account: Account, seconds: float) -> None:
     assert isinstance(account.store.clock, ManualClock)
-    account.store.clock.advance(16)
+    account.store.clock.advance(seconds)
+
+
+@pytest.mark.parametrize("buried", [True, False])
+async def test_refresh_left_behind_at_a_provider_that_rotates_is_a_persons(account: Account, buried: bool) -> None:
+    """Its holder buried, or its claim over: the spent token is never presented, a person hears why, once for all."""
     assert (await account.refreshed()).ok
+    await left_behind(account, spent=True, buried=buried)
+    if not buried:
+        assert (await account.refreshed(stale_version=2)).busy
+        later(account, 31)
+    sent = len(account.server.ledger.requests)
+    outcomes = [await account.worker(name).apply(account.target(2)) for name in ("next", "another")]
+    reason = (
+        "a worker ended while it refreshed crm; the refresh token may be spent, and a second use counts as theft; "
+        "reconnect: prunella credentials set crm; or set services.crm.oauth.reuse_s if its provider allows it"
+    )
+    assert [one.needs_person for one in outcomes] == [reason, reason]
+    assert (len(account.server.ledger.requests), account.provider.reuses) == (sent, 0)
+    await account.connect()
+    assert (await account.refreshed(stale_version=3)).ok
+
+
+@pytest.mark.parametrize(("waited_s", "again"), [(0, True), (94, True), (96, False)])
+async def test_refresh_left_behind_is_repeated_while_the_provider_forgives_it(
+    account: Account, waited_s: float, again: bool
+) -> None:
+    """With `reuse_s` of 100 s and calls of at most 5 s, the token goes out until 95 s after the first beginning."""
+    lenient = account.server.oauth("/token", client_id="app", client_secret="app-secret", reuse_s=100)
+    account.provider = lenient
+    assert account.service.oauth is not None
+    account.service = replace(account.service, oauth=replace(account.service.oauth, reuse_s=100))
+    await account.connect()
+    assert (await account.refreshed(stale_version=None)).ok
+    await left_behind(account, spent=True)
+    later(account, waited_s / 2)
+    account.server.script("/token", [w.status(503), "ok"])
+    assert not (await account.refreshed(None)).ok  # a passing fault ends the claim, not the mark of who began first
+    later(account, waited_s / 2)
+    outcome = await account.refreshed(None)
+    assert (outcome.ok, outcome.needs_person is None) == (again, again)
+    assert (lenient.forgiven, lenient.reuses, lenient.broken) == (int(again), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "reuse_s", "again"),
+    [
+        ("https://identity.xero.com/connect/token", None, True),
+        ("https://auth.atlassian.com/oauth/token", None, True),
+        ("https://identity.xero.com/connect/token", 0.0, False),
+        ("https://id.example/token", None, False),
+    ],
+)
+async def test_refresh_left_behind_knows_what_providers_document(
+    account: Account, url: str, reuse_s: float | None, again: bool
+) -> None:
+    """Nine minutes after a death Xero and Atlassian still take the token, unless the settings say otherwise."""
+    assert (await account.refreshed()).ok
+    await left_behind(account)
+    later(account, 540)
+    assert account.service.oauth is not None
+    oauth = replace(account.service.oauth, token_url=url, reuse_s=reuse_s)
+    held, target = await account.held(), replace(account.target(None), service=replace(account.service, oauth=oauth))
+    async with account.store.transaction() as tx:
+        assert await oauth_remedy._may_repeat(tx, target.service, held, account.store.clock.now()) is again
+
+
+@pytest.mark.parametrize("answered", [{}, {"refresh_token": "the same"}])
+async def test_refresh_left_behind_is_repeated_where_nothing_rotates(
+    account: Account, answered: Mapping[str, str]
+) -> None:
+    """The last refresh brought no new refresh token, so the old one is not spent by a second use."""
+    before = account.vault.open_refresh(await account.held())
+    same = dict.fromkeys(answered, before)
+    account.server.script("/token", [w.json(200, {"access_token": "at-next", **same}), "ok"])
+    assert (await account.refreshed()).ok
+    await left_behind(account)
+    assert (await account.refreshed(stale_version=2)).ok
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_first_refresh_left_behind_goes_by_the_other_accounts(account: Account, known: bool) -> None:
+    """Never refreshed: it is presented again, unless another account of the service was seen to rotate."""
+    if known:
+        async with account.store.transaction() as tx:
+            await tx.credentials.put(Credential(service="crm", account="ada", access_sealed=b"a", rotates=True))
+    await left_behind(account)
+    assert (await account.refreshed(None)).ok is not known
+
+
+async def test_holder_that_was_only_frozen_ends_what_a_person_was_asked_for(account: Account) -> None:
+    """Taken for dead in mid-call, and given up: its pair is written all the same, and nobody has to reconnect."""
+    assert (await account.refreshed()).ok
+    account.server.script(
+        "/token", [delayed(0.2, w.json(200, {"access_token": "at-late", "refresh_token": "rt-late"}))]
+    )
+    sent = len(account.server.ledger.requests)
+    asking = asyncio.create_task(account.refreshed(None))
+    await asyncio.to_thread(account.server.wait_for, lambda: len(account.server.ledger.requests) > sent, 5)
+    async with account.store.transaction() as tx:
+        await tx.credentials.release_of(["worker-1"])
+    assert (await account.worker("worker-2").apply(account.target(None))).needs_person
+    assert (await asking).ok
+    held = await account.held()
+    assert (account.vault.open_access(held), held.needs_person, held.refreshing_since) == ("at-late", None, None)
 
 
 async def test_account_without_a_refresh_token_is_a_persons(account: Account) -> None:

@@ -113,6 +113,11 @@ BROKEN: list[tuple[str, str, str]] = [
         "1:40 services.crm.rate.initial_per_s: 0 is too small; it must be more than 0",
     ),
     (
+        "more seconds than a day has",
+        "services: {crm: {oauth: {token_url: https://id.example, client_id: a, reuse_s: 86401}}}",
+        "1:80 services.crm.oauth.reuse_s: 86401 is too large; at most 86400",
+    ),
+    (
         "a nearly right word",
         "service: {environment: prodction}",
         "1:24 service.environment: 'prodction' is not one of production, development; did you mean production?",

@@ -50,6 +50,7 @@ services:
       client_secret: secret://hubspot/client_secret
       scopes: [contacts.read]
       per_user: false
+      reuse_s: 90
       access_token: ${HUBSPOT_TOKEN}
     gate: {failures: 5, successes: 2, open: 60s}
     disable_after: {auth: 3, network: {count: 9, within: 60m}, data: 5, unknown: never}
@@ -165,6 +166,7 @@ def test_settings_read_the_example_into_records(home: Path) -> None:
             client_id="client-17",
             client_secret=SecretRef("hubspot/client_secret"),
             scopes=("contacts.read",),
+            reuse_s=90.0,
         ),
         gate=GateLimits(failures=5, successes=2, open_s=60.0),
         disable_after=DisableAfter(auth=3, network=9, network_within_s=3600.0, data=5, unknown=None),
@@ -256,8 +258,8 @@ def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:
         "notify.rules[0].escalate",
     }
     assert loaded(EXAMPLE, ENVIRON).warnings[-2:] == (
-        "prunella.yaml:82:30 notify.rules[2].to: holds no channel that this version can serve; nobody hears these",
-        "prunella.yaml:84:1 auth: accepted, but this version does not use it yet",
+        "prunella.yaml:83:30 notify.rules[2].to: holds no channel that this version can serve; nobody hears these",
+        "prunella.yaml:85:1 auth: accepted, but this version does not use it yet",
     )
 
 

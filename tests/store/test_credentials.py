@@ -60,8 +60,9 @@ async def test_refresh_claim_ends_with_its_lease(store: Store) -> None:
     """The claim of a worker that died ends by itself, to the moment."""
     tokens = await put(store, credential())
     assert await claim(store, tokens, "dead")
-    assert not await claim(store, tokens, "next", NOW + LEASE - SECOND / 1_000_000)
-    assert await claim(store, tokens, "next", NOW + LEASE)
+    begun = await read(store)
+    assert not await claim(store, begun, "next", NOW + LEASE - SECOND / 1_000_000)
+    assert await claim(store, begun, "next", NOW + LEASE)
 
 
 async def test_refresh_of_an_older_version_is_not_claimed(store: Store) -> None:
@@ -97,7 +98,57 @@ async def test_refresh_claim_can_be_given_back(store: Store) -> None:
     assert await claim(store, tokens, "next")
     async with store.transaction() as tx:
         assert await tx.credentials.release_all() == 1
-    assert await claim(store, tokens, "third")
+    assert await claim(store, await read(store), "third")
+
+
+async def test_begun_refresh_stays_written_until_its_holder_or_a_new_pair_ends_it(store: Store) -> None:
+    """Burial frees the claim and keeps the mark with its first moment; who read the row before that does not win."""
+    tokens = await put(store, credential())
+    assert await claim(store, tokens, "dead")
+    async with store.transaction() as tx:
+        assert await tx.credentials.release_of(["dead"]) == 1
+    begun = await read(store)
+    assert (begun.refreshing_until, begun.refreshing_since) == (None, NOW)
+    assert not await claim(store, tokens, "slow reader", at(9))
+    assert await claim(store, begun, "next", at(9))
+    async with store.transaction() as tx:
+        await tx.credentials.release(begun, "next")
+    assert (await read(store)).refreshing_since == NOW
+    assert await rotate(store, begun, b"a2")
+    after = await read(store)
+    assert (after.refreshing_since, after.rotates) == (None, True)
+
+
+async def test_begun_refresh_is_left_to_a_person_once(store: Store) -> None:
+    """Of twenty who find it one says so, nobody while it is under way; what its holder still brings ends the wait."""
+    tokens = await put(store, credential())
+    assert await claim(store, tokens, "frozen")
+    begun = await read(store)
+
+    async def give_up(now: datetime) -> bool:
+        async with store.transaction() as tx:
+            return await tx.credentials.give_up(begun, now, "reconnect")
+
+    assert not await give_up(at(1))
+    assert (await at_once(give_up(NOW + LEASE) for _ in range(20))).count(True) == 1
+    assert (await read(store)).needs_person == "reconnect"
+    assert await rotate(store, begun, b"a2")
+    assert (await read(store)).needs_person is None
+
+
+async def test_rotating_is_known_of_the_last_refresh_and_outlasts_a_reconnection(store: Store) -> None:
+    """Per account, asked for a whole service; a person's new tokens say nothing about it."""
+    tokens = await put(store, credential())
+    async with store.transaction() as tx:
+        assert not await tx.credentials.seen_to_rotate("hubspot")
+    assert await rotate(store, tokens, b"a2")
+    later = await put(store, credential())
+    assert later.rotates is True
+    async with store.transaction() as tx:
+        assert await tx.credentials.seen_to_rotate("hubspot")
+        assert not await tx.credentials.seen_to_rotate("stripe")
+        assert await tx.credentials.rotate(later, b"a3", b"r1", None, NOW, rotates=False)
+        assert not await tx.credentials.seen_to_rotate("hubspot")
 
 
 # Versions
@@ -116,6 +167,7 @@ async def test_rotation_replaces_the_version_it_read_once(store: Store) -> None:
         version=2,
         expires_at=at(3600),
         refreshed_at=NOW,
+        rotates=True,
     )
 
 

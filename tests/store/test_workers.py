@@ -53,9 +53,9 @@ async def test_dead_hold_nothing_and_the_living_keep_theirs(store: Store) -> Non
         assert [(await tx.incidents.take(f"incident-{number}")).lease_until for number in (1, 2)] == [at(1), at(60)]
         assert {row["name"]: row["lease_until"] for row in await tx.procedures.all()} == {"alive": at(60), "dead": None}
         assert [
-            (await tx.credentials.read(credential().service, name)).refreshing_by  # type: ignore[union-attr]
+            (await tx.credentials.read(credential().service, name)).refreshing_until  # type: ignore[union-attr]
             for name in ("alive", "dead")
-        ] == ["alive", None]
+        ] == [at(60), None]
 
 
 async def claimed(store: Store, incident_id: str, worker: str) -> None:

@@ -54,6 +54,17 @@ def test_reuse_revokes_the_family(oauth: TokenEndpoint, client: httpx2.Client) -
     assert oauth.accepts(other.access_token)
 
 
+def test_lenient_endpoint_forgives_a_second_use_for_a_while(server: FaultyServer, client: httpx2.Client) -> None:
+    """`reuse_s` counts from the first use, and holds for tokens that were used: the lost pair's never was."""
+    oauth = server.oauth("/oauth/token", client_id="app", client_secret=SECRET, reuse_s=60)
+    held = oauth.grant().refresh_token
+    lost = refresh(client, held).json()["refresh_token"]
+    assert refresh(client, held).status_code == 200
+    assert (oauth.refreshes, oauth.forgiven, oauth.reuses, oauth.broken) == (2, 1, 0, 0)
+    assert refresh(client, lost).json() == {"error": "invalid_grant"}
+    assert (oauth.forgiven, oauth.reuses, oauth.broken) == (1, 1, 1)
+
+
 def test_concurrent_refreshes_are_caught(server: FaultyServer, client: httpx2.Client) -> None:
     """Two workers that refresh with one token: the slow endpoint lets both in, and the account is lost."""
     oauth = server.oauth("/oauth/token", client_id="app", client_secret=SECRET, delay_s=0.1)

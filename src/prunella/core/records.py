@@ -412,6 +412,8 @@ class Credential:
     """One account's tokens, sealed; `version` grows with each change and is what single-flight compares.
 
     `refreshed_at` is when prunella itself last refreshed them, None for tokens that a person handed over.
+    `refreshing_since` is when the first refresh of this version was begun of whose end nobody knows. `rotates` tells
+    whether the account's last refresh brought a new refresh token; None: never refreshed.
     """
 
     service: str
@@ -424,6 +426,8 @@ class Credential:
     needs_person: str | None = None
     refreshing_by: str | None = None
     refreshing_until: datetime | None = None
+    refreshing_since: datetime | None = None
+    rotates: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,13 +26,19 @@ SecretSource = Secret | SecretRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuth:
-    """How to refresh a token (RFC 6749 section 6)."""
+    """How to refresh a token (RFC 6749 section 6).
+
+    Args:
+        reuse_s: how long the provider takes a spent refresh token once more, from its first use; None: what the
+            provider documents, 0: not at all.
+    """
 
     token_url: str
     client_id: str
     client_secret: SecretSource | None = None
     scopes: tuple[str, ...] = ()
     per_user: bool = False
+    reuse_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

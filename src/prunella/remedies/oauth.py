@@ -1,27 +1,36 @@
 """Refresh an account's OAuth token (RFC 6749 section 6): once, whoever asks, however many ask.
 
 Hazards: providers rotate refresh tokens and treat a second use as theft (RFC 9700 section 4.14.2), so a refresh is
-claimed in the database first, and the new pair is written before anybody uses it.
+claimed in the database first, and the new pair is written before anybody uses it. A claim that its holder never ended
+may stand for a spent token: that one is presented again only where this can't be taken for theft.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from prunella.core.errors import EgressError, EgressFailed
 from prunella.core.records import Credential, Failure
 from prunella.core.services import OAuth, Service
 from prunella.egress import Caller, Reply
 from prunella.remedies.contract import Outcome, Target
-from prunella.store.contract import Store, insist
+from prunella.store.contract import Store, Transaction, insist
 from prunella.store.secrets import Vault
 
 _CLAIM_S = 30.0  # far longer than one call and its writing down, so that a claim does not end under a live refresh
 _LIFETIME_MAX_S = 10 * 366 * 86_400.0  # what claims to live longer has no known end: no date may fail to be written
+_REUSE_S = {
+    "identity.xero.com": 1800.0,  # developer.xero.com/faq/oauth2, "What do I do if a token refresh fails?"
+    "auth.atlassian.com": 600.0,  # developer community, "The old access token will be revoked during the ... exchange"
+}
 _DEAD_GRANT = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "BAD_REFRESH_TOKEN"})
+
+
+_BUSY = Outcome(ok=False, busy=True, detail="another worker is refreshing this account")
 
 
 class RefreshToken:
@@ -70,15 +79,17 @@ class RefreshToken:
                 return _person(credential.needs_person)
             if target.stale_version is not None and credential.version > target.stale_version:
                 return Outcome(ok=True, detail="the token is newer already", token_version=credential.version)
+            if _is_left_behind(credential, now) and not await _may_repeat(tx, service, credential, now):
+                return await _give_up(tx, credential, now)
+            form = {"grant_type": "refresh_token", "refresh_token": self._vault.open_refresh(credential), **client}
             until = now + timedelta(seconds=_CLAIM_S)
             if not await tx.credentials.claim_refresh(credential, self._worker, now, until):
-                return Outcome(ok=False, busy=True, detail="another worker is refreshing this account")
-        return await self._exchange(service, service.oauth, credential, client)
+                return _BUSY
+        return await self._exchange(service, service.oauth, credential, form)
 
     async def _exchange(
-        self, service: Service, oauth: OAuth, credential: Credential, client: Mapping[str, str]
+        self, service: Service, oauth: OAuth, credential: Credential, form: Mapping[str, str]
     ) -> Outcome:
-        form = {"grant_type": "refresh_token", "refresh_token": self._vault.open_refresh(credential), **client}
         try:
             reply = await self._caller.request(
                 "POST",
@@ -118,10 +129,11 @@ class RefreshToken:
         rotated = _text(answer, "refresh_token")
         refresh = self._vault.seal_refresh(credential, rotated) if rotated else credential.refresh_sealed
         access = self._vault.seal_access(credential, answer["access_token"])
+        rotates = bool(rotated) and rotated != self._vault.open_refresh(credential)
 
         async def rotate() -> None:
             async with self._store.transaction() as tx:
-                await tx.credentials.rotate(credential, access, refresh, expires, now)
+                await tx.credentials.rotate(credential, access, refresh, expires, now, rotates=rotates)
 
         await insist(self._store.clock, rotate)  # the old refresh token is spent
         return Outcome(ok=True, status=200, detail="token refreshed", token_version=credential.version + 1)
@@ -137,10 +149,50 @@ class RefreshToken:
         return _person(reason, status=400, code=code, service=service.name)
 
     async def _not_now(self, service: Service, credential: Credential, detail: str) -> Outcome:
-        async with self._store.transaction() as tx:
-            await tx.credentials.release(credential, self._worker)
+        async def release() -> None:
+            async with self._store.transaction() as tx:
+                await tx.credentials.release(credential, self._worker)
+
+        await insist(self._store.clock, release)  # what is not released looks like a death
         failure = Failure(service=service.name, source="oauth", code="ECONNRESET", message=detail)
         return Outcome(ok=False, detail=detail, failure=failure)
+
+
+def _is_left_behind(credential: Credential, now: datetime) -> bool:
+    """Tell whether a refresh was begun that nobody is carrying out any more, and whose end nobody knows."""
+    until = credential.refreshing_until
+    return credential.refreshing_since is not None and (until is None or until <= now)
+
+
+async def _may_repeat(tx: Transaction, service: Service, credential: Credential, now: datetime) -> bool:
+    """Tell whether a refresh token that may be spent may be presented: within the provider's window, or unrotated.
+
+    Who was never refreshed may rotate or not: the service's other accounts have shown it. Where none has, it is
+    presented: a person would be asked in the worst case, and is asked at once otherwise.
+    """
+    assert service.oauth is not None
+    assert credential.refreshing_since is not None
+    arrives = now + timedelta(seconds=service.timeout_s)
+    if arrives < credential.refreshing_since + timedelta(seconds=_reuse_s(service.oauth)):
+        return True
+    if credential.rotates is None:
+        return not await tx.credentials.seen_to_rotate(service.name)
+    return not credential.rotates
+
+
+def _reuse_s(oauth: OAuth) -> float:
+    if oauth.reuse_s is not None:
+        return oauth.reuse_s
+    return _REUSE_S.get(urlsplit(oauth.token_url).hostname or "", 0.0)
+
+
+async def _give_up(tx: Transaction, credential: Credential, now: datetime) -> Outcome:
+    name = credential.service
+    reason = (
+        f"a worker ended while it refreshed {name}; the refresh token may be spent, and a second use counts as theft; "
+        f"reconnect: prunella credentials set {name}; or set services.{name}.oauth.reuse_s if its provider allows it"
+    )
+    return _person(reason) if await tx.credentials.give_up(credential, now, reason) else _BUSY
 
 
 def _person(reason: str, *, status: int | None = None, code: str | None = None, service: str = "") -> Outcome:

@@ -104,6 +104,10 @@ class OAuthSection(Section):
     client_secret: of.SecretText | None = None
     scopes: list[of.Text] | None = None
     per_user: of.Flag | None = Field(default=None, description="One account per user of the event.")
+    reuse_s: of.DaySeconds | None = Field(
+        default=None,
+        description="Seconds for which the provider takes a spent refresh token once more; 0: not at all.",
+    )
     access_token: of.EnvironmentSecret | None = Field(
         default=None, description="A seed: counts while the store holds none."
     )

@@ -130,6 +130,7 @@ LATER: Final = Field(description="Accepted, but this version does not use it yet
 Text = Annotated[str, BeforeValidator(expanded), Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_expanded_scalar)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_expanded_scalar)]
+DaySeconds = Annotated[float, Field(ge=0, le=86_400), BeforeValidator(_expanded_scalar)]
 Rate = Annotated[float, Field(gt=0, le=100_000), BeforeValidator(_expanded_scalar)]
 NEVER: Final[Any] = (BeforeValidator(_or_never), Field(json_schema_extra=_schema_or_never))
 """Marks of a field that also takes the word never, which becomes None."""

@@ -1,31 +1,44 @@
-"""Rows of credentials and named secrets: ciphertext only; sealing and opening is `secrets.py`'s."""
+"""Rows of credentials and named secrets: ciphertext only; sealing and opening is `secrets.py`'s.
+
+A claim is also the mark that a refresh was begun: `refreshing_since` ends with the new pair or by its holder's word
+that there is none. The death of the holder ends the claim, never the mark.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from prunella.core.records import Credential
 from prunella.store.session import Session, record, records, row_of
 from prunella.store.sql import Sql, member_of, param
+from prunella.store.tables import Moment
 from prunella.store.tables import credentials as t
 from prunella.store.tables import secrets as named
 
 _BY_ACCOUNT = (t.c.service == param("service_"), t.c.account == param("account_"))
 _READ = Sql(select(t).where(*_BY_ACCOUNT))
 _OF_SERVICE = Sql(select(t).where(t.c.service == param("service_")).order_by(t.c.account))
+_FREE = (
+    *_BY_ACCOUNT,
+    t.c.version == param("was"),
+    t.c.needs_person.is_(None),
+    t.c.refreshing_since.is_not_distinct_from(param("since", Moment())),
+    or_(t.c.refreshing_until.is_(None), t.c.refreshing_until <= param("now", Moment())),
+)
 _CLAIM = Sql(
     update(t)
-    .where(
-        *_BY_ACCOUNT,
-        t.c.version == param("was"),
-        t.c.needs_person.is_(None),
-        or_(t.c.refreshing_until.is_(None), t.c.refreshing_until <= param("now")),
+    .where(*_FREE)
+    .values(
+        refreshing_by=param("worker"),
+        refreshing_until=param("until"),
+        refreshing_since=func.coalesce(t.c.refreshing_since, param("now", Moment())),
     )
-    .values(refreshing_by=param("worker"), refreshing_until=param("until"))
 )
+_GIVE_UP = Sql(update(t).where(*_FREE).values(needs_person=param("needs")))
+_ROTATES = Sql(select(t.c.account).where(t.c.service == param("service_"), t.c.rotates.is_(True)).limit(1))
 _ROTATE = Sql(
     update(t)
     .where(*_BY_ACCOUNT, t.c.version == param("was"))
@@ -38,21 +51,23 @@ _ROTATE = Sql(
         needs_person=None,
         refreshing_by=None,
         refreshing_until=None,
+        refreshing_since=None,
+        rotates=param("rotates"),
     )
 )
 _RELEASE = Sql(
     update(t)
     .where(*_BY_ACCOUNT, t.c.version == param("was"), t.c.refreshing_by == param("worker"))
-    .values(refreshing_by=None, refreshing_until=None, needs_person=param("needs"))
+    .values(refreshing_by=None, refreshing_until=None, refreshing_since=param("since"), needs_person=param("needs"))
 )
-_RELEASE_OF = Sql(
-    update(t).where(member_of(t.c.refreshing_by, "workers")).values(refreshing_by=None, refreshing_until=None)
-)
-_RELEASE_ALL = Sql(update(t).where(t.c.refreshing_until.is_not(None)).values(refreshing_by=None, refreshing_until=None))
+_HELD = t.c.refreshing_until.is_not(None)
+_RELEASE_OF = Sql(update(t).where(member_of(t.c.refreshing_by, "workers"), _HELD).values(refreshing_until=None))
+_RELEASE_ALL = Sql(update(t).where(_HELD).values(refreshing_until=None))
 _SECRET = Sql(select(named.c.value_sealed).where(named.c.name == param("name_")))
 _SECRET_NAMES = Sql(select(named.c.name).order_by(named.c.name))
 _DROP_SECRET = Sql(delete(named).where(named.c.name == param("name_")))
-_REPLACED = tuple(column.name for column in t.c if column.name not in ("service", "account", "version"))
+_KEPT = frozenset({"service", "account", "version", "rotates"})  # whether a provider rotates outlasts a reconnection
+_REPLACED = tuple(column.name for column in t.c if column.name not in _KEPT)
 
 
 class CredentialRows:
@@ -89,16 +104,45 @@ class CredentialRows:
             service_=credential.service,
             account_=credential.account,
             was=credential.version,
+            since=credential.refreshing_since,
             worker=worker,
             now=now,
             until=until,
         )
         return touched == 1
 
+    async def give_up(self, credential: Credential, now: datetime, needs_person: str) -> bool:
+        """Leave a refresh that nobody ends any more to a person; False where somebody else has seen to it."""
+        touched = await self._session.change(
+            _GIVE_UP,
+            service_=credential.service,
+            account_=credential.account,
+            was=credential.version,
+            since=credential.refreshing_since,
+            now=now,
+            needs=needs_person,
+        )
+        return touched == 1
+
+    async def seen_to_rotate(self, service: str) -> bool:
+        """Tell whether the last refresh of any of a service's accounts brought a new refresh token."""
+        return await self._session.one(_ROTATES, service_=service) is not None
+
     async def rotate(
-        self, credential: Credential, access: bytes, refresh: bytes | None, expires: datetime | None, now: datetime
+        self,
+        credential: Credential,
+        access: bytes,
+        refresh: bytes | None,
+        expires: datetime | None,
+        now: datetime,
+        *,
+        rotates: bool = True,
     ) -> bool:
-        """Write new tokens over the version they replace; False when that version is gone."""
+        """Write new tokens over the version they replace; False when that version is gone.
+
+        Args:
+            rotates: they came with a refresh token that is not the old one.
+        """
         touched = await self._session.change(
             _ROTATE,
             service_=credential.service,
@@ -108,26 +152,32 @@ class CredentialRows:
             refresh=refresh,
             expires=expires,
             now=now,
+            rotates=rotates,
         )
         return touched == 1
 
     async def release(self, credential: Credential, worker: str, needs_person: str | None = None) -> None:
-        """Give `worker`'s right to refresh back; with `needs_person` the account waits for a person."""
+        """Give `worker`'s right to refresh back; with `needs_person` the account waits for a person.
+
+        Args:
+            credential: as it was before the claim: a mark that somebody else had left stays.
+        """
         await self._session.change(
             _RELEASE,
             service_=credential.service,
             account_=credential.account,
             was=credential.version,
+            since=credential.refreshing_since,
             worker=worker,
             needs=needs_person,
         )
 
     async def release_all(self) -> int:
-        """Give every right to refresh back: only for a store whose other processes are known to be dead."""
+        """End every right to refresh: only for a store whose other processes are known to be dead."""
         return await self._session.change(_RELEASE_ALL)
 
     async def release_of(self, workers: Sequence[str]) -> int:
-        """Give back every right to refresh that workers held who are dead."""
+        """End every right to refresh that workers held who are dead; that they had begun stays written."""
         return await self._session.change(_RELEASE_OF, workers=list(workers))
 
     async def secret(self, name: str) -> bytes | None:

@@ -245,6 +245,8 @@ credentials = Table(
     Column("needs_person", Text),
     Column("refreshing_by", Text),
     Column("refreshing_until", Moment),
+    Column("refreshing_since", Moment),
+    Column("rotates", Boolean),
 )
 
 secrets = Table(

@@ -144,6 +144,7 @@ class FaultyServer:
         client_secret: str | None = None,
         expires_in: float = 3600,
         delay_s: float = 0.0,
+        reuse_s: float = 0.0,
     ) -> TokenEndpoint:
         """Put a token endpoint at `path`; script it like any other.
 
@@ -153,9 +154,15 @@ class FaultyServer:
             client_secret: None is a public client.
             expires_in: life of an access token in seconds.
             delay_s: how long it thinks before it looks at the token: room for a second refresh to slip in.
+            reuse_s: how long a spent refresh token is taken once more; 0: its second use is theft.
         """
         endpoint = TokenEndpoint(
-            self.ledger, client_id=client_id, client_secret=client_secret, expires_in=expires_in, delay_s=delay_s
+            self.ledger,
+            client_id=client_id,
+            client_secret=client_secret,
+            expires_in=expires_in,
+            delay_s=delay_s,
+            reuse_s=reuse_s,
         )
         with self.ledger.changed:
             self._places[checked_path(path)] = self._token_endpoints[path] = endpoint

@@ -2,12 +2,14 @@
 
 Every refresh brings a new refresh token. The old one presented again means that two hold it: its whole family is
 revoked and a person has to consent again. That is what a double refresh costs, and what this place makes visible.
+Some providers are lenient for a while, for clients that lost the answer: `reuse_s`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import math
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -27,9 +29,13 @@ class TokenPair:
 
 @dataclass(slots=True)
 class _Family:
-    """The tokens that descend from one consent; `expiry_s` holds its access tokens."""
+    """The tokens that descend from one consent; `expiry_s` holds its access tokens.
+
+    `spent_s` is when each of its refresh tokens was used first.
+    """
 
     refresh_token: str = ""
+    spent_s: dict[str, float] = field(default_factory=dict)
     expiry_s: dict[str, float] = field(default_factory=dict)
     revoked: bool = False
 
@@ -43,22 +49,32 @@ class TokenEndpoint:
 
     Attributes:
         refreshes: successful refreshes.
-        reuses: refreshes with a token that had been rotated away.
+        reuses: refreshes with a token that had been rotated away, and too long ago.
+        forgiven: refreshes with one that had been rotated away a moment ago.
         broken: consents lost that way; a person has to sign in again.
         issued: every secret this endpoint knows, the client's among them.
     """
 
     def __init__(
-        self, ledger: Ledger, *, client_id: str, client_secret: str | None, expires_in: float, delay_s: float
+        self,
+        ledger: Ledger,
+        *,
+        client_id: str,
+        client_secret: str | None,
+        expires_in: float,
+        delay_s: float,
+        reuse_s: float = 0.0,
     ) -> None:
         self._ledger = ledger
         self._client = (client_id, client_secret)
         self._expires_in = expires_in
         self.delay_s = delay_s
+        self._reuse_s = reuse_s
         self._families: list[_Family] = []
         self._family_of: dict[str, _Family] = {}
         self.refreshes = 0
         self.reuses = 0
+        self.forgiven = 0
         self.broken = 0
         self.issued: set[str] = {client_secret} if client_secret else set()
 
@@ -104,10 +120,14 @@ class TokenEndpoint:
         family = self._family_of.get(refresh_token)
         if family is None:
             return _refusal(400, "invalid_grant")
-        if refresh_token != family.refresh_token:
+        now_s = time.monotonic()
+        again = refresh_token != family.refresh_token
+        if again and now_s - family.spent_s.get(refresh_token, -math.inf) >= self._reuse_s:
             self._punish(family)
         if family.revoked:
             return _refusal(400, "invalid_grant")
+        family.spent_s.setdefault(refresh_token, now_s)
+        self.forgiven += again
         self.refreshes += 1
         pair = self._issue(family)
         body = {

@@ -21,11 +21,18 @@ def upgrade() -> None:
     held = sa.text("lease_until IS NOT NULL")
     op.create_index("incidents_by_holder", "incidents", ["claimed_by"], sqlite_where=held, postgresql_where=held)
     _widen_lanes()
+    op.add_column("credentials", sa.Column("refreshing_since", Moment()), schema=_schema())
+    op.add_column("credentials", sa.Column("rotates", sa.Boolean()), schema=_schema())
+
+
+def _schema() -> str | None:
+    """Return what to name: ALTER knows nothing of the translation."""
+    return SCHEMA if op.get_bind().dialect.name == "postgresql" else None
 
 
 def _widen_lanes() -> None:
     """Widen operations and gates; index what waits by its turn and by its ordering key."""
-    schema = SCHEMA if op.get_bind().dialect.name == "postgresql" else None  # ALTER knows nothing of the translation
+    schema = _schema()
     key = sa.Column("ordering_key", sa.Text(), nullable=False, server_default="")
     op.add_column("operations", key, schema=schema)
     for column in (
