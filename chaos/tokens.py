@@ -48,6 +48,7 @@ _AGAIN_S = 0.2
 _WITHIN_S = 60.0
 _ASK_AGAIN_S = 2.0
 _CREDENTIALS = "SELECT version, needs_person FROM prunella.credentials WHERE service = %s"
+_KNOWN = "SELECT count(*) FROM prunella.credentials WHERE rotates"
 _HOLDERS = "SELECT service, refreshing_by FROM prunella.credentials WHERE refreshing_until IS NOT NULL"
 
 
@@ -164,7 +165,9 @@ class Accounts:
 
     def are_known(self) -> bool:
         """Tell whether each provider was seen to rotate: before that nobody can know that a second use is theft."""
-        return all(self.row(name)[0] > 1 for name in self.providers)
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute(_KNOWN).fetchone()
+        return row == (len(self.providers),)
 
     def row(self, name: str) -> tuple[int, str | None]:
         """Return the version that is stored, and what a person is asked for."""

@@ -79,6 +79,7 @@ class Account:
     used: set[str] = field(default_factory=set)
     revoked: bool = False
     held_by: str | None = None  # the process that holds the new pair and has not saved it yet
+    known: bool = False  # a new pair of it was saved, so that it rotates stands in the tables
 
 
 @dataclass

@@ -21,6 +21,7 @@ from prunella.store.tables import runs
 from simulation.world import START, World
 
 _DIALECT = SqliteDialect()
+_GIVE_UP = credential_rows._GIVE_UP.prepared(_DIALECT).text
 _ROTATE = credential_rows._ROTATE.prepared(_DIALECT).text
 _WAKE_ALL = operation_rows._WAKE_ALL.prepared(_DIALECT).text
 _WAKE = operation_rows._WAKE_RESTING.prepared(_DIALECT).text
@@ -83,6 +84,8 @@ class Watch:
                 self._begun([dict(zip(names, row, strict=True)) for row in rows])
         elif text == _ROTATE:
             self._rotated.append((values["service_"], values["account_"], process))
+        elif text == _GIVE_UP:
+            self._given_up(values["service_"], values["account_"])
         elif text == _WAKE:
             self._rounds[values["incident"]] += 1
         elif text == _WAKE_ALL:
@@ -102,8 +105,13 @@ class Watch:
         for service, account_name, process in self._rotated:
             account = self._world.places[service].accounts[account_name]
             if account.held_by == process:
-                account.held_by = None
+                account.held_by, account.known = None, True
         self._kept_by_people()
+
+    def _given_up(self, service: str, account_name: str) -> None:
+        holder = self._world.places[service].accounts[account_name].held_by
+        if holder in self._world.alive:
+            self._world.wrong(f"a person was asked for tokens while {holder} held the new pair: {service}")
 
     def died(self, process: str) -> None:
         """Note which attempts a process leaves behind."""

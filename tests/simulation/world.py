@@ -187,6 +187,8 @@ class World:
             self.wrong(f"a refresh token was used again although the new pair was saved: {flight.service}")
         elif account.held_by in self.alive:
             self.wrong(f"a refresh token was used twice while {account.held_by} held the new pair: {flight.service}")
+        elif account.held_by != "nobody" and account.known:
+            self.wrong(f"a refresh token was used twice although {account.held_by} died in the first: {flight.service}")
 
 
 class Wire(Caller):

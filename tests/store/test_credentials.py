@@ -105,9 +105,11 @@ async def test_begun_refresh_stays_written_until_its_holder_or_a_new_pair_ends_i
     """Burial frees the claim and keeps the mark with its first moment; who read the row before that does not win."""
     tokens = await put(store, credential())
     assert await claim(store, tokens, "dead")
+    held = await read(store)
     async with store.transaction() as tx:
         assert await tx.credentials.release_of(["dead"]) == 1
     begun = await read(store)
+    assert not await claim(store, held, "one that waited for the burial", at(9))
     assert (begun.refreshing_until, begun.refreshing_since) == (None, NOW)
     assert not await claim(store, tokens, "slow reader", at(9))
     assert await claim(store, begun, "next", at(9))

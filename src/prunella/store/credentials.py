@@ -26,6 +26,7 @@ _FREE = (
     t.c.version == param("was"),
     t.c.needs_person.is_(None),
     t.c.refreshing_since.is_not_distinct_from(param("since", Moment())),
+    t.c.refreshing_until.is_not_distinct_from(param("held", Moment())),  # read as held, it may be freed by a burial
     or_(t.c.refreshing_until.is_(None), t.c.refreshing_until <= param("now", Moment())),
 )
 _CLAIM = Sql(
@@ -105,6 +106,7 @@ class CredentialRows:
             account_=credential.account,
             was=credential.version,
             since=credential.refreshing_since,
+            held=credential.refreshing_until,
             worker=worker,
             now=now,
             until=until,
@@ -119,6 +121,7 @@ class CredentialRows:
             account_=credential.account,
             was=credential.version,
             since=credential.refreshing_since,
+            held=credential.refreshing_until,
             now=now,
             needs=needs_person,
         )
