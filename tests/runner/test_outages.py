@@ -47,12 +47,14 @@ async def test_workers_go_on_after_the_database_was_away(server: Postgres) -> No
         with pytest.raises(StoreUnavailable, match="PostgreSQL does not answer"):
             await runners[0].submit("quick", "refused")
         await asyncio.sleep(STALE_S + 1)  # an outage is as long as it is
+        assert "the queue was not heard of for 5 s" in str(runners[0].trouble())
         await asyncio.to_thread(server.start)
         back = monotonic()
         await _accepted(runners[1], "quick", "first")
         await calls.until(lambda: ("quick", "first") in calls.begun)
         assert monotonic() - back < _BACK_S
         await asyncio.sleep(max(back + STALE_S + 2.5 - monotonic(), 0))  # until the dead are looked for again
+        assert [runner.trouble() for runner in runners] == [None, None]
         go.set()
         await calls.times(5)
         await _empty(runners[0])

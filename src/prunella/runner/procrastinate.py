@@ -69,7 +69,7 @@ class ProcrastinateRunner:
         self._ended: asyncio.Event | None = None
         self._under_way: set[asyncio.Future[None]] = set()
         self._stopping = self._cuts = False
-        self._heard_s = float("-inf")
+        self._heard_s = clock.monotonic()
 
     def handle(self, name: str, handler: Handler) -> None:
         """Register what runs under `name`; a worker takes only calls that it knows how to carry out."""
