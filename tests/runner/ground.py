@@ -84,13 +84,22 @@ class Ground:
     url: str | None
     pooled: bool = False
     late_s: float = 2.0
+    lent: list[ProcrastinateRunner] = field(default_factory=list)
 
     def runner(self, listeners: Listeners | None = None, **options: Any) -> Runner:
         """Return a runner that does not run yet."""
         listeners = listeners or Listeners()
         if self.url is None:
             return LocalRunner(self.store.clock, listeners, **options)
-        return ProcrastinateRunner(self.url, self.store.clock, listeners, pooled=self.pooled, **options)
+        runner = ProcrastinateRunner(self.url, self.store.clock, listeners, pooled=self.pooled, **options)
+        self.lent.append(runner)
+        return runner
+
+    async def close(self) -> None:
+        """Give back the store and every connection of the runners: those that never ran hold some, too."""
+        for runner in self.lent:
+            await runner.close()
+        await self.store.close()
 
     def after(self, seconds: float) -> datetime:
         """Return a moment of the store's clock."""
@@ -147,9 +156,8 @@ async def workers(url: str, count: int, **options: Any) -> AsyncIterator[tuple[G
     store = await PostgresStore.open(url)
     ground = Ground(store, url)
     runners = [ProcrastinateRunner(url, store.clock, Listeners(), **options) for _ in range(count)]
+    ground.lent.extend(runners)
     try:
         yield ground, runners
     finally:
-        for runner in runners:
-            await runner.close()
-        await store.close()
+        await ground.close()

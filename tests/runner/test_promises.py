@@ -22,20 +22,21 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["local on sqlite", "local on postgresql", "procrastinate", "procrastinate pooled"])
 async def ground(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Ground]:
     """Stand on each setting in turn."""
+    found = await _ground(request)
+    yield found
+    await found.close()
+
+
+async def _ground(request: pytest.FixtureRequest) -> Ground:
     if request.param == "local on sqlite":
         path: Path = request.getfixturevalue("sqlite_path")
-        file = SqliteStore.open_file(path, SystemClock())
-        yield Ground(file, None)
-        await file.close()
-        return
+        return Ground(SqliteStore.open_file(path, SystemClock()), None)
     url = str(request.getfixturevalue("migrated_postgres_url"))
     store = await PostgresStore.open(url)
     if request.param == "local on postgresql":
-        yield Ground(store, None)
-    else:
-        await emptied_queue(url)
-        yield Ground(store, url, pooled=request.param.endswith("pooled"))
-    await store.close()
+        return Ground(store, None)
+    await emptied_queue(url)
+    return Ground(store, url, pooled=request.param.endswith("pooled"))
 
 
 async def test_key_waits_once_and_the_earliest_time_wins(ground: Ground) -> None:
