@@ -12,8 +12,9 @@ import pytest
 
 from engine.world import BUSY, CRM, DONE, OAUTHED, PROBED, START, WORKER, World, play, refused
 from prunella.core.errors import SecretError, StoreUnavailable
+from prunella.core.records import Category
 from prunella.core.states import IncidentState, OperationState, RunState
-from prunella.engine import heal, people
+from prunella.engine import heal, patrol, people
 from prunella.engine.parts import LEASE_S
 from prunella.remedies.contract import Outcome, Target
 
@@ -395,6 +396,29 @@ def test_call_that_keeps_killing_its_worker_is_not_repeated_for_ever(sqlite_path
         assert len(world.hands.did()) == 3
         (operation,) = await world.operations()
         assert (operation.state, operation.due_at, operation.attempts) == (OperationState.WAITING, None, 3)
+
+    play(sqlite_path, story)
+
+
+@pytest.mark.parametrize(("status", "category"), [(503, Category.NETWORK), (418, Category.UNKNOWN)])
+def test_scan_takes_up_what_workers_died_over(sqlite_path: Path, status: int, category: Category) -> None:
+    """Deaths of ours say nothing about the service: even a failure that nobody knows is tried again, and proven."""
+
+    async def story(world: World) -> None:
+        receipt = await world.fail(method="PUT", status=status, message="")
+        await world.heal(receipt.incident_id)
+        await world.later(2)
+        for _ in range(3):
+            await interrupted(world, receipt.incident_id)
+        await world.heal(receipt.incident_id)
+        (operation,) = await world.operations()
+        assert (operation.state, operation.due_at) == (OperationState.WAITING, None)
+        resting = await world.incident(receipt.incident_id)
+        assert (resting.category, resting.next_at) == (category, None)
+        await patrol.scan(world.parts, window_minutes=60, limit=50)
+        assert (await world.incident(receipt.incident_id)).next_at is not None
+        await world.heal(receipt.incident_id)
+        assert not (await world.incident(receipt.incident_id)).is_open
 
     play(sqlite_path, story)
 

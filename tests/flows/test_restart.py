@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 
 # A kill between a provider's reply and our commit loses the rotated refresh token: that account, and only that, needs a
 # person; the interrupted refresh is visible as `unknown`.
-_ESCALATED = "SELECT DISTINCT service FROM incidents WHERE state = 'escalated'"
+_DISABLED = "SELECT service FROM gates WHERE state = 'disabled'"
+_BROKEN = f"SELECT DISTINCT service FROM incidents WHERE state = 'escalated' UNION {_DISABLED}"
+_OPEN = f"SELECT count(*) FROM incidents WHERE state NOT IN ('resolved', 'escalated') AND service NOT IN ({_DISABLED})"
 _INTERRUPTED_REFRESHES = "SELECT DISTINCT service FROM runs WHERE state = 'unknown' AND remedy = 'refresh_token'"
 
 EVENTS = int(os.environ.get("PRUNELLA_KILL_EVENTS", "400"))
@@ -111,7 +113,7 @@ def test_kill_at_random_moments_loses_and_doubles_nothing(tmp_path: Path) -> Non
                 assert last.rows("SELECT count(DISTINCT event_id) FROM signals") == [(EVENTS,)]
                 assert shop.ledger.double_effects == 0
                 assert last.rows("SELECT count(*) FROM runs WHERE state = 'running'") == [(0,)]
-                broken = set(last.rows(_ESCALATED))
+                broken = set(last.rows(_BROKEN))
                 assert broken <= set(last.rows(_INTERRUPTED_REFRESHES)), broken
                 assert set(last.rows("SELECT DISTINCT service FROM operations WHERE state <> 'done'")) <= broken
             finally:
@@ -169,4 +171,4 @@ def _kill_now_and_then(current: list[Up], rng: random.Random, done: threading.Ev
 
 def _idle(up: Up) -> bool:
     up.scan(window_minutes=60)  # what was interrupted three times in a row rests until a scan
-    return up.rows("SELECT count(*) FROM incidents WHERE state NOT IN ('resolved', 'escalated')") == [(0,)]
+    return up.rows(_OPEN) == [(0,)]

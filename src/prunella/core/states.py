@@ -69,6 +69,10 @@ class IncidentState(StrEnum):
     RESOLVED = "resolved"
 
 
+DIED = "the worker died in mid-call"
+"""What is said of an attempt whose worker died: nobody knows how it ended."""
+
+
 class RunState(StrEnum):
     """Where one attempt stands; `unknown` means that the worker died in mid-call."""
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Level, Run
-from prunella.core.states import INCIDENT, IncidentState, RunState
+from prunella.core.states import DIED, INCIDENT, IncidentState, RunState
 from prunella.engine import ladder, notices, trail
 from prunella.engine.gathered import Gathered
 from prunella.engine.ready import MANUAL
 
 _KEPT = ("facts", "issue", "acted_at", "acted_there", "healed")
 """What of an incident's memory is wanted when its resource is found again."""
-_DIED = "the worker died in mid-call"
 _BUSY_S = 30.0
 _I = IncidentState
 
@@ -110,17 +109,17 @@ def busy(gathered: Gathered, incident: Incident, outcome: Outcome, *, counted: b
 async def unknown(gathered: Gathered, incident: Incident, runs: Sequence[Run]) -> Incident:
     """Face attempts whose worker died: nobody knows what they brought about, so only the repeatable is repeated."""
     for run in runs:
-        ended = replace(run, state=RunState.UNKNOWN, ended_at=gathered.now, detail=_DIED)
+        ended = replace(run, state=RunState.UNKNOWN, ended_at=gathered.now, detail=DIED)
         gathered.settle(ended, RunState.RUNNING)
-        gathered.note("run.unknown", run.resource, reason=_DIED, incident=incident.id)
+        gathered.note("run.unknown", run.resource, reason=DIED, incident=incident.id)
         gathered.count(run.issue, run.remedy, failed=1)
     if incident.state in (_I.ESCALATED, _I.SUPPRESSED):  # a person has it already
         return gathered.save(_released(incident))
     remedies = gathered.ready.remedies
     if not all(run.remedy in remedies and remedies[run.remedy].idempotent for run in runs):
-        why = f"{_DIED}, so its outcome is unknown, and {runs[0].remedy} is not declared idempotent; look, then retry"
+        why = f"{DIED}, so its outcome is unknown, and {runs[0].remedy} is not declared idempotent; look, then retry"
         return await hand_over(gathered, incident, why)
-    return gathered.save(_released(incident, state=_I.OPEN, next_at=None, held_reason=_DIED))
+    return gathered.save(_released(incident, state=_I.OPEN, next_at=None, held_reason=DIED))
 
 
 def released(gathered: Gathered, incident: Incident) -> Incident:

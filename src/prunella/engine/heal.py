@@ -14,7 +14,7 @@ from functools import partial
 
 from prunella.core.records import Category, Gate, Incident, Operation, Run
 from prunella.core.services import Service
-from prunella.core.states import GateState, OperationState, RunState
+from prunella.core.states import DIED, GateState, OperationState, RunState
 from prunella.diagnosis.classify import classify
 from prunella.engine import lane, learn, payloads, rate, trail
 from prunella.engine.follow import Result
@@ -32,7 +32,6 @@ _SPREAD_S = 60.0
 _STAND_BACK_S = 60.0
 _LOOKS = 8
 _CROWD = timedelta(seconds=5)
-_DIED = "the worker died in mid-call"
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 
 
@@ -258,7 +257,7 @@ async def _recover_interrupted(parts: Parts, tx: Transaction, incident: Incident
     """Face what a dead worker left in mid-call: nobody knows its outcome, so only a repeatable call is repeated."""
     now = parts.clock.now()
     for run in await tx.runs.running_of(incident.id):
-        ended = replace(run, state=RunState.UNKNOWN, ended_at=now, detail=_DIED)
+        ended = replace(run, state=RunState.UNKNOWN, ended_at=now, detail=DIED)
         await tx.runs.settle(ended, RunState.RUNNING)
         await trail.note(parts, tx, "run.unknown", run.service, reason=ended.detail, incident=incident.id)
     service = parts.services.get(incident.service)
@@ -270,12 +269,12 @@ def _after_death(service: Service | None, operation: Operation, now: datetime) -
     """Repeat at once what may be repeated, but not for ever: it may be what kills the workers."""
     if operation.method not in _REPEATABLE and not (service is not None and service.honours_idempotency_key):
         reason = (
-            f"outcome unknown: {_DIED} and the service is not declared to honour "
+            f"outcome unknown: {DIED} and the service is not declared to honour "
             "idempotency keys; look whether the request arrived, then replay or cancel it"
         )
         return replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason)
     due = now if operation.attempts < TRIES[Category.NETWORK] else None
-    return replace(operation, state=OperationState.WAITING, due_at=due, last_error=_DIED)
+    return replace(operation, state=OperationState.WAITING, due_at=due, last_error=DIED)
 
 
 def _run(parts: Parts, case: Case, plan: Plan, operation_id: str | None, attempt: int, idempotency_key: str) -> Run:

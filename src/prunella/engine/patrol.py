@@ -181,7 +181,8 @@ async def _look_again(parts: Parts, found: Incident, until: float) -> Incident:
     """Wake what rests and may be tried again, and wait how far it comes."""
     async with parts.store.transaction() as tx:
         current = await tx.incidents.take(found.id)
-        if current.category in _RETRIED_BY_SCAN and _is_idle(current, parts.clock.now()):
+        again = current.category in _RETRIED_BY_SCAN or await tx.operations.died_over(current.id)
+        if again and _is_idle(current, parts.clock.now()):
             await wake(parts, tx, current)
         elif current.next_at is not None or current.lease_until is not None:
             await parts.runner.submit("heal", current.id, tx=tx)

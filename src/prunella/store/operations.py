@@ -13,7 +13,7 @@ from sqlalchemy import Text, and_, func, literal_column, select, text, tuple_, u
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Operation
-from prunella.core.states import OperationState
+from prunella.core.states import DIED, OperationState
 from prunella.store.session import Session, record, records, row_of
 from prunella.store.sql import Row, Sql, looked_up, member_of, param, prepare
 from prunella.store.tables import incidents
@@ -117,6 +117,9 @@ _SAVE = Sql(
 )
 _WAKE_RESTING = Sql(
     update(t).where(_OF_INCIDENT, _WAITING, t.c.attempts > 0, t.c.due_at.is_(None)).values(due_at=param("now"))
+)
+_DIED_OVER = Sql(
+    select(t.c.id).where(_OF_INCIDENT, _WAITING, t.c.due_at.is_(None), t.c.last_error == param("died")).limit(1)
 )
 _OF_NO_PERSON = ["pending", "open", "healing", "verifying"]
 _WAKE_ALL = Sql(
@@ -243,6 +246,10 @@ class OperationRows:
         lost = endings.keys() - await self._session.change_alike(_SAVE, endings, was=was.value)
         if lost:
             raise Conflict(f"{min(lost)}: an operation is no longer {was.value}; read it again and decide anew")
+
+    async def died_over(self, incident_id: str) -> bool:
+        """Tell whether an operation rests because workers died over it, so that nobody knows what the service says."""
+        return await self._session.one(_DIED_OVER, incident=incident_id, died=DIED) is not None
 
     async def wake(self, incident_id: str, now: datetime) -> int:
         """Make the resting operations of an incident due."""
