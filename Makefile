@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz lock help
+.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz vendor lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -50,9 +50,12 @@ fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECON
 	@for target in diagnose scrub masking waits pasted expressions; do \
 	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
+vendor: ## fetch the pages' static files from npm anew, after a version was changed in tools/vendor.py
+	@$(PYTHON) tools/vendor.py
+
 lock: $(UV) ## resolve the development environment anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra server --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
+	  --python-version 3.11 --all-extras --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --extra server pyproject.toml --upgrade --output-file requirements/server.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
