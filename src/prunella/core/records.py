@@ -450,7 +450,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One notice on its way to one channel: a row of the outbox."""
+    """One notice on its way to one channel: a row of the outbox.
+
+    Args:
+        tier: how many tiers of people were told before, because nobody acknowledged.
+        escalates_at: when the next tier is told.
+        tries: each try to deliver: when, and what came of it.
+    """
 
     id: str
     key: str
@@ -471,15 +477,23 @@ class Notification:
     run_id: str | None = None
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
+    tier: int = 0
+    escalates_at: datetime | None = None
+    tries: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "severity", Severity(self.severity))
+        object.__setattr__(self, "tries", tuple(self.tries))
         object.__setattr__(self, "facts", tuple((str(name), str(value)) for name, value in self.facts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """Who did what to which thing, and why; written in the transaction of the change, never altered."""
+    """Who did what to which thing, and why; written in the transaction of the change, never altered.
+
+    Args:
+        seal: which seal it stands under; None: not sealed yet.
+    """
 
     id: str
     at: datetime
@@ -489,3 +503,24 @@ class AuditEntry:
     incident_id: str | None = None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    seal: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key of a program; what it looks like is shown once, when it is made, and only its digest is kept."""
+
+    id: str
+    name: str
+    role: str
+    digest: str
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+    used_at: datetime | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        """Tell whether it opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

@@ -21,6 +21,7 @@ from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
 from prunella.store.backlog import BacklogRows
 from prunella.store.credentials import CredentialRows
+from prunella.store.entrances import EntranceRows
 from prunella.store.gates import GateRows
 from prunella.store.incidents import IncidentRows
 from prunella.store.metrics import MetricRows
@@ -63,6 +64,7 @@ class Transaction:
         self.switches = SwitchRows(session)
         self.metrics = MetricRows(session)
         self.workers = WorkerRows(session)
+        self.entrances = EntranceRows(session)
         self.driver = connection.driver
         self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []

@@ -257,6 +257,8 @@ secrets = Table(
     _must("changed_at", Moment),
 )
 
+_CLIMBS = "escalates_at IS NOT NULL AND acknowledged_at IS NULL"
+
 notifications = Table(
     "notifications",
     metadata,
@@ -279,9 +281,18 @@ notifications = Table(
     Column("run_id", Text),
     Column("acknowledged_at", Moment),
     Column("acknowledged_by", Text),
+    _must("tier", Integer, server_default="0"),
+    Column("escalates_at", Moment),
+    _must("tries", Json, server_default="[]"),
     UniqueConstraint("key", "channel", name="notifications_once"),
     Index("notifications_by_state", "channel", "state", "next_at"),
     Index("notifications_by_sent", "channel", "sent_at"),
+    Index(
+        "notifications_to_escalate",
+        "escalates_at",
+        sqlite_where=text(_CLIMBS),
+        postgresql_where=text(_CLIMBS),
+    ),
 )
 
 audit = Table(
@@ -295,7 +306,20 @@ audit = Table(
     Column("incident_id", Text),
     _must("reason", Text),
     _must("details", Json),
+    Column("seal", Integer),
     Index("audit_by_incident", "incident_id", "id"),
+    Index("audit_by_seal", "seal", "id"),
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _must("previous", Text),
+    _must("digest", Text),
+    _must("entries", Integer),
+    _must("sealed_at", Moment),
+    Column("forgotten_at", Moment),
 )
 
 procedures = Table(
@@ -365,6 +389,55 @@ workers = Table(
     _must("version", Text),
     _must("started_at", Moment),
     _must("seen_at", Moment),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("name", Text),
+    _must("role", Text),
+    _must("digest", Text, unique=True),
+    _must("created_at", Moment),
+    _must("created_by", Text),
+    Column("expires_at", Moment),
+    Column("revoked_at", Moment),
+    Column("revoked_by", Text),
+    Column("used_at", Moment),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _must("name", Text),
+    _must("role", Text),
+    _must("expires_at", Moment),
+    Column("used_at", Moment),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _must("name", Text),
+    _must("role", Text),
+    _must("created_at", Moment),
+    _must("seen_at", Moment),
+    _must("expires_at", Moment),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _must("request", Text),
+    Column("status", Integer),
+    Column("body", LargeBinary),
+    _must("begun_at", Moment),
+    Column("ended_at", Moment),
+    Index("answers_by_age", "begun_at"),
 )
 
 switches = Table(
