@@ -132,7 +132,8 @@ def test_plans_are_read_on_a_page(market: Market) -> None:
     eventually(lambda: json.loads(up.cli("approvals", "--json"))["items"] != [])
     (waiting,) = json.loads(up.cli("approvals", "--json"))["items"]
     link = up.cli("token", "--role", "OPERATIONS", "--link").strip()
-    cookie = {"cookie": up.client.get(link[link.index("/login") :]).headers["set-cookie"].split(";")[0]}
+    opened = up.client.post("/login", data={"token": link.partition("token=")[2]})
+    cookie = {"cookie": opened.headers["set-cookie"].split(";")[0]}
     assert waiting["id"] in up.client.get("/approvals", headers=cookie).text
     page = up.client.get(f"/approvals/{waiting['id']}", headers=cookie)
     for words in (waiting["digest"], f"prunella approve {waiting['id']}", "UPDATE", "visible", "hide-zero-stock"):

@@ -35,8 +35,8 @@ def test_pages_need_a_session_and_a_link_gives_one(up: Up, service: str) -> None
     answer = up.heal(event(service))
     assert up.client.get("/").status_code == 401
     link = up.cli("token", "--role", "VIEWER", "--link").strip()
-    path = link[link.index("/login") :]
-    opened = up.client.get(path)
+    assert up.client.get(link[link.index("/login") :]).status_code == 200
+    opened = up.client.post("/login", data={"token": link.partition("token=")[2]})
     assert opened.status_code == 303
     assert "HttpOnly" in opened.headers["set-cookie"]
     cookie = {"cookie": opened.headers["set-cookie"].split(";")[0]}

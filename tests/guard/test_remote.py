@@ -58,7 +58,8 @@ class Elsewhere:
         self.place = DatabasePlace(f"sqlite:///{self.path}")
         api = FastAPI()
         problems.install(api)
-        api.include_router(guards.router(self.place, GATEHOUSE))
+        api.state.gatehouse = GATEHOUSE
+        api.include_router(guards.router(self.place))
         listening = socket.create_server(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         self.server = uvicorn.Server(uvicorn.Config(api, log_config=None, lifespan="off", timeout_graceful_shutdown=1))

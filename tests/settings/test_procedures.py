@@ -166,7 +166,6 @@ def test_example_warns_of_nothing_that_works(home: Path) -> None:
         "notify.channels.mail.email",
         "notify.channels.pager.apprise",
         "notify.rules[0].escalate",
-        "auth",
     }
 
 

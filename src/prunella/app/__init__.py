@@ -61,6 +61,7 @@ class App:
     """A wired prunella; `running` makes it work.
 
     Args:
+        caller: the way out.
         place: what the guards of applications hand over, share and notice, in the same database.
         care: the user's databases.
         alone: this process is the only one on its store, so whoever held a lease before is dead.
@@ -73,6 +74,7 @@ class App:
     parts: Parts
     intake: Intake
     vault: Vault
+    caller: Caller
     rounds: Mapping[str, Round]
     place: DatabasePlace | None
     alone: bool
@@ -259,9 +261,7 @@ def wire(
     delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
     _handle_work(parts, rounds, care, delivery)
     if settings.advisor is not None and advice_caller is not None:
-        advisor = _advisor(settings.advisor, advice_caller, vault, list(remedies))
-        aside = replace(parts, ids=Ids(clock, Rng()))
-        runner.handle(ADVISE, Desk(aside, advisor, settings.advisor.allowance).advise)
+        _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies)))
     intake = Intake(parts)
     if place is not None:
         runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
@@ -272,6 +272,7 @@ def wire(
         parts=parts,
         intake=intake,
         vault=vault,
+        caller=caller,
         rounds=rounds,
         place=place,
         care=care,
@@ -286,6 +287,12 @@ def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care, delivery
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
     parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
+
+
+def _ask_for_advice(parts: Parts, configured: AdvisorSettings, advisor: ModelAdvisor) -> None:
+    """Let the runner ask for advice, aside from the engine's own chance: with and without it, the same is done."""
+    aside = replace(parts, ids=Ids(parts.clock, Rng()))
+    parts.runner.handle(ADVISE, Desk(aside, advisor, configured.allowance).advise)
 
 
 async def _run_procedure(parts: Parts, rounds: Mapping[str, Round], name: str) -> None:

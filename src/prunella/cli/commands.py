@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import entities, operations, procedures, world
+from prunella.cli import entities, keys, operations, procedures, world
 from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(
@@ -39,6 +39,7 @@ for group, name in (
     (services_cli, "services"),
     (known_cli, "known-issues"),
     (operations.cli, "operations"),
+    (keys.cli, "keys"),
 ):
     cli.add_typer(group, name=name)
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Coroutine, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from prunella.core.clock import SystemClock
 from prunella.core.errors import ConfigError, StoreRefused, StoreUnavailable
 from prunella.core.events import Event
 from prunella.core.redact import scrub, scrub_tree
+from prunella.engine import entrances
 from prunella.engine.reconcile import reconcile
 from prunella.settings import Settings
 
@@ -43,7 +45,8 @@ async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as closing:
         bound = closing.enter_context(bind(*settings.listen))
         app = await _open(settings, closing)
-        await run_server(app, create(app), bound, lambda url: _say(f"prunella is up: {url} (pid {os.getpid()})"))
+        link = await entrances.first_link(app.parts)
+        await run_server(app, create(app), bound, partial(_say_up, settings.public_url, link))
 
 
 def work(settings: Settings, *, listen: tuple[str, int] | None = None) -> None:
@@ -178,6 +181,12 @@ def _scrub(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 def _log_event(event: Event) -> None:
     if event.name not in _QUIET:
         structlog.get_logger().info(event.name, **event.fields)
+
+
+def _say_up(public_url: str, first_link: str | None, url: str) -> None:
+    if first_link is not None:
+        _say(f"nobody has signed in yet; this link does, once, within a day: {public_url}/login?token={first_link}")
+    _say(f"prunella is up: {url} (pid {os.getpid()})")
 
 
 def _say(line: str) -> None:

@@ -143,3 +143,22 @@ def _vendors(base_url: str) -> tuple[str, ...]:
         return ()
     of_country = len(labels) > 2 and labels[-2] in ("co", "com", "net", "org")
     return (labels[-3 if of_country else -2],)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuing:
+    """Whose tokens open this deployment, beside its own.
+
+    Args:
+        jwks_url: where the issuer's public keys stand; None where a secret is shared instead.
+        secret: what HS256 tokens are signed with (Supabase projects of before 2025).
+        algorithms: pinned; a token that names another one is no good.
+        role_claim: where the role stands, with dots between; never where users write themselves (`user_metadata`).
+    """
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    secret: SecretSource | None = None
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+    role_claim: str = "app_metadata.prunella_role"

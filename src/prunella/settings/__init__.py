@@ -20,7 +20,7 @@ from prunella.core.errors import ConfigError
 from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Window
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
-from prunella.core.services import Service
+from prunella.core.services import Issuing, Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
 from prunella.settings import build, environment, records
@@ -72,6 +72,7 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
     routes: Routes = field(default_factory=Routes)
     advisor: AdvisorSettings | None = None
+    issuing: Issuing | None = None
     databases: Mapping[str, DatabaseSource] = field(default_factory=dict, repr=False)
     limits: Limits = field(default_factory=Limits, repr=False)
     windows: tuple[Window, ...] = field(default=(), repr=False)
@@ -157,6 +158,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         channels=build.channels(notify),
         routes=build.routes(notify),
         advisor=build.advisor(file.advisor),
+        issuing=build.issuing(file.auth),
         secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),
         warnings=_warnings(file, source, reading),
         _places=Source(source.name, values=source.values, keys=source.keys),

@@ -10,11 +10,12 @@ from prunella.core.advice import Allowance
 from prunella.core.records import Severity
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
-from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretSource, Service
+from prunella.core.services import DisableAfter, GateLimits, Health, Issuing, OAuth, SecretSource, Service
 from prunella.engine.notices import Route, Routes
 from prunella.settings.addresses import host_of
 from prunella.settings.model import (
     AdvisorSection,
+    AuthSection,
     ChannelSection,
     DisableSection,
     File,
@@ -26,7 +27,7 @@ from prunella.settings.model import (
 from prunella.settings.source import Loc
 
 _UNUSED = "accepted, but this version does not use it yet"
-_LATER = ("known_issues", "auth")
+_LATER = ("known_issues",)
 _LATER_CHANNELS = frozenset({"email", "apprise"})
 
 Seeds = Mapping[str, tuple[Secret, Secret | None]]
@@ -79,6 +80,25 @@ def advisor(section: AdvisorSection | None) -> AdvisorSettings | None:
     limits = {names[name]: given.pop(name) for name in names if name in given}
     deadline = {"deadline_s": given.pop("deadline")} if "deadline" in given else {}
     return AdvisorSettings(**given, **deadline, allowance=Allowance(**limits))
+
+
+def issuing(section: AuthSection | None) -> Issuing | None:
+    """Return whose tokens count beside our own, None where nobody's do."""
+    if section is None or (section.jwt is None and section.supabase is None):
+        return None
+    if section.supabase is not None:
+        issuer = f"{section.supabase.project.rstrip('/')}/auth/v1"
+        if section.supabase.secret is not None:
+            shared = section.supabase.secret
+            return Issuing(issuer=issuer, audience="authenticated", secret=shared, algorithms=("HS256",))
+        return Issuing(issuer=issuer, audience="authenticated", jwks_url=f"{issuer}/.well-known/jwks.json")
+    assert section.jwt is not None
+    given: dict[str, Any] = section.jwt.given()
+    if section.jwt.secret is not None:
+        given["algorithms"] = ("HS256",)
+    elif "algorithms" in given:
+        given["algorithms"] = tuple(given["algorithms"])
+    return Issuing(**given)
 
 
 def services(file: File) -> dict[str, Service]:

@@ -306,6 +306,53 @@ class AdvisorSection(Section):
         return [((name,), absent) for name, value in needed.items() if value is None]
 
 
+# auth -------------------------------------------------------------------------------------------------------------
+
+
+class JwtSection(Section):
+    """An outside issuer whose tokens count."""
+
+    issuer: of.Text
+    audience: of.Text
+    jwks_url: at.Address | None = Field(default=None, description="Where its public keys stand.")
+    secret: of.SecretText | None = Field(default=None, description="What HS256 tokens are signed with.")
+    algorithms: Annotated[list[Literal["ES256", "RS256", "HS256"]], Field(min_length=1)] | None = None
+    role_claim: of.Text | None = Field(
+        default=None, description="Where ADMIN, OPERATIONS or VIEWER stands; default app_metadata.prunella_role."
+    )
+
+    def misfits(self) -> Found:
+        found: Found = []
+        if (self.jwks_url is None) == (self.secret is None):
+            found.append(((), of.hidden("needs jwks_url or secret, and not both")))
+        shared = self.algorithms is not None and "HS256" in self.algorithms
+        if self.secret is not None and self.algorithms not in (None, ["HS256"]):
+            found.append((("algorithms",), of.wrong("must be [HS256] beside secret, which signs nothing else")))
+        if self.jwks_url is not None and shared:
+            found.append((("algorithms",), of.wrong("can't hold HS256 beside jwks_url: a public key is no secret")))
+        if self.role_claim is not None and "user_metadata" in self.role_claim.split("."):
+            found.append((("role_claim",), of.wrong("leads where users write themselves; use app_metadata")))
+        return found
+
+
+class SupabaseSection(Section):
+    """Tokens of a Supabase project."""
+
+    project: at.BaseAddress = Field(description="https://<project>.supabase.co")
+    secret: of.SecretText | None = Field(default=None, description="The JWT secret of a project without signing keys.")
+
+
+class AuthSection(Section):
+    """Who may come in, beside prunella's own tokens, keys and links."""
+
+    jwt: JwtSection | None = None
+    supabase: SupabaseSection | None = None
+
+    def misfits(self) -> Found:
+        both = self.jwt is not None and self.supabase is not None
+        return [((), of.hidden("names two issuers; write jwt or supabase"))] if both else []
+
+
 # the file ---------------------------------------------------------------------------------------------------------
 
 Mappings = Annotated[dict[str, Any] | None, of.LATER]
@@ -325,7 +372,7 @@ class File(Section):
     known_issues: Mappings = None
     advisor: AdvisorSection | None = None
     notify: NotifySection | None = None
-    auth: Mappings = None
+    auth: AuthSection | None = None
 
     def misfits(self) -> Found:
         return [
@@ -346,6 +393,10 @@ class File(Section):
         called |= healing.addresses(self.procedures or {})
         if self.advisor is not None and self.advisor.enabled:
             called["advisor", "base_url"] = self.advisor.base_url
+        if self.auth is not None and self.auth.jwt is not None:
+            called["auth", "jwt", "jwks_url"] = self.auth.jwt.jwks_url
+        if self.auth is not None and self.auth.supabase is not None:
+            called["auth", "supabase", "project"] = self.auth.supabase.project
         return [
             (loc, refused) for loc, address in called.items() if address is not None and address.startswith("http://")
         ]

@@ -1,4 +1,7 @@
-"""Who is asking: ingest tokens for events, short-lived signed tokens with a role for everything else."""
+"""Who is asking: ingest tokens, API keys, own short-lived tokens, tokens of an outside issuer, and sessions.
+
+A header that was sent decides alone: a browser's cookie never stands in for a token that is no good.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import Request
 from joserfc import jwt
@@ -14,12 +19,21 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from prunella.core.redact import Secret
+from prunella.engine.entrances import KEY_PREFIX, digest_of
+from prunella.store.contract import Store
 from prunella.store.secrets import Keys
 from prunella.web.problems import Problem
 
 COOKIE = "prunella_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""Where the page came by https: no other host and no path of this one can set it (RFC 6265bis section 4.1.3)."""
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "x-csrf-token"
 _ISSUER = "prunella"
 _ALGORITHM = "HS256"
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FIELDS_MAX = 200
+_SEEN_EVERY = timedelta(minutes=1)  # a row is not written for every click
 
 
 class Role(StrEnum):
@@ -32,19 +46,27 @@ class Role(StrEnum):
     ADMIN = "ADMIN"
 
 
-_REPORTS = frozenset({Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN})
-_HANDS_OVER = frozenset({Role.APPLICATION})
-_READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
-_ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
-_RULES = frozenset({Role.ADMIN})
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who has shown who they are."""
+    """Somebody who has shown who they are.
+
+    Args:
+        csrf: what a form of theirs has to carry; empty where no browser shows a cookie by itself.
+        until: when what they showed ends, where it does.
+    """
 
     name: str
     role: Role
+    csrf: str = ""
+    until: datetime | None = None
+
+
+class Issuer(Protocol):
+    """Somebody else whose tokens count."""
+
+    async def read(self, token: str) -> Caller | None:
+        """Return who a token stands for; None where it is none of theirs, or is no good."""
+        ...
 
 
 class Gatehouse:
@@ -53,12 +75,27 @@ class Gatehouse:
     Args:
         keys: the deployment's keys; tokens are signed with one derived for that purpose alone.
         ingest_tokens: shared secrets that may report events.
+        store: knows API keys and sessions; None: there are none.
+        issuer: whose tokens count beside our own.
+        public_url: where browsers reach us, when a proxy in front changes the Host header.
     """
 
-    def __init__(self, keys: Keys, ingest_tokens: Sequence[Secret], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        ingest_tokens: Sequence[Secret],
+        now: Callable[[], datetime],
+        store: Store | None = None,
+        issuer: Issuer | None = None,
+        public_url: str = "",
+    ) -> None:
         self._key = OctKey.import_key(keys.derive("jwt"))
+        self._csrf_key = keys.derive("csrf")
         self._ingest = [token.reveal().encode() for token in ingest_tokens]
         self._now = now
+        self._store = store
+        self._issuer = issuer
+        self._public_host = urlsplit(public_url).netloc
 
     def mint(self, role: Role, ttl: timedelta, name: str = "cli") -> str:
         """Return a signed token for `role`."""
@@ -73,28 +110,9 @@ class Gatehouse:
         }
         return jwt.encode({"alg": _ALGORITHM}, claims, self._key)
 
-    def reports(self, request: Request) -> Caller:
-        """Let through who may report events."""
-        return self._admit(request, _REPORTS)
-
-    def hands_over(self, request: Request) -> Caller:
-        """Let through applications, whose guards hand calls over and share what they learned."""
-        return self._admit(request, _HANDS_OVER)
-
-    def reads(self, request: Request) -> Caller:
-        """Let through who may look."""
-        return self._admit(request, _READS)
-
-    def acts(self, request: Request) -> Caller:
-        """Let through who may act on incidents and services."""
-        return self._admit(request, _ACTS)
-
-    def rules(self, request: Request) -> Caller:
-        """Let through who may change settings and credentials."""
-        return self._admit(request, _RULES)
-
-    def _admit(self, request: Request, allowed: frozenset[Role]) -> Caller:
-        caller = self.who(request)
+    async def admit(self, request: Request, allowed: frozenset[Role]) -> Caller:
+        """Return who asks, or answer 401 or 403."""
+        caller = await self.who(request)
         if caller is None:
             raise Problem(
                 401,
@@ -105,27 +123,34 @@ class Gatehouse:
         if caller.role not in allowed:
             names = ", ".join(sorted(allowed))
             raise Problem(403, "Not with this role", f"the role {caller.role} may not do this; allowed: {names}")
+        if caller.csrf and request.method not in _SAFE:
+            await self._must_be_meant(request, caller.csrf)
         return caller
 
-    def who(self, request: Request) -> Caller | None:
+    async def who(self, request: Request) -> Caller | None:
         """Return who asks, None where nothing valid was shown."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        shown = [request.headers.get("x-internal-token", "")]
-        if scheme.lower() == "bearer":
-            shown.append(bearer.strip())
+        shown = [request.headers.get("x-internal-token", ""), bearer.strip() if scheme.lower() == "bearer" else ""]
+        if not any(shown):
+            return await self._of_session(cookie_of(request))
         for token in filter(None, shown):
-            caller = self._ingest_caller(token) or self.signed(token)
-            if caller is not None:
+            if (caller := await self.known(token)) is not None:
                 return caller
-        cookie = request.cookies.get(COOKIE)
-        return self.signed(cookie) if cookie and request.method in ("GET", "HEAD") else None
+        return None
 
-    def _ingest_caller(self, token: str) -> Caller | None:
-        known = [hmac.compare_digest(token.encode(), one) for one in self._ingest]
-        return Caller("ingest", Role.INGEST) if any(known) else None
+    async def known(self, token: str) -> Caller | None:
+        """Return who a token stands for, whichever kind it is; None when it is no good."""
+        shown = token.encode("utf-8", "replace")
+        if sum(hmac.compare_digest(shown, one) for one in self._ingest):  # all are compared, whichever it is
+            return Caller("ingest", Role.INGEST)
+        if token.startswith(KEY_PREFIX):
+            return await self._of_key(token)
+        if (caller := self.signed(token)) is not None or self._issuer is None:
+            return caller
+        return await self._issuer.read(token)
 
     def signed(self, token: str) -> Caller | None:
-        """Return who a signed token stands for, None when it is forged, old or for somebody else."""
+        """Return who one of our own tokens stands for, None when it is forged, old or for somebody else."""
         try:
             claims = jwt.decode(token, self._key, algorithms=[_ALGORITHM]).claims
             rules = jwt.JWTClaimsRegistry(
@@ -136,6 +161,62 @@ class Gatehouse:
                 sub={"essential": True},
             )
             rules.validate(claims)
-            return Caller(str(claims["sub"]), Role(claims.get("role", "")))
-        except (JoseError, ValueError, TypeError):  # TypeError: a header whose fields are of the wrong kind
+            until = datetime.fromtimestamp(int(claims["exp"]), self._now().tzinfo)
+            return Caller(str(claims["sub"]), Role(claims.get("role", "")), until=until)
+        except (JoseError, ValueError, TypeError, OverflowError):  # TypeError: a field of the wrong kind
             return None
+
+    def csrf(self, cookie: str) -> str:
+        """Return what the forms of a session carry."""
+        return hmac.new(self._csrf_key, cookie.encode("utf-8", "replace"), "sha256").hexdigest()
+
+    async def _must_be_meant(self, request: Request, csrf: str) -> None:
+        """Refuse what another site made a browser send: the cookie comes along by itself, the token does not."""
+        origin = request.headers.get("origin")
+        ours = (request.headers.get("host", ""), self._public_host)
+        elsewhere = origin is not None and urlsplit(origin).netloc not in ours
+        shown = request.headers.get(CSRF_HEADER) or (await form_of(request)).get(CSRF_FIELD, "")
+        if elsewhere or not hmac.compare_digest(shown.encode("utf-8", "replace"), csrf.encode()):
+            why = "the form came from elsewhere, or is older than your sign-in; go back, reload and send it again"
+            raise Problem(403, "This was not sent from our page", why)
+
+    async def _of_key(self, token: str) -> Caller | None:
+        if self._store is None:
+            return None
+        now, digest = self._now(), digest_of(token)
+        async with self._store.transaction() as tx:
+            key = await tx.entrances.key(digest)
+            if key is None or not key.is_good(now):
+                return None
+            if key.used_at is None or now - key.used_at > _SEEN_EVERY:
+                await tx.entrances.key_used(digest, now)
+        return Caller(key.name, Role(key.role), until=key.expires_at)
+
+    async def _of_session(self, cookie: str) -> Caller | None:
+        if self._store is None or not cookie:
+            return None
+        now, digest = self._now(), digest_of(cookie)
+        async with self._store.transaction() as tx:
+            session = await tx.entrances.session(digest, now)
+            if session is None:
+                return None
+            if now - session["seen_at"] > _SEEN_EVERY:
+                await tx.entrances.session_seen(digest, now)
+        return Caller(session["name"], Role(session["role"]), self.csrf(cookie), session["expires_at"])
+
+
+def cookie_of(request: Request) -> str:
+    """Return the session that a browser shows."""
+    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or ""
+
+
+async def form_of(request: Request) -> dict[str, str]:
+    """Read the fields of a form; the last one of a name counts."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return {}
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        fields = parse_qs(body, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise Problem(422, "The form has too many fields", f"at most {_FIELDS_MAX} are taken") from None
+    return {name: values[-1] for name, values in fields.items()}

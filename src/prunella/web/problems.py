@@ -82,7 +82,7 @@ def pointer(parts: Sequence[object]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> None:
+def install(app: FastAPI, page: _Answer | None = None) -> None:
     """Let every error of `app` end as problem details.
 
     Args:
@@ -91,7 +91,7 @@ def install(app: FastAPI, page: Callable[[Problem], Response] | None = None) -> 
 
     def answer(request: Request, problem: Problem) -> Response:
         for_person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(_FOR_MACHINES)
-        return page(problem) if for_person and page is not None else problem.response()
+        return page(request, problem) if for_person and page is not None else problem.response()
 
     _install_own(app, answer)
     _install_troubles(app, answer)

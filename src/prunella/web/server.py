@@ -6,6 +6,7 @@ import math
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,11 +16,46 @@ from prunella.app import App
 from prunella.app.life import leave_on_signals
 from prunella.core.errors import ConfigError
 from prunella.web import pages, problems
-from prunella.web.api import guards, health, operations, procedures, resources, self_heal, self_healing
+from prunella.web.api import (
+    approvals,
+    audit,
+    entities,
+    guards,
+    health,
+    incidents,
+    keys,
+    notifications,
+    operations,
+    pause,
+    procedures,
+    runs,
+    secrets,
+    self_heal,
+    self_healing,
+    services,
+)
 from prunella.web.auth import Gatehouse
+from prunella.web.issuers import JwtIssuer
 from prunella.web.metrics import Metrics
+from prunella.web.pages.frame import Frame
 
 _BACKLOG = 2048
+_ROOMS = (
+    self_heal,
+    self_healing,
+    incidents,
+    operations,
+    services,
+    procedures,
+    approvals,
+    runs,
+    entities,
+    notifications,
+    audit,
+    pause,
+    secrets,
+    keys,
+)
 
 
 def create(app: App) -> FastAPI:
@@ -31,33 +67,43 @@ def create(app: App) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    gatehouse = Gatehouse(app.vault.keys, app.settings.ingest_tokens, app.parts.clock.now)
+    gatehouse = _gatehouse(app)
+    web.state.gatehouse = gatehouse
     metrics = Metrics()
     app.parts.listeners.subscribe(metrics.listen)
-    problems.install(web, pages.trouble(app))
+    frame = Frame(app)
+    problems.install(web, frame.trouble)
     web.add_middleware(problems.BodyLimit)
     web.add_middleware(problems.CutOff)
-    web.include_router(self_heal.router(app, gatehouse))
-    web.include_router(resources.router(app, gatehouse))
-    web.include_router(operations.router(app, gatehouse))
-    web.include_router(self_healing.router(app, gatehouse))
-    web.include_router(procedures.router(app, gatehouse))
+    for room in _ROOMS:
+        web.include_router(room.router(app))
     if app.place is not None:
-        web.include_router(guards.router(app.place, gatehouse))
-    web.include_router(health.router(app, gatehouse, metrics))
-    web.include_router(pages.router(app, gatehouse))
+        web.include_router(guards.router(app.place))
+    web.include_router(health.router(app, metrics))
+    web.include_router(pages.router(app, gatehouse, frame))
     return web
 
 
 def create_health(app: App) -> FastAPI:
     """Return what a worker answers: whether it is well, and what it counts."""
     web = FastAPI(title="prunella worker", openapi_url=None)
-    gatehouse = Gatehouse(app.vault.keys, (), app.parts.clock.now)
+    web.state.gatehouse = _gatehouse(app)
     metrics = Metrics()
     app.parts.listeners.subscribe(metrics.listen)
     problems.install(web)
-    web.include_router(health.router(app, gatehouse, metrics))
+    web.include_router(health.router(app, metrics))
     return web
+
+
+def _gatehouse(app: App) -> Gatehouse:
+    settings, issuing = app.settings, app.settings.issuing
+    issuer = None
+    if issuing is not None:
+        reveal = partial(app.vault.reveal, issuing.secret) if issuing.secret is not None else None
+        issuer = JwtIssuer(issuing, app.caller, app.parts.clock, reveal)
+    return Gatehouse(
+        app.vault.keys, settings.ingest_tokens, app.parts.clock.now, app.store, issuer, public_url=settings.public_url
+    )
 
 
 async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Callable[[str], None]) -> None:

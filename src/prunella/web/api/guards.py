@@ -11,18 +11,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from prunella.guard.board import TEXT_MAX, Notice, Standing
 from prunella.guard.breaker import State
 from prunella.guard.durable import WAIT_S_MAX, Ending, NewCall, storable
 from prunella.guard.place import Place
+from prunella.web.access import HandsOver, Sent
 from prunella.web.api import events
-from prunella.web.api.self_heal import read_json
-from prunella.web.auth import Gatehouse
-from prunella.web.problems import unprocessable
 
 _LEASE_S_MAX = 3600.0
 
@@ -125,20 +123,16 @@ class Nothing(Body):
     """Nothing."""
 
 
-def router(place: Place, gatehouse: Gatehouse) -> APIRouter:
+def router(place: Place) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1/guard", tags=["guards"])
     ledger, board = place.ledger, place.board
 
     def route(path: str, kind: type[B], answer: Callable[[B], dict[str, Any]]) -> None:
         """Answer what is sent to `path`, away from the event loop: the ledger waits for its database."""
+        body = Depends(Sent(kind))
 
-        async def endpoint(request: Request) -> JSONResponse:
-            gatehouse.hands_over(request)
-            try:
-                sent = kind.model_validate(await read_json(request))
-            except ValidationError as error:
-                raise unprocessable(error) from None
+        async def endpoint(_: HandsOver, sent: Any = body) -> JSONResponse:
             return JSONResponse(await asyncio.to_thread(answer, sent))
 
         routes.post(path, summary=kind.__doc__, operation_id=f"guard{path.replace('/', '_')}")(endpoint)

@@ -7,13 +7,13 @@ from fastapi.responses import JSONResponse, Response
 
 from prunella.app import App
 from prunella.app.life import WELL
-from prunella.web.auth import Gatehouse
+from prunella.web.access import may_read
 from prunella.web.metrics import Metrics
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
-def router(app: App, gatehouse: Gatehouse, metrics: Metrics) -> APIRouter:
+def router(app: App, metrics: Metrics) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["health"])
 
@@ -33,7 +33,7 @@ def router(app: App, gatehouse: Gatehouse, metrics: Metrics) -> APIRouter:
     async def read_metrics(request: Request) -> Response:
         host, _ = app.settings.listen
         if not (app.settings.metrics_public or host.startswith(_LOOPBACK)):
-            gatehouse.reads(request)
+            await may_read(request)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes

@@ -6,11 +6,11 @@ same filter with the estimate's `made_at` and `digest`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from prunella.app import App
 from prunella.core.errors import InvalidInput
@@ -18,13 +18,11 @@ from prunella.core.records import Operation
 from prunella.core.states import OperationState
 from prunella.engine import bulk, operations
 from prunella.store.backlog import Wanted
+from prunella.web.access import Acts, Sent
 from prunella.web.api.events import Moment
-from prunella.web.api.resources import Limit, before, cursor_of, spell_time, unknown
-from prunella.web.api.self_heal import read_json
-from prunella.web.auth import Gatehouse
-from prunella.web.problems import Problem, unprocessable
+from prunella.web.api.paging import PAGE, Limit, before, cursor_of, spell_time, unknown
+from prunella.web.problems import Problem
 
-_PAGE = 50
 _FILTERS = ("service", "state", "incident", "account", "due", "idempotency_key")
 
 Act = Literal["replay", "cancel", "quarantine"]
@@ -32,7 +30,6 @@ Due = Literal["due", "overdue", "later", "resting"]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Account = Annotated[str, Field(max_length=500)]
 """Empty: prunella's own account of a service."""
-B = TypeVar("B", bound=BaseModel)
 
 
 class ActIn(BaseModel):
@@ -63,28 +60,27 @@ class BulkIn(BaseModel):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
-def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+def router(app: App) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1/operations", tags=["operations"])
-    _reading_routes(routes, app, gatehouse)
-    _acting_routes(routes, app, gatehouse)
+    _reading_routes(routes, app)
+    _acting_routes(routes, app)
     return routes
 
 
-def _reading_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+def _reading_routes(routes: APIRouter, app: App) -> None:
     @routes.get("")
     async def list_operations(
-        request: Request,
+        _: Acts,
         service: Text | None = None,
         state: OperationState | None = None,
         incident: Text | None = None,
         account: Account | None = None,
         due: Due | None = None,
         idempotency_key: Text | None = None,
-        limit: Annotated[Limit, Query()] = _PAGE,
+        limit: Annotated[Limit, Query()] = PAGE,
         cursor: str | None = None,
     ) -> JSONResponse:
-        gatehouse.acts(request)
         wanted = Wanted(
             service=service,
             states=(state,) if state is not None else None,
@@ -98,19 +94,18 @@ def _reading_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         return JSONResponse({"items": [operation_json(one) for one in found], "next_cursor": next_cursor})
 
     @routes.get("/{operation_id}")
-    async def read_operation(request: Request, operation_id: str) -> JSONResponse:
-        gatehouse.acts(request)
+    async def read_operation(_: Acts, operation_id: str) -> JSONResponse:
         seen = await operations.look(app.parts, operation_id)
         if seen is None:
             raise unknown("operation", operation_id)
         return JSONResponse(look_json(seen))
 
 
-def _acting_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+def _acting_routes(routes: APIRouter, app: App) -> None:
     @routes.post("/{operation_id}/{act}")
-    async def act_on_operation(request: Request, operation_id: str, act: Act) -> JSONResponse:
-        caller = gatehouse.acts(request)
-        wish = await _read(request, ActIn)
+    async def act_on_operation(
+        caller: Acts, wish: Annotated[ActIn, Depends(Sent(ActIn))], operation_id: str, act: Act
+    ) -> JSONResponse:
         _must_say_why(act, wish.reason, needed=not wish.dry_run)
         acted = await operations.act(
             app.parts, operation_id, act, by=caller.name, reason=wish.reason, dry_run=wish.dry_run
@@ -120,9 +115,7 @@ def _acting_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         return JSONResponse(operation_json(acted) | {"dry_run": wish.dry_run})
 
     @routes.post("/{act}")
-    async def act_on_many(request: Request, act: Act) -> JSONResponse:
-        caller = gatehouse.acts(request)
-        wish = await _read(request, BulkIn)
+    async def act_on_many(caller: Acts, wish: Annotated[BulkIn, Depends(Sent(BulkIn))], act: Act) -> JSONResponse:
         wanted = _wanted(wish)
         if wish.estimate:
             return JSONResponse(estimate_json(await bulk.estimate(app.parts, act, wanted)))
@@ -245,10 +238,3 @@ def _wanted(wish: BulkIn) -> Wanted:
 def _must_say_why(act: Act, reason: str, *, needed: bool = True) -> None:
     if needed and act != "replay" and not reason.strip():
         raise InvalidInput(f"a reason is needed to {act}; it stands in the audit", pointer="/reason")
-
-
-async def _read(request: Request, kind: type[B]) -> B:
-    try:
-        return kind.model_validate(await read_json(request))
-    except ValidationError as error:
-        raise unprocessable(error) from None

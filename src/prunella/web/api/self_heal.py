@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ValidationError
 
 from prunella.app import App
 from prunella.core.records import Incident
 from prunella.engine import patrol, report
+from prunella.web.access import Reports, parsed, read_json
 from prunella.web.api.events import FORCED, FailureEvent, ScanRequest, echo_of, to_signal
-from prunella.web.auth import Gatehouse
-from prunella.web.problems import Problem, unprocessable
+from prunella.web.problems import Problem
 
 ANSWER_WITHIN_S = 8.0
 """An answer comes within 8 s, settled or not, so that no request lasts 10 s (document B)."""
 
 
-def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+def router(app: App) -> APIRouter:
     """Return the route."""
     routes = APIRouter()
 
     @routes.post("/integration-self-heal", tags=["self-healing"], summary="Report a failed call, or ask for a scan")
-    async def integration_self_heal(request: Request) -> Response:
-        gatehouse.reports(request)
+    async def integration_self_heal(_: Reports, request: Request) -> Response:
         body = await read_json(request)
         if request.query_params.get("mode", body.get("mode", "webhook")) == "scan":
             return await _scan(app, body)
@@ -35,25 +32,8 @@ def router(app: App, gatehouse: Gatehouse) -> APIRouter:
     return routes
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """Read a JSON object; an empty body is an empty object."""
-    raw = await request.body()
-    if not raw.strip():
-        return {}
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "The body is no JSON", _where(error)) from None
-    if not isinstance(body, dict):
-        raise Problem(422, "The body must be a JSON object", errors=[{"pointer": "", "detail": "an object is needed"}])
-    return body
-
-
 async def _take_event(app: App, request: Request, body: dict[str, Any]) -> Response:
-    try:
-        event = FailureEvent.model_validate(body)
-    except ValidationError as error:
-        raise unprocessable(error) from None
+    event = parsed(FailureEvent, body)
     parts = app.parts
     forced = _forced(app, request)
     signal = to_signal(event, parts.services.get(event.service_name), parts.ids, parts.clock, forced)
@@ -103,10 +83,7 @@ def _answer(standing: report.Standing | None, signal_id: str) -> dict[str, Any]:
 
 
 async def _scan(app: App, body: dict[str, Any]) -> Response:
-    try:
-        wanted = ScanRequest.model_validate(body)
-    except ValidationError as error:
-        raise unprocessable(error) from None
+    wanted = parsed(ScanRequest, body)
     decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
     return JSONResponse(await scan_answer(app, decided))
 
@@ -131,9 +108,3 @@ async def scan_answer(app: App, decided: list[Incident]) -> dict[str, Any]:
         for status in ("resolved", "pending", "disabled")
     }
     return {"success": True, "processed_count": len(events), **counts, "events": events}
-
-
-def _where(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "it is nested too deeply" if isinstance(error, RecursionError) else "it is not UTF-8"

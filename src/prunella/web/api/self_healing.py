@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from prunella.app import App
 from prunella.engine import entities, figures, inbox, orders
 from prunella.engine.inbox import Told
 from prunella.engine.ready import Ready
-from prunella.web.api.self_heal import read_json
-from prunella.web.auth import Gatehouse
-from prunella.web.problems import Problem, unprocessable
+from prunella.web.access import Acts, Reads, Sent
+from prunella.web.problems import Problem
 
 _ENTITY = "order"
 """What document D speaks of; others are named by ?entity=."""
@@ -36,30 +35,27 @@ class HealIn(BaseModel):
     recoveryAction: Word | None = None  # noqa: N815
 
 
-def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+def router(app: App) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1/self-healing", tags=["self-healing"])
-    _entity_routes(routes, app, gatehouse)
-    _notice_routes(routes, app, gatehouse)
+    _entity_routes(routes, app)
+    _notice_routes(routes, app)
 
     @routes.get("/statistics")
-    async def statistics(request: Request, days: Days = _DAYS) -> JSONResponse:
-        gatehouse.reads(request)
+    async def statistics(_: Reads, days: Days = _DAYS) -> JSONResponse:
         found = await figures.statistics(app.parts, days)
         return JSONResponse({"success": True, "days": days, "statistics": found})
 
     @routes.get("/kpis")
-    async def kpis(request: Request, days: Days = _DAYS) -> JSONResponse:
-        gatehouse.reads(request)
+    async def kpis(_: Reads, days: Days = _DAYS) -> JSONResponse:
         return JSONResponse({"success": True, "days": days, "kpis": await figures.kpis(app.parts, days)})
 
     return routes
 
 
-def _entity_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+def _entity_routes(routes: APIRouter, app: App) -> None:
     @routes.get("/stuck-orders")
-    async def stuck_orders(request: Request, entity: Entity = _ENTITY) -> JSONResponse:
-        gatehouse.acts(request)
+    async def stuck_orders(_: Acts, entity: Entity = _ENTITY) -> JSONResponse:
         found = [
             {
                 "order_id": one.key,
@@ -72,13 +68,10 @@ def _entity_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         return JSONResponse({"success": True, "count": len(found), "stuckOrders": found})
 
     @routes.post("/heal/{order_id:path}")
-    async def heal(request: Request, order_id: str, entity: Entity = _ENTITY) -> JSONResponse:
-        caller = gatehouse.acts(request)
+    async def heal(
+        caller: Acts, wish: Annotated[HealIn, Depends(Sent(HealIn))], order_id: str, entity: Entity = _ENTITY
+    ) -> JSONResponse:
         ready = must_be_entity(app, entity)
-        try:
-            wish = HealIn.model_validate(await read_json(request))
-        except ValidationError as error:
-            raise unprocessable(error) from None
         done = await entities.heal(
             app.parts, ready, order_id, issue=wish.issueType, action=wish.recoveryAction, by=caller.name
         )
@@ -98,26 +91,23 @@ def _entity_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
         )
 
     @routes.post("/run-cycle")
-    async def run_cycle(request: Request, entity: Entity = _ENTITY) -> JSONResponse:
-        caller = gatehouse.acts(request)
+    async def run_cycle(caller: Acts, entity: Entity = _ENTITY) -> JSONResponse:
         swept = await orders.run_now(app.parts, must_be_entity(app, entity).name, by=caller.name)
         return JSONResponse({"success": True, "result": {"healed": swept.healed, "failed": swept.failed}})
 
 
-def _notice_routes(routes: APIRouter, app: App, gatehouse: Gatehouse) -> None:
+def _notice_routes(routes: APIRouter, app: App) -> None:
     @routes.get("/notifications")
     async def notifications(
-        request: Request, everything: Annotated[bool, Query(alias="all")] = False, limit: Limit = 100
+        _: Acts, everything: Annotated[bool, Query(alias="all")] = False, limit: Limit = 100
     ) -> JSONResponse:
-        gatehouse.acts(request)
         kinds = () if everything else inbox.DOCUMENTED
         told = await inbox.pending(app.parts, kinds=kinds, everything=everything, most=limit)
         found = [notification_json(one) for one in told]
         return JSONResponse({"success": True, "count": len(found), "notifications": found})
 
     @routes.post("/notifications/{notification_id}/acknowledge")
-    async def acknowledge(request: Request, notification_id: str) -> JSONResponse:
-        caller = gatehouse.acts(request)
+    async def acknowledge(caller: Acts, notification_id: str) -> JSONResponse:
         seen = await inbox.acknowledge(app.parts, notification_id, by=caller.name)
         if seen is None:
             raise Problem(404, "Unknown notification", f"there is no notification {notification_id[:100]!r}")

@@ -1,124 +1,66 @@
-"""The first page, rendered on the server; nothing leaves the host and nothing runs in the browser."""
+"""The dashboard: pages rendered on the server, one room per resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
-
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi.responses import FileResponse, Response
 
 from prunella.app import App
-from prunella.core.redact import scrub
 from prunella.core.states import ApprovalState
 from prunella.engine import report
-from prunella.engine.notices import spell_duration
-from prunella.engine.operations import outcome_unknown
-from prunella.web.auth import COOKIE, Gatehouse
-from prunella.web.pages import operations
+from prunella.web.access import Acts, Reads
+from prunella.web.auth import Gatehouse
+from prunella.web.pages import entrance, operations
+from prunella.web.pages.frame import STATIC, Frame, back_to
 from prunella.web.problems import Problem
 
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
-_SESSION_S = 12 * 3600
 _PLANS_MAX = 50
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-def router(app: App, gatehouse: Gatehouse) -> APIRouter:
+def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     """Return the pages."""
     routes = APIRouter(include_in_schema=False)
-    templates = _templates()
-
-    def page(name: str, **values: object) -> Response:
-        html = templates.get_template(name).render(now=app.parts.clock.now(), **values)
-        return HTMLResponse(html, headers=_HEADERS)
+    entrance.add_routes(routes, app, gatehouse, frame)
+    operations.add_routes(routes, app, frame)
 
     @routes.get("/")
-    async def overview(request: Request) -> Response:
-        gatehouse.reads(request)
-        return page("overview.html", overview=await report.overview(app.parts), environment=app.settings.environment)
+    async def overview(caller: Reads, request: Request) -> Response:
+        return frame.page(request, "overview.html", caller=caller, overview=await report.overview(app.parts))
 
     @routes.get("/incidents/{incident_id}")
-    async def incident(request: Request, incident_id: str) -> Response:
-        gatehouse.reads(request)
+    async def incident(caller: Reads, request: Request, incident_id: str) -> Response:
         story = await report.story(app.parts, incident_id)
         if story is None:
             raise Problem(404, "Unknown incident", f"there is no incident {incident_id[:100]!r}")
-        return page("incident.html", story=story, environment=app.settings.environment)
+        return frame.page(request, "incident.html", caller=caller, story=story)
 
     @routes.get("/approvals")
-    async def approvals(request: Request) -> Response:
-        gatehouse.acts(request)  # a plan shows rows
+    async def approvals(caller: Acts, request: Request) -> Response:
         async with app.store.transaction() as tx:
             latest = await tx.approvals.list(most=_PLANS_MAX)
             waiting = await tx.approvals.list(most=_PLANS_MAX, state=ApprovalState.WAITING)
         answered = [one for one in latest if one.state is not ApprovalState.WAITING]
-        return page("approvals.html", waiting=waiting, answered=answered, environment=app.settings.environment)
+        return frame.page(request, "approvals.html", caller=caller, waiting=waiting, answered=answered)
 
     @routes.get("/approvals/{approval_id}")
-    async def approval(request: Request, approval_id: str) -> Response:
-        gatehouse.acts(request)
+    async def approval(caller: Acts, request: Request, approval_id: str) -> Response:
         async with app.store.transaction() as tx:
             found = await tx.approvals.get(approval_id)
         if found is None:
             raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
-        return page("approval.html", approval=found, environment=app.settings.environment)
-
-    operations.add_routes(routes, app, gatehouse, page)
+        return frame.page(request, "approval.html", caller=caller, approval=found)
 
     @routes.get("/services/{name}")
-    async def service(name: str) -> Response:
-        return RedirectResponse("/", status_code=303)
+    async def service(request: Request, name: str) -> Response:
+        return back_to(request, "/")
 
-    @routes.get("/login")
-    async def login(request: Request, token: str = "") -> Response:
-        if gatehouse.signed(token) is None:
-            raise Problem(401, "Sign in", "this token is not ours, or its time is up")
-        answer = RedirectResponse("/", status_code=303, headers=_HEADERS)
-        secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="lax", secure=secure)
-        return answer
-
-    @routes.get("/static/style.css")
-    async def style() -> Response:
-        css = (Path(__file__).parent.parent / "static" / "style.css").read_text()
-        return Response(css, media_type="text/css", headers={"cache-control": "max-age=3600"})
+    @routes.get("/static/{file:path}")
+    async def static(file: str) -> Response:
+        found = (STATIC / file).resolve()
+        if not (found.is_file() and found.is_relative_to(STATIC) and found.suffix in _KINDS):
+            raise Problem(404, "Unknown file", f"there is no file {file[:100]!r}")
+        headers = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+        return FileResponse(found, media_type=_KINDS[found.suffix], headers=headers)
 
     return routes
-
-
-def trouble(app: App) -> Callable[[Problem], Response]:
-    """Return what spells a problem for a person in a browser; who is not signed in reads how to."""
-    templates = _templates()
-
-    def page(problem: Problem) -> Response:
-        html = templates.get_template("sign_in.html" if problem.status == 401 else "trouble.html").render(
-            now=app.parts.clock.now(),
-            title=scrub(problem.title),
-            detail=scrub(problem.detail),
-            status=problem.status,
-            environment=app.settings.environment,
-        )
-        return HTMLResponse(html, status_code=problem.status, headers={**_HEADERS, **(problem.headers or {})})
-
-    return page
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    templates.filters["duration"] = spell_duration
-    templates.filters["clock"] = _clock
-    templates.tests["outcome_unknown"] = outcome_unknown
-    return templates
-
-
-def _clock(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment is not None else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -14,8 +14,9 @@ from prunella.app import App
 from prunella.core.states import OperationState
 from prunella.engine import operations
 from prunella.store.backlog import DUE, Wanted
+from prunella.web.access import Acts
 from prunella.web.api.operations import page_of
-from prunella.web.auth import Gatehouse
+from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
 _ROWS = 50
@@ -23,32 +24,31 @@ _STATES = tuple(state.value for state in OperationState)
 _FILTERS = ("service", "state", "due", "incident", "account", "idempotency_key")
 
 
-def add_routes(routes: APIRouter, app: App, gatehouse: Gatehouse, page: Callable[..., Response]) -> None:
-    """Add the pages to those that are there; `page` renders a template."""
+def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
+    """Add the pages to those that are there."""
 
     @routes.get("/operations")
-    async def operation_list(request: Request) -> Response:
-        gatehouse.acts(request)  # accounts and errors are not for everybody
+    async def operation_list(caller: Acts, request: Request) -> Response:
         chosen = {name: value for name in _FILTERS if (value := request.query_params.get(name, "").strip())}
         wanted = _wanted(chosen, app.parts.clock.now())
         found, cursor = await page_of(app, wanted, _ROWS, request.query_params.get("cursor"))
-        return page(
+        return frame.page(
+            request,
             "operations.html",
+            caller=caller,
             operations=found,
             chosen=chosen,
             choices={"service": sorted(app.settings.services), "state": _STATES, "due": DUE},
             more=f"?{urlencode({**chosen, 'cursor': cursor})}" if cursor else None,
-            environment=app.settings.environment,
         )
 
     @routes.get("/operations/{operation_id}")
-    async def operation(request: Request, operation_id: str) -> Response:
-        gatehouse.acts(request)
+    async def operation(caller: Acts, request: Request, operation_id: str) -> Response:
         seen = await operations.look(app.parts, operation_id)
         if seen is None:
             raise Problem(404, "Unknown operation", f"there is no operation {operation_id[:100]!r}")
         shape = json.dumps(seen.shape, indent=2, ensure_ascii=False) if seen.shape is not None else None
-        return page("operation.html", look=seen, shape=shape, environment=app.settings.environment)
+        return frame.page(request, "operation.html", caller=caller, look=seen, shape=shape)
 
 
 def _wanted(chosen: Mapping[str, str], now: datetime) -> Wanted:
