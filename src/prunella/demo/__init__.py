@@ -14,7 +14,7 @@ from prunella.core.clock import SystemClock
 from prunella.core.errors import PrunellaError
 from prunella.demo.screen import Screen
 from prunella.demo.shop import Shop
-from prunella.demo.stories import STORIES, Ending, Stage
+from prunella.demo.stories import SOLD_OUT_NEXT, STORIES, Ending, Stage
 from prunella.settings import load
 from prunella.web.auth import Gatehouse, Role
 from prunella.web.server import bind, create, run_server
@@ -29,31 +29,36 @@ def show(*, seconds: float, port: int) -> int:
         seconds: give up after this long.
         port: of the dashboard, 0 for any free one.
     """
-    shop = Shop()
-    try:
-        with TemporaryDirectory(prefix="prunella-demo-") as folder:
+    with TemporaryDirectory(prefix="prunella-demo-") as folder:
+        shop = Shop(Path(folder))
+        try:
             return asyncio.run(_show(shop, Path(folder), seconds, port))
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        shop.stop()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            shop.stop()
 
 
 async def _show(shop: Shop, folder: Path, seconds: float, port: int) -> int:
     screen = Screen(SystemClock())
     bound = bind("127.0.0.1", port)
     address = f"127.0.0.1:{bound.getsockname()[1]}"
-    settings = load(_CONFIG, shop.environment(f"sqlite:///{folder / 'demo.db'}", address))
+    database = f"sqlite:///{folder / 'demo.db'}"
+    settings = load(_CONFIG, shop.environment(database, address))
+    commands = folder / "prunella.yaml"  # all that a command needs to find the running engine and its key
+    commands.write_text(f"service: {{database_url: '{database}', listen: '{address}'}}\n")
     async with open_app(settings) as app:
         up = asyncio.Event()
         server = asyncio.create_task(run_server(app, create(app), bound, lambda _: up.set()))
         await up.wait()
         app.parts.listeners.subscribe(screen.listen)
-        link = f"{settings.public_url}/login?token={_token(app)}"
+        token = _token(app)
+        link = f"{settings.public_url}/login?token={token}"
+        stage = Stage(shop, settings.public_url, token, screen, app.parts.clock)
         screen.say(f"A small shop opens on this machine. Watch it heal here, or at\n  {link}")
         try:
             async with asyncio.timeout(seconds):
-                endings = await _play(Stage(shop, settings.public_url, screen))
+                endings = await _play(stage)
                 await _messages_out(app)
         except TimeoutError:
             screen.say(f"\nThe stories did not end within {seconds:.0f} s.")
@@ -61,7 +66,7 @@ async def _show(shop: Shop, folder: Path, seconds: float, port: int) -> int:
         _scoreboard(screen, shop, endings)
         screen.say(f"\nDashboard: {link}")
         if sys.stdout.isatty():
-            screen.say("Ctrl-C ends the demo.")
+            await _leave_to_a_person(stage, commands)
             await server
         server.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -89,6 +94,15 @@ async def _messages_out(app: App) -> None:
         await app.parts.clock.sleep(0.05)
 
 
+async def _leave_to_a_person(stage: Stage, commands: Path) -> None:
+    """Leave one plan to whoever watches, and say how to look at it all."""
+    stage.screen.title("Your turn: the next tea is sold out. Sign in by the link above, open Approvals, and say yes.")
+    await stage.plan(SOLD_OUT_NEXT)
+    stage.screen.say(f"  Or by command:  prunella -c {commands} approvals")
+    stage.screen.say(f"  What happened:  prunella -c {commands} incidents")
+    stage.screen.say("Ctrl-C ends the demo.")
+
+
 def _scoreboard(screen: Screen, shop: Shop, endings: list[Ending]) -> None:
     ledger = shop.server.ledger
     screen.title("Scoreboard")
@@ -103,4 +117,4 @@ def _scoreboard(screen: Screen, shop: Shop, endings: list[Ending]) -> None:
 
 
 def _token(app: App) -> str:
-    return Gatehouse(app.vault.keys, (), app.parts.clock.now).mint(Role.VIEWER, timedelta(hours=12), "demo")
+    return Gatehouse(app.vault.keys, (), app.parts.clock.now).mint(Role.OPERATIONS, timedelta(hours=12), "shopkeeper")

@@ -9,8 +9,23 @@ from collections.abc import Sequence
 from prunella.core.clock import Clock
 from prunella.core.events import Event
 
-_COLOURS = {"failed": "31", "diagnosed": "33", "does": "36", "tried": "35", "healed": "32", "shut": "31", "told": "34"}
-_MESSAGES = {"detected": "a failure", "attempt": "the recovery", "recovered": "the proof", "disabled": "the shutdown"}
+_COLOURS = {
+    "failed": "31",
+    "diagnosed": "33",
+    "does": "36",
+    "tried": "35",
+    "healed": "32",
+    "shut": "31",
+    "told": "34",
+    "asks": "33",
+}
+_MESSAGES = {
+    "detected": "a failure",
+    "attempt": "the recovery",
+    "recovered": "the proof",
+    "disabled": "the shutdown",
+    "APPROVAL_REQUIRED": "a plan",
+}
 
 
 class Screen:

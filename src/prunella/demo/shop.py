@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -15,6 +18,8 @@ from prunella.testing import FaultyServer, html, throttled, times, words
 
 CLIENT_SECRET = "demo-client-secret"  # noqa: S105, of a provider that lives for a minute on loopback
 INGEST_TOKEN = "demo-ingest-token"  # noqa: S105
+
+_PRODUCTS = ("Assam", "Darjeeling", "Earl Grey", "Genmaicha", "Hojicha", "Jasmine", "Lapsang", "Matcha", "Oolong")
 
 _direct = build_opener(ProxyHandler({}))
 
@@ -31,7 +36,11 @@ class Answer:
 class Shop:
     """The world of the demo; every request and every effect stands in its ledger."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._database = folder / "shop.db"
+        self._run("CREATE TABLE products (id INTEGER PRIMARY KEY, name TEXT, stock INTEGER NOT NULL, on_sale BOOLEAN)")
+        for name in _PRODUCTS:
+            self._run("INSERT INTO products (name, stock, on_sale) VALUES (?, 7, true)", name)
         self.server = FaultyServer().start()
         self.oauth = self.server.oauth("/oauth/token", client_id="demo-shop", client_secret=CLIENT_SECRET)
         self.server.protect("/crm", self.oauth)
@@ -52,6 +61,7 @@ class Shop:
         return {
             "DEMO_DATABASE_URL": database,
             "DEMO_LISTEN": listen,
+            "DEMO_SHOP_DATABASE": f"sqlite:///{self._database}",
             "DEMO_SHOP": urlsplit(self.server.url).netloc,
             "DEMO_CHAT_URL": f"{self.server.url}/chat",
             "DEMO_CLIENT_SECRET": CLIENT_SECRET,
@@ -59,6 +69,18 @@ class Shop:
             "DEMO_ACCESS_TOKEN": self.tokens.access_token,
             "DEMO_REFRESH_TOKEN": self.tokens.refresh_token,
         }
+
+    def sell_out(self, product: str) -> None:
+        """Sell the last one; nobody takes it off the pages."""
+        self._run("UPDATE products SET stock = 0 WHERE name = ?", product)
+
+    def is_on_sale(self, product: str) -> bool:
+        """Tell whether customers can still order it."""
+        return self._run("SELECT on_sale FROM products WHERE name = ?", product) == [(1,)]
+
+    def _run(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self._database, timeout=5)) as database, database:
+            return database.execute(statement, values).fetchall()
 
     async def call(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """Call a third party as the shop's own code does, with the token it still believes in."""
@@ -69,6 +91,18 @@ class Shop:
 async def post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
     """Send JSON and return whatever came back."""
     return await asyncio.to_thread(_post, url, payload, headers)
+
+
+async def get(url: str, token: str) -> dict[str, Any]:
+    """Read JSON."""
+    request = Request(url, headers={"authorization": f"Bearer {token}"})  # noqa: S310, loopback
+
+    def read() -> dict[str, Any]:
+        with _direct.open(request, timeout=15) as reply:
+            found: dict[str, Any] = json.load(reply)
+            return found
+
+    return await asyncio.to_thread(read)
 
 
 def _post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:

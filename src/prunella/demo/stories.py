@@ -1,4 +1,4 @@
-"""Five failures of a shop's morning, each with the end that is told beforehand."""
+"""Six failures of a shop's morning, each with the end that is told beforehand."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prunella.core.clock import Clock
 from prunella.demo.screen import Screen
-from prunella.demo.shop import INGEST_TOKEN, Answer, Shop, post
+from prunella.demo.shop import INGEST_TOKEN, Answer, Shop, get, post
+
+SOLD_OUT, SOLD_OUT_NEXT = "Lapsang", "Matcha"
+_LOOKS, _LOOK_S = 100, 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a story plays: the shop that breaks, the prunella that heals, the screen that shows."""
+    """Where a story plays: the shop that breaks, the prunella that heals, the screen that shows.
+
+    Args:
+        token: what the shopkeeper may act with.
+    """
 
     shop: Shop
     prunella: str
+    token: str
     screen: Screen
+    clock: Clock
 
     async def fail(self, service: str, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Let the shop's integration call its third party, fail, and report to prunella; return prunella's answer."""
@@ -42,6 +52,22 @@ class Stage:
         answer = await post(url, event, {"authorization": f"Bearer {INGEST_TOKEN}"})
         body: dict[str, Any] = json.loads(answer.body)
         return body
+
+    async def act(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a person does by a click or a command."""
+        answer = await post(f"{self.prunella}{path}", body, {"authorization": f"Bearer {self.token}"})
+        done: dict[str, Any] = json.loads(answer.body)
+        return done
+
+    async def plan(self, product: str) -> dict[str, Any]:
+        """Sell a product out and let prunella look; return the plan that it proposes."""
+        self.shop.sell_out(product)
+        self.screen.line("failed", "shop", f"{product} is sold out, and still on sale")
+        await self.act("/api/v1/procedures/hide-sold-out/run", {})
+        listed = await get(f"{self.prunella}/api/v1/approvals?state=waiting", self.token)
+        plan: dict[str, Any] = listed["items"][0]
+        self.screen.line("asks", "shop", f"{plan['plan']['words']}; nothing is written before a person says yes")
+        return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +126,27 @@ async def something_unknown(stage: Stage) -> Ending:
     return Ending("labels", "HTTP 418, unknown", "one retry after a second", good)
 
 
-STORIES: tuple[Story, ...] = (expired_token, too_many_requests, maintenance, invalid_data, something_unknown)
+async def sold_out(stage: Stage) -> Ending:
+    """A tea is sold out and still on sale: prunella proposes to hide it, and the shopkeeper says yes."""
+    plan = await stage.plan(SOLD_OUT)
+    await stage.act(f"/api/v1/approvals/{plan['id']}/approve", {"digest": plan["digest"]})
+    for _ in range(_LOOKS):
+        if not stage.shop.is_on_sale(SOLD_OUT):
+            break
+        await stage.clock.sleep(_LOOK_S)
+    return Ending(
+        "shop", "sold out, still on sale", "proposed; hidden once approved", not stage.shop.is_on_sale(SOLD_OUT)
+    )
+
+
+STORIES: tuple[Story, ...] = (
+    expired_token,
+    too_many_requests,
+    maintenance,
+    invalid_data,
+    something_unknown,
+    sold_out,
+)
 
 
 def _code(reply: Answer) -> str | None:
