@@ -96,6 +96,9 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/login"): ANYBODY,  # shows where to put a token
     ("POST", "/login"): ANYBODY,  # takes a token and says whether it is good
     ("POST", "/logout"): READS,
+    ("POST", "/pause"): ACTS,
+    ("POST", "/resume"): ACTS,
+    ("POST", "/theme"): READS,
     ("GET", "/services/{name}"): ANYBODY,  # leads to the overview, which asks
     ("GET", "/static/{file:path}"): ANYBODY,
 }
@@ -379,14 +382,14 @@ async def test_deployment_without_ingest_tokens_knows_none(web: Web) -> None:
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 PAGES = [
-    path for (_, path), roles in ROUTES.items() if roles is not ANYBODY and not path.startswith(("/api", "/integ"))
+    route for route, roles in ROUTES.items() if roles is not ANYBODY and not route[1].startswith(("/api", "/integ"))
 ]
 
 
-@pytest.mark.parametrize("path", PAGES)
-async def test_page_tells_a_browser_how_to_sign_in(web: Web, path: str) -> None:
+@pytest.mark.parametrize(("method", "path"), PAGES)
+async def test_page_tells_a_browser_how_to_sign_in(web: Web, method: str, path: str) -> None:
     """Who is not signed in reads how to, and nothing else; the page needs no template of its own for that."""
-    answer = await web.ask("POST" if path == "/logout" else "GET", path_of(path), headers={"accept": "text/html"})
+    answer = await web.ask(method, path_of(path), headers={"accept": "text/html"})
     assert (answer.status_code, "<h1>Sign in</h1>" in answer.text) == (401, True)
     assert "prunella token --role" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]

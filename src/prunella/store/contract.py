@@ -23,6 +23,7 @@ from prunella.store.backlog import BacklogRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.entrances import EntranceRows
 from prunella.store.gates import GateRows
+from prunella.store.glance import GlanceRows
 from prunella.store.incidents import IncidentRows
 from prunella.store.metrics import MetricRows
 from prunella.store.operations import OperationRows
@@ -65,6 +66,7 @@ class Transaction:
         self.metrics = MetricRows(session)
         self.workers = WorkerRows(session)
         self.entrances = EntranceRows(session)
+        self.glance = GlanceRows(session)
         self.driver = connection.driver
         self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []

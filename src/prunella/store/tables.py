@@ -126,6 +126,7 @@ incidents = Table(
     Index("incidents_by_state", "state", "next_at"),
     Index("incidents_by_scope", "service", "account", "fingerprint", "resolved_at"),
     Index("incidents_by_first_seen", "first_seen", "id"),
+    Index("incidents_by_resolved", "resolved_at", "first_seen"),
     Index("incidents_by_procedure", "procedure", "state", "first_seen"),
     Index(
         "incidents_by_holder",
@@ -257,6 +258,7 @@ secrets = Table(
     _must("changed_at", Moment),
 )
 
+_UNSEEN = "acknowledged_at IS NULL"
 _CLIMBS = "escalates_at IS NOT NULL AND acknowledged_at IS NULL"
 
 notifications = Table(
@@ -287,6 +289,12 @@ notifications = Table(
     UniqueConstraint("key", "channel", name="notifications_once"),
     Index("notifications_by_state", "channel", "state", "next_at"),
     Index("notifications_by_sent", "channel", "sent_at"),
+    Index(
+        "notifications_unseen",
+        *("channel", "created_at"),
+        sqlite_where=text(_UNSEEN),
+        postgresql_where=text(_UNSEEN),
+    ),
     Index(
         "notifications_to_escalate",
         "escalates_at",

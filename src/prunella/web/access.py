@@ -26,7 +26,9 @@ class Needs:
 
     async def __call__(self, request: Request) -> Caller:
         gatehouse: Gatehouse = request.app.state.gatehouse
-        return await gatehouse.admit(request, self.roles)
+        caller: Caller = await gatehouse.admit(request, self.roles)
+        request.state.caller = caller  # an error page shows who looks
+        return caller
 
 
 Reports = Annotated[Caller, Depends(Needs(Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN))]

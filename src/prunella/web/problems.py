@@ -113,17 +113,17 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
         return unprocessable(error).response()
 
     @app.exception_handler(InvalidInput)
-    async def _invalid(_: Request, error: InvalidInput) -> Response:
+    async def _invalid(request: Request, error: InvalidInput) -> Response:
         errors = [{"pointer": error.pointer, "detail": str(error)}] if error.pointer else []
-        return Problem(422, "The input can't be accepted", str(error), errors=errors).response()
+        return answer(request, Problem(422, "The input can't be accepted", str(error), errors=errors))
 
     @app.exception_handler(IllegalTransition)
-    async def _state(_: Request, error: IllegalTransition) -> Response:
-        return Problem(409, "Not in this state", str(error)).response()
+    async def _state(request: Request, error: IllegalTransition) -> Response:
+        return answer(request, Problem(409, "Not in this state", str(error)))
 
     @app.exception_handler(Conflict)
-    async def _conflict(_: Request, error: Conflict) -> Response:
-        return Problem(409, "Changed meanwhile", str(error)).response()
+    async def _conflict(request: Request, error: Conflict) -> Response:
+        return answer(request, Problem(409, "Changed meanwhile", str(error)))
 
 
 def _install_troubles(app: FastAPI, answer: _Answer) -> None:
@@ -140,12 +140,12 @@ def _install_troubles(app: FastAPI, answer: _Answer) -> None:
         return answer(request, Problem(503, "Your database does not answer", str(error), headers=headers))
 
     @app.exception_handler(DatabaseRefused)
-    async def _refused(_: Request, error: DatabaseRefused) -> Response:
-        return Problem(502, "Your database refuses", str(error)).response()
+    async def _refused(request: Request, error: DatabaseRefused) -> Response:
+        return answer(request, Problem(502, "Your database refuses", str(error)))
 
     @app.exception_handler(PluginFailed)
-    async def _plugin(_: Request, error: PluginFailed) -> Response:
-        return Problem(502, "A check of yours failed", str(error)).response()
+    async def _plugin(request: Request, error: PluginFailed) -> Response:
+        return answer(request, Problem(502, "A check of yours failed", str(error)))
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:

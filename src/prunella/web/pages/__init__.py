@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, Response
 
 from prunella.app import App
@@ -10,7 +10,7 @@ from prunella.core.states import ApprovalState
 from prunella.engine import report
 from prunella.web.access import Acts, Reads
 from prunella.web.auth import Gatehouse
-from prunella.web.pages import entrance, operations
+from prunella.web.pages import entrance, operations, sidelines
 from prunella.web.pages.frame import STATIC, Frame, back_to
 from prunella.web.problems import Problem
 
@@ -20,8 +20,11 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     """Return the pages."""
-    routes = APIRouter(include_in_schema=False)
-    entrance.add_routes(routes, app, gatehouse, frame)
+    doors = APIRouter(include_in_schema=False)
+    entrance.add_routes(doors, app, gatehouse, frame)
+    _add_static(doors)
+    routes = APIRouter(include_in_schema=False, dependencies=[Depends(frame.look)])
+    sidelines.add_routes(routes, app, frame)
     operations.add_routes(routes, app, frame)
 
     @routes.get("/")
@@ -55,12 +58,15 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     async def service(request: Request, name: str) -> Response:
         return back_to(request, "/")
 
-    @routes.get("/static/{file:path}")
+    doors.include_router(routes)
+    return doors
+
+
+def _add_static(doors: APIRouter) -> None:
+    @doors.get("/static/{file:path}")
     async def static(file: str) -> Response:
         found = (STATIC / file).resolve()
         if not (found.is_file() and found.is_relative_to(STATIC) and found.suffix in _KINDS):
             raise Problem(404, "Unknown file", f"there is no file {file[:100]!r}")
         headers = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
         return FileResponse(found, media_type=_KINDS[found.suffix], headers=headers)
-
-    return routes

@@ -85,5 +85,14 @@ def _widen() -> None:
         sqlite_where=climbs,
         postgresql_where=climbs,
     )
+    unseen = sa.text("acknowledged_at IS NULL")
+    op.create_index(
+        "notifications_unseen",
+        "notifications",
+        ["channel", "created_at"],
+        sqlite_where=unseen,
+        postgresql_where=unseen,
+    )
+    op.create_index("incidents_by_resolved", "incidents", ["resolved_at", "first_seen"])
     op.add_column("audit", sa.Column("seal", sa.Integer()), schema=schema)
     op.create_index("audit_by_seal", "audit", ["seal", "id"])
