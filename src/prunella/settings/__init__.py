@@ -23,9 +23,10 @@ from prunella.core.retention import Retention
 from prunella.core.services import Issuing, Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
-from prunella.settings import build, environment, records
+from prunella.settings import build, effective, environment, records
 from prunella.settings.addresses import host_and_port
 from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
+from prunella.settings.effective import Line
 from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
 from prunella.settings.problems import problems_of
 from prunella.settings.source import Loc, Source, read
@@ -98,6 +99,10 @@ class Settings:
         """Tell whether failures may be forced."""
         return self.environment == "development"
 
+    def effective(self) -> list[Line]:
+        """Return every setting as it stands, with where it was written and secrets masked."""
+        return effective.lines(self, self._places)
+
     def problem(self, loc: Loc, text: str) -> str:
         """Write a message about the value at `loc` as loading does: file:line:col path: text."""
         return self._places.problem(loc, text).text
@@ -161,7 +166,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         issuing=build.issuing(file.auth),
         secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),
         warnings=_warnings(file, source, reading),
-        _places=Source(source.name, values=source.values, keys=source.keys),
+        _places=Source(source.name, data=source.data, values=source.values, keys=source.keys),
     )
 
 

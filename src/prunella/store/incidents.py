@@ -357,30 +357,3 @@ class IncidentRows:
             moment, incident_id = before
             query = query.where(or_(t.c.first_seen < moment, and_(t.c.first_seen == moment, t.c.id < incident_id)))
         return records(Incident, await self._session.fetch(prepare(query, self._session.dialect)))
-
-    async def tally(self, since: datetime) -> Row:
-        """Return the overview's figures: open by state, resolved and opened since `since`, by category.
-
-        What was forced counts among the open ones only.
-        """
-        dialect, real = self._session.dialect, t.c.forced.is_(False)
-        states = await self._session.fetch(
-            prepare(
-                select(t.c.state, func.count().label("count"))
-                .where(t.c.state != _S.RESOLVED.value)
-                .group_by(t.c.state),
-                dialect,
-            )
-        )
-        resolved = await self._session.fetch(
-            prepare(select(t.c.first_seen, t.c.resolved_at).where(t.c.resolved_at >= since, real), dialect)
-        )
-        categories = await self._session.fetch(
-            prepare(
-                select(t.c.category, func.count().label("count"))
-                .where(t.c.first_seen >= since, real)
-                .group_by(t.c.category),
-                dialect,
-            )
-        )
-        return {"states": states, "resolved": resolved, "categories": categories}

@@ -141,6 +141,26 @@ def _seconds_postgresql(element: seconds_between, compiler: Any, **kw: Any) -> s
     return f"CAST(extract(epoch FROM {end} - {start}) AS double precision)"
 
 
+class hour_of(ColumnElement[str]):  # noqa: N801, reads as SQL
+    """The hour in UTC that a moment lies in, spelled as `2026-03-01 12`."""
+
+    inherit_cache = True
+    type = Text()
+
+    def __init__(self, moment: ColumnElement[Any]) -> None:
+        self.moment = moment
+
+
+@compiles(hour_of, "sqlite")
+def _hour_sqlite(element: hour_of, compiler: Any, **kw: Any) -> str:
+    return f"substr({compiler.process(element.moment, **kw)}, 1, 13)"
+
+
+@compiles(hour_of, "postgresql")
+def _hour_postgresql(element: hour_of, compiler: Any, **kw: Any) -> str:
+    return f"to_char({compiler.process(element.moment, **kw)} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
+
+
 def param(name: str, kind: Any = None) -> BindParameter[Any]:
     """Name a value that is given when the statement runs."""
     return bindparam(name, required=False, type_=kind)

@@ -7,10 +7,9 @@ from fastapi.responses import FileResponse, Response
 
 from prunella.app import App
 from prunella.core.states import ApprovalState
-from prunella.engine import report
-from prunella.web.access import Acts, Reads
+from prunella.web.access import Acts
 from prunella.web.auth import Gatehouse
-from prunella.web.pages import entrance, operations, sidelines
+from prunella.web.pages import entities, entrance, incidents, live, operations, overview, settings, sidelines
 from prunella.web.pages.frame import STATIC, Frame, back_to
 from prunella.web.problems import Problem
 
@@ -25,18 +24,8 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     _add_static(doors)
     routes = APIRouter(include_in_schema=False, dependencies=[Depends(frame.look)])
     sidelines.add_routes(routes, app, frame)
-    operations.add_routes(routes, app, frame)
-
-    @routes.get("/")
-    async def overview(caller: Reads, request: Request) -> Response:
-        return frame.page(request, "overview.html", caller=caller, overview=await report.overview(app.parts))
-
-    @routes.get("/incidents/{incident_id}")
-    async def incident(caller: Reads, request: Request, incident_id: str) -> Response:
-        story = await report.story(app.parts, incident_id)
-        if story is None:
-            raise Problem(404, "Unknown incident", f"there is no incident {incident_id[:100]!r}")
-        return frame.page(request, "incident.html", caller=caller, story=story)
+    for room in (overview, live, incidents, entities, operations, settings):
+        room.add_routes(routes, app, frame)
 
     @routes.get("/approvals")
     async def approvals(caller: Acts, request: Request) -> Response:

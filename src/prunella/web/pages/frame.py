@@ -91,6 +91,10 @@ class Frame:
         )
         return HTMLResponse(html, status_code=status, headers=HEADERS)
 
+    def fragment(self, request: Request, name: str, **values: object) -> str:
+        """Return a part of a page, as text."""
+        return self._templates.get_template(name).render(at=lambda path: mounted(request, path), csrf="", **values)
+
     def _framing(self, request: Request, caller: Caller | None) -> dict[str, Any]:
         """Return what the frame around a page shows."""
         edge: Edge = getattr(request.state, "edge", Edge())

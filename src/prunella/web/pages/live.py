@@ -1,0 +1,182 @@
+"""GET /live: what happens, pushed as it happens (server-sent events, WHATWG HTML section 9.2).
+
+One poller per process reads the audit, and only while somebody listens, so every process sees what any of them did.
+A listener that does not keep up is let go and comes back with the last id it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response, StreamingResponse
+
+from prunella.app import App
+from prunella.core.errors import StoreError
+from prunella.core.records import AuditEntry
+from prunella.web.access import Reads
+from prunella.web.auth import Caller, Gatehouse
+from prunella.web.pages.frame import HEADERS, Frame
+from prunella.web.pages.overview import may_see
+
+POLL_S = 0.5
+_BEAT_S = 15.0
+_ASK_AGAIN_S = 5.0
+"""How long a stream may outlive its session."""
+_BATCH_MAX = 200
+_QUEUE_MAX = 20
+_LATE_POLLS = 10
+"""An entry's id is older than its commit: entries of the last polls are looked for again, so that none is missed."""
+
+Batch = Sequence[AuditEntry]
+
+
+class Live:
+    """Hand new entries of the audit to those who listen."""
+
+    def __init__(self, app: App, poll_s: float = POLL_S) -> None:
+        self._app = app
+        self._poll_s = poll_s
+        self._listeners: set[asyncio.Queue[Batch | None]] = set()
+        self._poller: asyncio.Task[None] | None = None
+
+    @property
+    def listening(self) -> int:
+        """Count those who listen."""
+        return len(self._listeners)
+
+    async def listen(self, after: str | None) -> AsyncIterator[Batch]:
+        """Yield what is new since `after` (None: from now on) batch by batch; an empty batch is a heartbeat."""
+        queue: asyncio.Queue[Batch | None] = asyncio.Queue(_QUEUE_MAX)
+        self._listeners.add(queue)
+        try:
+            if after is not None:
+                yield await self._since(after)
+            if self._poller is None or self._poller.done():
+                self._poller = asyncio.create_task(self._poll(), name="live")
+            while (batch := await self._next(queue)) is not None:
+                yield batch
+        finally:
+            self._listeners.discard(queue)
+
+    async def _next(self, queue: asyncio.Queue[Batch | None]) -> Batch | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_BEAT_S, _ASK_AGAIN_S)):
+                return await queue.get()
+        return ()
+
+    async def _poll(self) -> None:
+        """Look until nobody listens any more, or this process is told to stop."""
+        stopping = asyncio.ensure_future(self._app.life.stopping.wait())
+        try:
+            floors, seen = await self._begin()
+            while self._listeners and not stopping.done():
+                await asyncio.wait([stopping], timeout=self._poll_s)
+                with suppress(StoreError):  # it comes back, and nothing is lost meanwhile
+                    found = await self._since(floors[0])
+                    fresh = [entry for entry in found if entry.id not in seen]
+                    seen = (seen | {entry.id for entry in fresh}) if fresh else seen
+                    floors = [*floors, max([floors[-1], *(entry.id for entry in fresh)])][-_LATE_POLLS:]
+                    seen = {one for one in seen if one > floors[0]}
+                    if fresh:
+                        self._hand(fresh)
+        finally:
+            stopping.cancel()
+            self._poller = None
+            for queue in list(self._listeners):
+                self._let_go(queue)
+
+    async def _begin(self) -> tuple[list[str], set[str]]:
+        while True:
+            try:
+                async with self._app.store.transaction() as tx:
+                    latest = await tx.glance.audit_latest(1)
+                return [latest[0].id if latest else ""], set()
+            except StoreError:
+                await self._app.parts.clock.sleep(1.0)
+
+    async def _since(self, after: str) -> Batch:
+        async with self._app.store.transaction() as tx:
+            return await tx.glance.audit_after(after, _BATCH_MAX)
+
+    def _hand(self, batch: Batch) -> None:
+        for queue in list(self._listeners):
+            try:
+                queue.put_nowait(batch)
+            except asyncio.QueueFull:
+                self._let_go(queue)
+
+    def _let_go(self, queue: asyncio.Queue[Batch | None]) -> None:
+        self._listeners.discard(queue)
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(None)
+
+
+def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
+    """Add the stream."""
+    live = Live(app)
+
+    @routes.get("/live")
+    async def stream(
+        caller: Reads,
+        request: Request,
+        feed: bool = False,
+        incident: str | None = None,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        def spell(batch: Batch) -> str:
+            """Spell what is for this listener."""
+            own = [one for one in batch if may_see(caller, one.incident_id) and incident in (None, one.incident_id)]
+            return _messages(frame, request, own, feed=feed)
+
+        stays = _stays(app, request, caller)
+        headers = {**HEADERS, "x-accel-buffering": "no"}
+        told = _told(live, last_event_id, spell, stays)
+        return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+
+
+async def _told(
+    live: Live, after: str | None, spell: Callable[[Batch], str], stays: Callable[[], AsyncIterator[bool]]
+) -> AsyncIterator[str]:
+    """Write the stream; it ends with the process, or with the session of who listens."""
+    yield "retry: 1000\n: prunella\n\n"
+    still = stays()
+    async for batch in live.listen(after):
+        if not await anext(still):
+            return
+        yield spell(batch) if batch else ": beat\n\n"
+
+
+def _stays(app: App, request: Request, caller: Caller) -> Callable[[], AsyncIterator[bool]]:
+    """Return what tells whether who listens may still come in; it asks at most every few seconds."""
+    gatehouse: Gatehouse = request.app.state.gatehouse
+    clock = app.parts.clock
+
+    async def stays() -> AsyncIterator[bool]:
+        asked_at, known = clock.monotonic(), True
+        while True:
+            if clock.monotonic() - asked_at >= _ASK_AGAIN_S:
+                with suppress(StoreError):
+                    known = await gatehouse.who(request) is not None
+                asked_at = clock.monotonic()
+            yield known and (caller.until is None or clock.now() < caller.until)
+
+    return stays
+
+
+def _messages(frame: Frame, request: Request, entries: Batch, *, feed: bool) -> str:
+    """Spell entries as events: a fragment to put on top of the feed, and the news that something moved."""
+    if not entries:
+        return ": beat\n\n"
+    told = ""
+    last = max(entry.id for entry in entries)
+    if feed:
+        html = frame.fragment(request, "feed_lines.html", entries=list(reversed(entries)))
+        told = "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
+    moved = json.dumps(sorted({entry.incident_id for entry in entries if entry.incident_id}))
+    return f"{told}id: {last}\nevent: moved\ndata: {moved}\n\n"
