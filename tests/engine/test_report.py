@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.world import START, World, case, open_gate, play, refused
+from engine.world import START, World, case, open_gate, play
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
-from prunella.engine import people, report
+from prunella.engine import report
 from prunella.engine.report import Standing, outward_status
 from store.making import operation
 
@@ -170,31 +170,5 @@ def test_story_holds_everything_that_was_done(sqlite_path: Path) -> None:
         assert told.evidence["payload_shape"] == {"card": "string", "items": ["integer"]}
         assert "4111" not in repr(told)
         assert await report.story(world.parts, "nobody") is None
-
-    play(sqlite_path, story, running=True)
-
-
-def test_overview_counts_and_leaves_forced_failures_out(sqlite_path: Path) -> None:
-    """Active, with a person, disabled, opened and recovered in 24 h, MTTR; what was forced counts in no figure."""
-
-    async def story(world: World) -> None:
-        world.hands.by_endpoint["/stuck"] = refused(503)
-        await world.fail(operation="POST /a")
-        await world.fail(operation="POST /b", forced=True)
-        await world.fail(operation="POST /c", endpoint="/stuck")
-        await world.fail(operation="POST /d", status=422)
-        await world.later(20)
-        await people.act_on_service(world.parts, "shy", "disable", by="ada")
-        figures = await report.overview(world.parts)
-        resolved = [one for one in await world.incidents() if not one.is_open]
-        assert {one.forced for one in resolved} == {True, False}
-        assert (figures.active, figures.needs_person, figures.disabled) == (2, 1, 1)
-        assert (figures.opened_24h, figures.recovered_24h) == (3, 1)
-        assert figures.mttr_s is not None
-        assert 0 < figures.mttr_s < 1
-        assert figures.by_category == {"network": 2, "data": 1}
-        await world.later(25 * 3600)
-        old = await report.overview(world.parts)
-        assert (old.opened_24h, old.recovered_24h, old.mttr_s) == (0, 0, None)
 
     play(sqlite_path, story, running=True)

@@ -82,18 +82,3 @@ async def test_list_keeps_to_what_was_asked_for(store: Store) -> None:
     assert [one.id for one in by_service] == ["incident-2"]
     assert [one.id for one in by_states] == ["incident-3"]
     assert [one.id for one in by_both] == ["incident-1"]
-
-
-async def test_tally_counts_for_the_overview(store: Store) -> None:
-    """Open by state, resolved since then (drills aside), opened since then by category (drills aside)."""
-    await opened(store, 1, first_seen=at(-99))
-    await opened(store, 2, category=Category.AUTH)
-    await resolved(store, 3, at(5))
-    await resolved(store, 4, at(-5), first_seen=at(-50))
-    await resolved(store, 5, at(5), forced=True)
-    since = NOW.replace(microsecond=0)
-    async with store.transaction() as tx:
-        tally = await tx.incidents.tally(since)
-    assert tally["states"] == [{"state": "open", "count": 2}]
-    assert tally["resolved"] == [{"first_seen": NOW, "resolved_at": at(5)}]
-    assert {row["category"]: row["count"] for row in tally["categories"]} == {"auth": 1, "network": 1}

@@ -15,15 +15,18 @@
     };
     const [quiet, line, good] = ["quiet", "lined", "good"].map(colour);
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 }, font: "11px system-ui, sans-serif" };
+    const spell = (stamp) => new Date(stamp * 1000).toISOString();
+    const days = at.at(-1) - at[0] > 100000;
+    const hours = (_, ticks) => ticks.map((one) => (days ? spell(one).slice(5, 10) : spell(one).slice(11, 16)));
     const faint = good.replace(/^rgb\((.*)\)$/, "rgba($1, .12)");
     place.replaceChildren();
     const chart = new uPlot({
       width: place.clientWidth, height: 190, tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "UTC"),
       cursor: { drag: { x: false, y: false } }, legend: { live: true },
       scales: { y: { range: [0, 105] }, n: { range: (_, low, high) => [0, Math.max(4, high) * 3] } },
-      axes: [axis, { ...axis, size: 46, splits: () => [0, 25, 50, 75, 100], values: (_, ticks) => ticks.map((one) => `${one} %`) }],
+      axes: [{ ...axis, values: hours }, { ...axis, size: 58, splits: () => [0, 25, 50, 75, 100], values: (_, ticks) => ticks.map((one) => `${one} %`) }],
       series: [
-        { label: "from (UTC)", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" },
+        { label: "from (UTC)", value: (_, one) => (one ? spell(one).slice(0, 16).replace("T", " ") : "") },
         { label: "recovered", scale: "y", stroke: good, width: 2, fill: faint, spanGaps: true, points: { show: true, size: 5, fill: good }, value: (_, one) => (one === null ? "–" : `${one} %`) },
         { label: "began", scale: "n", stroke: quiet, width: 1, paths: uPlot.paths.bars({ size: [0.5, 14] }), points: { show: false }, fill: quiet.replace(/^rgb\((.*)\)$/, "rgba($1, .35)") },
       ],

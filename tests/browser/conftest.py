@@ -1,0 +1,101 @@
+"""A real Chromium before a real server: nothing may leave the host, nothing may run that is not ours."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from browser.world import World, world
+from prunella.web.auth import Role
+
+_PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--font-render-hinting=none")
+AXE = Path(__file__).parent / "vendor" / "axe.js"
+
+
+def chromium() -> str:
+    """Return where Chromium is."""
+    found = next((place for place in _PLACES if Path(place).exists()), shutil.which("chromium"))
+    if found is None:
+        pytest.fail("no Chromium; install it with: tools/chromium")
+    return found
+
+
+@dataclass
+class Watch:
+    """What a page did that it must not do."""
+
+    outside: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def over(self, context: BrowserContext, origin: str) -> None:
+        """Look over everything that a browser asks for and says."""
+        context.on("request", lambda request: self._ask(request.url, origin))
+        context.on("console", lambda message: self._say(message.type, message.text))
+        context.on("weberror", lambda error: self.troubles.append(str(error.error)))
+
+    def _ask(self, url: str, origin: str) -> None:
+        if urlsplit(url).scheme not in ("data", "blob") and not url.startswith(origin + "/"):
+            self.outside.append(url)
+
+    def _say(self, kind: str, text: str) -> None:
+        if "Content Security Policy" in text or (kind == "error" and "status of 4" not in text):
+            self.troubles.append(text)
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium(), args=list(_FLAGS))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A filled prunella."""
+    with world(tmp_path_factory.mktemp("browser")) as one:
+        yield one
+
+
+@pytest.fixture
+def open_page(browser: Browser, served: World) -> Iterator[Open]:
+    """Return what opens a signed-in page; nothing outside may have been asked, and no rule broken, by its end."""
+    contexts: list[BrowserContext] = []
+    watch = Watch()
+
+    def opened(path: str = "/", *, role: Role = Role.ADMIN, scripts: bool = True, colours: str = "light") -> Page:
+        context = browser.new_context(
+            color_scheme="dark" if colours == "dark" else "light",
+            java_script_enabled=scripts,
+            viewport={"width": 1360, "height": 900},
+        )
+        contexts.append(context)
+        watch.over(context, served.url)
+        page = context.new_page()
+        sign_in(page, served, role)
+        page.goto(served.url + path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert watch.outside == [], "a page asked another host"
+    assert watch.troubles == [], "a page broke a rule of its own, or a script failed"
+
+
+def sign_in(page: Page, served: World, role: Role = Role.ADMIN) -> None:
+    """Sign in as a person does."""
+    page.goto(served.url + "/login")
+    page.fill("#token", served.token(role))
+    page.click("button[type=submit]")
