@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from prunella.cli.pasted import failure_of
+from prunella.diagnosis.pasted import failure_of
 from prunella.core.clock import SystemClock
 from prunella.diagnosis.classify import classify
 

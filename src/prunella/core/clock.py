@@ -117,6 +117,12 @@ class Ids:
         return str(uuid.UUID(int=value))
 
 
+def first_id_at(moment: datetime) -> str:
+    """Return the least id that `Ids` could make at a moment; ids are compared with it as text."""
+    stamp = max(int(moment.timestamp() * 1000), 0)
+    return str(uuid.UUID(int=stamp << 80 | 0x7 << 76 | 0b10 << 62))
+
+
 class Host:
     """Time and chance as the guards use them: plain functions, so that a call through a guard costs no wrapper.
 

@@ -41,6 +41,8 @@ async def run_now(parts: Parts, name: str, *, by: str) -> Swept:
         swept.append(await sweep(parts, ready))
         return {**swept[0].as_log(), "by": by}
 
+    async with parts.store.transaction() as tx:
+        await trail.note(parts, tx, "procedure.run", name, reason="at once", by=by)
     policy = ready.policy
     one = Round(policy.name, policy.every_s, run, policy.cron, code=policy.id)
     if not await patrol.run_procedure(parts, one, tells=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Credential, Gate, Incident, Level
@@ -42,7 +44,8 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
             raise InvalidInput(
                 f"service {name} has no health address to probe; set services.{name}.health in prunella.yaml"
             )
-        await patrol.probe(parts, name, by_person=True)
+        told = await patrol.probe(parts, name, by_person=True)
+        reason = _answer(told) + (f" ({reason})" if reason else "")
     async with parts.store.transaction() as tx:
         now = parts.clock.now()
         gate = await tx.gates.take(name, now)
@@ -53,7 +56,16 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
             state = GateState.DISABLED if act == "disable" else GateState.PAUSED
             await tx.gates.save(gates.move(gate, state, now, reason=reason or f"by {by}", by=by))
             await trail.note(parts, tx, f"gate.{act}", name, reason=reason, by=by)
+        elif act == "probe":
+            await trail.note(parts, tx, "gate.probe", name, reason=reason, by=by)
         return await tx.gates.read(name)
+
+
+def _answer(told: Mapping[str, Any]) -> str:
+    """Say how a service answered a probe."""
+    if "well" not in told:
+        return f"it was not asked: it is {told['gate']}"
+    return "it is well" if told["well"] else f"it is not well: {told['detail']}"
 
 
 @again_on_conflict

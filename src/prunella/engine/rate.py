@@ -29,6 +29,12 @@ def of(gate: Gate, service: Service | None) -> float | None:
     return min(max(learned, initial * _LEAST), initial * _MOST)
 
 
+def bounds(service: Service) -> tuple[float, float] | None:
+    """Return between which rates it learns; None where nothing limits them."""
+    initial = service.rate_per_s
+    return None if initial is None else (initial * _LEAST, initial * _MOST)
+
+
 def filled(gate: Gate, service: Service | None, now: datetime) -> Gate:
     """Count the tokens as they are now."""
     rate = of(gate, service)

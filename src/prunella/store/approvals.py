@@ -38,6 +38,12 @@ _USE = Sql(
     .where(t.c.id == param("id_"), t.c.state == ApprovalState.APPROVED.value, t.c.used_at.is_(None))
     .values(used_at=param("now"))
 )
+_OLDEST_WAITING = Sql(
+    select(t)
+    .where(t.c.state == ApprovalState.WAITING.value)
+    .order_by(t.c.created_at, t.c.id)
+    .limit(param("most"))
+)
 _WAITING = Sql(select(t.c.id, t.c.expires_at).where(t.c.state == ApprovalState.WAITING.value))
 
 
@@ -81,6 +87,10 @@ class ApprovalRows:
     async def waiting(self) -> list[dict[str, Any]]:
         """Return id and end of every proposal that waits for a person."""
         return await self._session.fetch(_WAITING)
+
+    async def oldest_waiting(self, *, most: int) -> list[Approval]:
+        """Return proposals that wait for an answer, those that have waited longest first."""
+        return records(Approval, await self._session.fetch(_OLDEST_WAITING, most=most))
 
     async def list(self, *, most: int, **equal: Any) -> list[Approval]:
         """Return proposals, newest first, that equal the given columns."""

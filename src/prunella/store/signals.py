@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select, update
 
-from prunella.core.records import Diagnosis, Failure, Signal
+from prunella.core.records import Category, Diagnosis, Failure, Signal
 from prunella.store.session import Session, row_of
 from prunella.store.sql import Row, Sql, looked_up, member_of, param
 from prunella.store.tables import signals as t
@@ -29,6 +29,26 @@ _COUNT_SINCE = Sql(
         t.c.outcome == "failure",
         t.c.received_at >= param("since"),
     )
+)
+_FAILED = Sql(
+    select(t.c.service, t.c.category, func.count().label("count"))
+    .where(
+        member_of(t.c.service, "services"),
+        member_of(t.c.category, "categories"),
+        t.c.outcome == "failure",
+        t.c.received_at >= param("since"),
+    )
+    .group_by(t.c.service, t.c.category)
+)
+_WENT_WELL = Sql(
+    select(t.c.service, func.count().label("count"))
+    .where(
+        member_of(t.c.service, "services"),
+        t.c.category.is_(None),
+        t.c.outcome == "success",
+        t.c.received_at >= param("since"),
+    )
+    .group_by(t.c.service)
 )
 _LAST_OF_INCIDENT = Sql(
     select(t.c.id, t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape)
@@ -90,6 +110,16 @@ class SignalRows:
         """Count failures of one category that arrived at or after `since`."""
         row = await self._session.one(_COUNT_SINCE, service_=service, category_=category, since=since)
         return int(row["count"]) if row else 0
+
+    async def failed_since(self, services: Sequence[str], since: datetime) -> Sequence[Row]:
+        """Count the failures of each service that arrived at or after `since`, by category."""
+        categories = [one.value for one in Category]  # named, so that the index is walked from range to range
+        return await self._session.fetch(_FAILED, services=list(services), categories=categories, since=since)
+
+    async def went_well_since(self, services: Sequence[str], since: datetime) -> dict[str, int]:
+        """Count the successes that somebody reported of each service at or after `since`."""
+        rows = await self._session.fetch(_WENT_WELL, services=list(services), since=since)
+        return {row["service"]: row["count"] for row in rows}
 
 
 def _row(signal: Signal, diagnosis: Diagnosis | None, payload_shape: Any) -> Row:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse, Response
 
 from prunella.app import App
-from prunella.core.states import ApprovalState
-from prunella.web.access import Acts
 from prunella.web.auth import Gatehouse
-from prunella.web.pages import entities, entrance, incidents, live, operations, overview, settings, sidelines
-from prunella.web.pages.frame import STATIC, Frame, back_to
+from prunella.web.pages import (
+    approvals,
+    audit,
+    entities,
+    entrance,
+    incidents,
+    known_issues,
+    live,
+    notifications,
+    operations,
+    overview,
+    procedures,
+    services,
+    settings,
+    sidelines,
+)
+from prunella.web.pages.frame import STATIC, Frame
 from prunella.web.problems import Problem
 
-_PLANS_MAX = 50
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -24,29 +36,10 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     _add_static(doors)
     routes = APIRouter(include_in_schema=False, dependencies=[Depends(frame.look)])
     sidelines.add_routes(routes, app, frame)
-    for room in (overview, live, incidents, entities, operations, settings):
+    for room in (overview, live, incidents, entities, settings):
         room.add_routes(routes, app, frame)
-
-    @routes.get("/approvals")
-    async def approvals(caller: Acts, request: Request) -> Response:
-        async with app.store.transaction() as tx:
-            latest = await tx.approvals.list(most=_PLANS_MAX)
-            waiting = await tx.approvals.list(most=_PLANS_MAX, state=ApprovalState.WAITING)
-        answered = [one for one in latest if one.state is not ApprovalState.WAITING]
-        return frame.page(request, "approvals.html", caller=caller, waiting=waiting, answered=answered)
-
-    @routes.get("/approvals/{approval_id}")
-    async def approval(caller: Acts, request: Request, approval_id: str) -> Response:
-        async with app.store.transaction() as tx:
-            found = await tx.approvals.get(approval_id)
-        if found is None:
-            raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
-        return frame.page(request, "approval.html", caller=caller, approval=found)
-
-    @routes.get("/services/{name}")
-    async def service(request: Request, name: str) -> Response:
-        return back_to(request, "/")
-
+    for room in (approvals, audit, known_issues, notifications, operations, procedures, services):
+        room.add_routes(routes, app, frame)
     doors.include_router(routes)
     return doors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunella.cli.pasted import failure_of
+from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis import classify
 
 _RESPONSE = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 30\r\n\r\n{}\r\n"

@@ -1,0 +1,143 @@
+"""The page of the audit: who did what to which thing, when and why; filtered, and taken home as CSV or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from prunella.app import App
+from prunella.core.records import AuditEntry
+from prunella.store.audit import Asked
+from prunella.web.access import Acts
+from prunella.web.pages.forms import show
+from prunella.web.pages.frame import HEADERS, Frame
+from prunella.web.problems import Problem
+
+EXPORT_MAX = 100_000
+"""Entries of one export; who wants more goes on with the last id as `before`."""
+_ROWS = 100
+_PAGE = 1000
+_FILTERS = ("actor", "action", "target", "incident", "since")
+_COLUMNS = ("id", "at", "actor", "action", "target", "incident_id", "reason", "details")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_KINDS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+
+
+def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
+    """Add the pages to those that are there."""
+
+    @routes.get("/audit")
+    async def audit(caller: Acts, request: Request) -> Response:
+        chosen = _chosen(request.query_params)
+        before = request.query_params.get("before") or None
+        async with app.store.transaction() as tx:
+            found = await tx.audit.asked(_asked(chosen), most=_ROWS + 1, before=before)
+        last = found[_ROWS - 1].id if len(found) > _ROWS else None
+        return await show(
+            frame,
+            request,
+            "audit.html",
+            caller=caller,
+            entries=found[:_ROWS],
+            chosen=chosen,
+            more=f"?{urlencode({**chosen, 'before': last})}" if last else None,
+            newest=before is None,
+            exported=urlencode(chosen),
+            export_max=EXPORT_MAX,
+        )
+
+    @routes.get("/audit/export")
+    async def export(caller: Acts, request: Request) -> Response:
+        kind = request.query_params.get("format", "csv")
+        if kind not in _KINDS:
+            raise Problem(422, "Unknown format", f"got {kind[:20]!r}; allowed: {', '.join(_KINDS)}")
+        asked = _asked(_chosen(request.query_params))
+        before = request.query_params.get("before") or None
+        name = f"audit-{app.parts.clock.now():%Y%m%dT%H%M%SZ}.{kind}"
+        headers = {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}
+        lines = _exported(app, asked, before, csv_line if kind == "csv" else json_line)
+        head = csv_cells(_COLUMNS) if kind == "csv" else ""
+        return StreamingResponse(_with_head(head, lines), media_type=_KINDS[kind], headers=headers)
+
+
+def csv_line(entry: AuditEntry) -> str:
+    """Spell an entry as a line of CSV; what a spreadsheet would take for a formula is text (CWE-1236)."""
+    cells = [_spelled(entry, name) for name in _COLUMNS]
+    return csv_cells(["'" + cell if cell.startswith(_FORMULA) else cell for cell in cells])
+
+
+def csv_cells(cells: Sequence[str]) -> str:
+    """Spell cells as a line of CSV (RFC 4180)."""
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    return line.getvalue()
+
+
+def json_line(entry: AuditEntry) -> str:
+    """Spell an entry as a line of JSON."""
+    values: dict[str, Any] = {name: getattr(entry, name) for name in _COLUMNS}
+    shown = values | {"at": entry.at.isoformat(), "details": dict(entry.details)}
+    return json.dumps(shown, ensure_ascii=False, default=str) + "\n"
+
+
+def _spelled(entry: AuditEntry, name: str) -> str:
+    if name == "at":
+        return entry.at.isoformat()
+    if name == "details":
+        return json.dumps(dict(entry.details), ensure_ascii=False, default=str) if entry.details else ""
+    return str(getattr(entry, name) or "")
+
+
+async def _with_head(head: str, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+    if head:
+        yield head
+    async for line in lines:
+        yield line
+
+
+async def _exported(
+    app: App, asked: Asked, before: str | None, spelled: Callable[[AuditEntry], str]
+) -> AsyncIterator[str]:
+    """Read page by page, each in a transaction of its own, so that an export holds nobody up."""
+    left = EXPORT_MAX
+    while left > 0:
+        async with app.store.transaction() as tx:
+            page = await tx.audit.asked(asked, most=min(_PAGE, left), before=before)
+        if not page:
+            return
+        yield "".join(map(spelled, page))
+        left -= len(page)
+        before = page[-1].id
+
+
+def _chosen(sent: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name in _FILTERS if (value := str(sent.get(name, "")).strip())}
+
+
+def _asked(chosen: Mapping[str, str]) -> Asked:
+    """Read the filters of the form."""
+    return Asked(
+        actor=chosen.get("actor"),
+        action=chosen.get("action"),
+        target=chosen.get("target"),
+        incident=chosen.get("incident"),
+        since=_since(chosen["since"]) if "since" in chosen else None,
+    )
+
+
+def _since(text: str) -> datetime:
+    """Read a moment as a form or a person writes it; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        hint = f"got {text[:40]!r}; write 2026-01-31 or 2026-01-31T09:30, in UTC"
+        raise Problem(422, "That is no moment", hint) from None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
