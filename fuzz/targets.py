@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from prunella.cli.pasted import failure_of
 from prunella.core import redact
 from prunella.core.records import Failure
 from prunella.core.retry_after import retry_after_s
 from prunella.diagnosis import classify
 from prunella.diagnosis.fingerprint import fingerprint, mask, operation_of
+from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis.safety import refusal
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis import classify
+from prunella.diagnosis.pasted import failure_of
 
 _RESPONSE = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 30\r\n\r\n{}\r\n"
 _VERBOSE = "< HTTP/2 503 \n< retry-after: 120\n< content-type: text/html\n< \n<html>Be right back</html>\n"

@@ -363,8 +363,9 @@ def known_issues_test(
     as_json: Json = False,
 ) -> None:
     """Say which known issues a message fits, where, and which one counts; status 1 if a pattern is refused."""
-    from prunella.cli.known_issues import read_patterns, try_out
+    from prunella.cli.known_issues import read_patterns
     from prunella.core.clock import SystemClock
+    from prunella.diagnosis.trial import try_out
 
     known = read_patterns(patterns)
     text = sys.stdin.read() if message == "-" else message

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from prunella.diagnosis.pasted import failure_of
 from prunella.core.clock import SystemClock
 from prunella.diagnosis.classify import classify
+from prunella.diagnosis.pasted import failure_of
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 

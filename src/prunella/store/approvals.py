@@ -39,10 +39,7 @@ _USE = Sql(
     .values(used_at=param("now"))
 )
 _OLDEST_WAITING = Sql(
-    select(t)
-    .where(t.c.state == ApprovalState.WAITING.value)
-    .order_by(t.c.created_at, t.c.id)
-    .limit(param("most"))
+    select(t).where(t.c.state == ApprovalState.WAITING.value).order_by(t.c.created_at, t.c.id).limit(param("most"))
 )
 _WAITING = Sql(select(t.c.id, t.c.expires_at).where(t.c.state == ApprovalState.WAITING.value))
 

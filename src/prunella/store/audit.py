@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, select
 
 from prunella.core.clock import first_id_at
-
 from prunella.core.records import AuditEntry
 from prunella.store.session import Session, records, row_of
 from prunella.store.sql import Sql, param, prepare

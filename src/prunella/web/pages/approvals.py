@@ -87,9 +87,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     async def reject(caller: Acts, request: Request, approval_id: str) -> Response:
         async def answer() -> Approval | None:
             reason = await reason_of(request, "reject a plan", needed=True)
-            return await proposals.answer(
-                app.parts, approval_id, ApprovalState.REJECTED, by=caller.name, reason=reason
-            )
+            return await proposals.answer(app.parts, approval_id, ApprovalState.REJECTED, by=caller.name, reason=reason)
 
         return await _answered(app, frame, request, caller, approval_id, await tried(answer()))
 

@@ -57,7 +57,9 @@ async def tried(act: Awaitable[T]) -> T | Refusal:
         why = "somebody else changed it at this very moment, so nothing was done"
         return Refusal(409, "Somebody was quicker", why, _LOOK_AGAIN)
     except InvalidInput as error:
-        return Refusal(422, "Something is missing or wrong", redact.scrub(str(error)), "Put it right and send it again.")
+        return Refusal(
+            422, "Something is missing or wrong", redact.scrub(str(error)), "Put it right and send it again."
+        )
     except DatabaseUnavailable as error:
         return Refusal(503, "Your database does not answer", redact.scrub(str(error)), _LATER)
     except (DatabaseRefused, PluginFailed) as error:
@@ -106,9 +108,7 @@ def back_saying(request: Request, caller: Caller, path: str, words: str) -> Resp
     if caller.csrf:  # a program that shows its token with every request keeps no cookies
         secure = request.url.scheme == "https"
         value = _sealed(redact.scrub(words)[:_SAID_MAX], caller)
-        answer.set_cookie(
-            SAID, value, max_age=_SAID_LASTS_S, path="/", httponly=True, samesite="lax", secure=secure
-        )
+        answer.set_cookie(SAID, value, max_age=_SAID_LASTS_S, path="/", httponly=True, samesite="lax", secure=secure)
     return answer
 
 

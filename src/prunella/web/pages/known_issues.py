@@ -103,9 +103,7 @@ async def _tried(app: App, sent: Mapping[str, str]) -> Tried:
     expressions = _expressions(sent["patterns"])
     severity = Severity(sent["severity"]) if sent["severity"] in list(Severity) else Severity.MEDIUM
     patterns = [Pattern(id=f"line {n}", expression=one, severity=severity) for n, one in enumerate(expressions, 1)]
-    trial = try_out(
-        failure.message, patterns, app.parts.clock, service=name or None, code=code, kind=diagnosis.kind
-    )
+    trial = try_out(failure.message, patterns, app.parts.clock, service=name or None, code=code, kind=diagnosis.kind)
     return Tried(
         diagnosis=diagnosis,
         trial=trial,

@@ -38,9 +38,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         return back_saying(request, caller, "/notifications", f"Acknowledged: {came.title}")
 
 
-async def _page(
-    app: App, frame: Frame, request: Request, caller: Caller, refusal: Refusal | None = None
-) -> Response:
+async def _page(app: App, frame: Frame, request: Request, caller: Caller, refusal: Refusal | None = None) -> Response:
     unseen = await inbox.pending(app.parts, most=_UNSEEN_MAX)
     latest = await inbox.pending(app.parts, everything=True, most=_SEEN_MAX)
     seen = [one for one in latest if one.notification.acknowledged_at is not None]

@@ -104,7 +104,9 @@ async def _estimated(app: App, act: str, chosen: Mapping[str, str], *, everythin
 def _meant(app: App, chosen: Mapping[str, str], *, everything: bool) -> Wanted:
     """Return whom a person means; nothing named means nobody."""
     if not chosen and not everything:
-        raise InvalidInput("nothing is filtered by, and that means nothing; choose a filter, or tick that all are meant")
+        raise InvalidInput(
+            "nothing is filtered by, and that means nothing; choose a filter, or tick that all are meant"
+        )
     return _wanted(chosen, app.parts.clock.now())
 
 
@@ -124,9 +126,7 @@ async def _many(app: App, frame: Frame, request: Request, caller: Caller, act: s
     again = await tried(_estimated(app, act, chosen, everything=everything))
     if isinstance(again, Refusal):
         return await _list(app, frame, request, caller, {}, again)
-    return await _estimate_page(
-        frame, request, caller, chosen, again, everything=everything, refusal=came, typed=form
-    )
+    return await _estimate_page(frame, request, caller, chosen, again, everything=everything, refusal=came, typed=form)
 
 
 class _Moved(Exception):

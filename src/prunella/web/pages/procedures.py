@@ -97,11 +97,9 @@ def _reading_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.get("/procedures")
     async def procedures(caller: Reads, request: Request) -> Response:
         known = await _all(app)
-        shown = {
-            "procedures": [one for one in known if one.ready is not None],
-            "rounds": [one for one in known if one.ready is None],
-        }
-        return await show(frame, request, "procedures.html", caller=caller, **shown)
+        ours = [one for one in known if one.ready is not None]
+        rounds = [one for one in known if one.ready is None]
+        return await show(frame, request, "procedures.html", caller=caller, procedures=ours, rounds=rounds)
 
     @routes.get("/procedures/{name}")
     async def procedure(caller: Reads, request: Request, name: str) -> Response:
