@@ -55,8 +55,10 @@ ELSEWHERE = {
     "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
     "diagnosis/layers.py": "diagnosis/test_classify.py",
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
+    "diagnosis/trial.py": "cli/test_known_issues.py",
     "engine/entities.py": "web/test_self_healing.py",  # what document D's routes answer
     "engine/inbox.py": "web/test_self_healing.py",
+    "engine/vitals.py": "web/pages/test_services.py",
     "guard/asking.py": "guard/test_remote.py",
     "guard/call.py": "guard/test_flow.py",  # records without behaviour
     "guard/connection.py": "guard/test_handover.py",  # one story: handed over, and made later
@@ -122,7 +124,6 @@ ELSEWHERE = {
     "web/api/self_healing.py": "web/test_self_healing.py",
     "web/metrics.py": "flows/test_surfaces.py",
     "web/pages/__init__.py": "flows/test_surfaces.py",
-    "web/pages/operations.py": "web/test_operations.py",
     "web/server.py": "flows/test_start.py",
 }
 """Modules that have no test file of their own name, and where their promises are held instead."""

@@ -54,6 +54,7 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
             await patrol.enable(parts, tx, name, by=by, person=True)
         elif act in ("disable", "pause"):
             state = GateState.DISABLED if act == "disable" else GateState.PAUSED
+            _must_not_be(gate, state)
             await tx.gates.save(gates.move(gate, state, now, reason=reason or f"by {by}", by=by))
             await trail.note(parts, tx, f"gate.{act}", name, reason=reason, by=by)
         elif act == "probe":
@@ -140,6 +141,12 @@ async def _move(parts: Parts, tx: Transaction, incident: Incident, state: Incide
 
 
 _INCIDENT = {"ack": _ack, "retry": _retry, "suppress": _suppress, "escalate": _escalate}
+
+
+def _must_not_be(gate: Gate, state: GateState) -> None:
+    if gate.state is state:
+        because = f": {gate.reason}" if gate.reason else ""
+        raise IllegalTransition(f"service {gate.service} is {state.value} already, by {gate.changed_by}{because}")
 
 
 def _must_be(gate: Gate, state: GateState, act: str) -> None:

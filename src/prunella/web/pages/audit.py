@@ -63,9 +63,10 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         before = request.query_params.get("before") or None
         name = f"audit-{app.parts.clock.now():%Y%m%dT%H%M%SZ}.{kind}"
         headers = {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}
-        lines = _exported(app, asked, before, csv_line if kind == "csv" else json_line)
+        first = await _page(app, asked, before, EXPORT_MAX)  # what fails, fails before the answer has begun
+        pages = _exported(app, asked, first, csv_line if kind == "csv" else json_line)
         head = csv_cells(_COLUMNS) if kind == "csv" else ""
-        return StreamingResponse(_with_head(head, lines), media_type=_KINDS[kind], headers=headers)
+        return StreamingResponse(_with_head(head, pages), media_type=_KINDS[kind], headers=headers)
 
 
 def csv_line(entry: AuditEntry) -> str:
@@ -96,26 +97,27 @@ def _spelled(entry: AuditEntry, name: str) -> str:
     return str(getattr(entry, name) or "")
 
 
-async def _with_head(head: str, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _with_head(head: str, pages: AsyncIterator[str]) -> AsyncIterator[str]:
     if head:
         yield head
-    async for line in lines:
-        yield line
+    async for page in pages:
+        yield page
 
 
 async def _exported(
-    app: App, asked: Asked, before: str | None, spelled: Callable[[AuditEntry], str]
+    app: App, asked: Asked, page: Sequence[AuditEntry], spelled: Callable[[AuditEntry], str]
 ) -> AsyncIterator[str]:
     """Read page by page, each in a transaction of its own, so that an export holds nobody up."""
     left = EXPORT_MAX
-    while left > 0:
-        async with app.store.transaction() as tx:
-            page = await tx.audit.asked(asked, most=min(_PAGE, left), before=before)
-        if not page:
-            return
+    while page:
         yield "".join(map(spelled, page))
         left -= len(page)
-        before = page[-1].id
+        page = await _page(app, asked, page[-1].id, left) if left > 0 else ()
+
+
+async def _page(app: App, asked: Asked, before: str | None, left: int) -> list[AuditEntry]:
+    async with app.store.transaction() as tx:
+        return await tx.audit.asked(asked, most=min(_PAGE, left), before=before)
 
 
 def _chosen(sent: Mapping[str, str]) -> dict[str, str]:

@@ -195,7 +195,7 @@ async def _estimate_page(
         found=found,
         chosen=chosen,
         everything=everything,
-        back=_query(chosen),
+        listed=_query(chosen),
         typed=typed or {},
     )
 

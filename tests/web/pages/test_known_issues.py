@@ -1,0 +1,56 @@
+"""The tester in a browser without scripts: what a text would be taken for, and what patterns make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from prunella.web.auth import Role
+from prunella.web.pages.known_issues import pieces
+from web.conftest import Web
+from web.person import Person
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_text_is_diagnosed_and_patterns_judged(web: Web) -> None:
+    """Diagnosis with its reason; the pattern that counts, where and how fast; what some text could make slow is refused."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    page = await ada.fill(
+        await ada.open("/known-issues"),
+        "/try",
+        text="HTTP/1.1 503 Service Unavailable\nretry-after: 20\n\n<b>upstream pool exhausted</b> on node 7",
+        patterns="pool exhausted\n(a+)+$\nnever there",
+        service="crm",
+    )
+    assert page.status == 200
+    for told in ("It is network / network.contention", "after 20.0 s", "1 of 2 patterns match", "line 1 counts", " µs"):
+        assert told in page.words, told
+    assert "<mark>pool exhausted</mark>" in page.html
+    assert "<b>upstream" not in page.html
+    assert "refused" in page.words
+    assert page.form("/try").fields["patterns"].splitlines() == ["pool exhausted", "(a+)+$", "never there"]
+    async with web.app.store.transaction() as tx:
+        assert await tx.incidents.list(most=9) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ({"text": "  "}, "there is no text"),
+        ({"text": "x", "status": "abc"}, "is no HTTP status"),
+        ({"text": "x", "patterns": "\n".join(f"p{n}" for n in range(21))}, "at most 20 are tried at once"),
+        ({"text": "x" * 65_537}, "at most 65,536 are looked at"),
+    ],
+)
+async def test_what_cannot_be_tried_is_said_in_words(web: Web, typed: dict[str, str], words: str) -> None:
+    """Each mistake is named on the page, and what was typed stays in the form."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    page = await ada.fill(await ada.open("/known-issues"), "/try", **typed)
+    assert (page.status, words in page.words) == (422, True)
+
+
+def test_pieces_cut_where_matches_are() -> None:
+    """All of the text, in order, each piece once."""
+    assert pieces("abcdef", [(1, 2), (4, 6)]) == [("a", False), ("b", True), ("cd", False), ("ef", True)]
+    assert pieces("abc", [(0, 2), (1, 3)]) == [("ab", True), ("c", False)]
+    assert pieces("abc", []) == [("abc", False)]

@@ -1,0 +1,55 @@
+"""Notifications in a browser without scripts: what nobody has acknowledged stands first, and how far each came."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from prunella.core.records import Notification, Severity
+from prunella.web.auth import Role
+from web.conftest import Web
+from web.person import Person
+
+pytestmark = pytest.mark.anyio
+
+
+async def told(web: Web, number: int, **mail: object) -> str:
+    """Put a notice on the dashboard and on its way to a channel; return its id."""
+    now = web.clock.now()
+    common = {
+        "key": f"notice-{number}",
+        "kind": "MANUAL_INTERVENTION_REQUIRED",
+        "severity": Severity.HIGH,
+        "title": f"Order {number} needs <b>a person</b>",
+        "facts": (("Order", str(number)),),
+        "incident_id": None,
+        "link": None,
+        "created_at": now + timedelta(seconds=number),
+    }
+    shown = Notification(id=f"n-{number}", channel="dashboard", state="sent", next_at=None, **common)  # type: ignore[arg-type]
+    sent = Notification(id=f"m-{number}", channel="mail", next_at=now + timedelta(minutes=5), **common, **mail)  # type: ignore[arg-type]
+    async with web.app.store.transaction() as tx:
+        await tx.outbox.add([shown, sent])
+    return shown.id
+
+
+async def test_person_acknowledges_once(web: Web) -> None:
+    """Unacknowledged first; a second acknowledgement is explained; hostile text is text; it stands in the audit."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    assert "Nothing waits to be acknowledged" in (await ada.open("/notifications")).words
+    first = await told(web, 1, attempts=2, last_error="550 no such mailbox")
+    await told(web, 2)
+    page = await ada.open("/notifications")
+    assert "2 notifications nobody has acknowledged" in page.words
+    assert "&lt;b&gt;a person&lt;/b&gt;" in page.html
+    assert "550 no such mailbox" in page.words
+    assert "in 5 min" in page.words
+    done = await ada.fill(page, f"{first}/acknowledge")
+    assert "Acknowledged: Order 1 needs" in done.words
+    assert "acknowledged by ada" in done.words
+    assert done.words.index("Order 2") < done.words.index("Acknowledged lately")
+    twice = await ada.fill(page, f"{first}/acknowledge")
+    assert (twice.status, "was acknowledged by ada" in twice.words) == (409, True)
+    async with web.app.store.transaction() as tx:
+        assert [one.action for one in await tx.audit.list(most=9, actor="ada")][0] == "notification.ack"
