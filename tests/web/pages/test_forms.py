@@ -38,39 +38,45 @@ def sent_to(path: str) -> str:
     return re.sub(r"{\w+}", "nobody", path)
 
 
+async def said_so_far(web: Web) -> int:
+    """Count what stands in the audit."""
+    async with web.app.store.transaction() as tx:
+        return len(await tx.audit.list(most=99))
+
+
 async def test_every_form_is_known_here(web: Web) -> None:
     """A new form of these pages stands in the list above, or this fails."""
-    rooms = tuple({path.split("/")[1] for path in FORMS})
+    rooms = [[path.split("/")[1]] for path in FORMS]
     found = {
         route.path
         for route in iter_route_contexts(web.api.routes)
-        if "POST" in (route.methods or ()) and route.path.split("/")[1] in rooms
+        if "POST" in (route.methods or ()) and (route.path or "").split("/")[1:2] in rooms
     }
     assert found == set(FORMS)
 
 
-@pytest.mark.parametrize("path", FORMS)
-async def test_form_is_refused_unless_it_was_meant(web: Web, path: str) -> None:
-    """Without the page's token, with another session's, or from another site: 403, and nothing stands in the audit."""
+async def test_form_is_refused_unless_it_was_meant(web: Web) -> None:
+    """Without the page's token, with another session's: 403, and nothing stands in the audit."""
     ada = await Person.enter(web.client, web.gatehouse, Role.ADMIN)
     bob = await Person.enter(web.client, web.gatehouse, Role.ADMIN, "bob")
     theirs = web.gatehouse.csrf(bob.cookies["prunella_session"])
-    async with web.app.store.transaction() as tx:
-        before = len(await tx.audit.list(most=99))
-    assert (await ada.request("POST", sent_to(path), data={"reason": "x"})).status_code == 403
-    assert (await ada.request("POST", sent_to(path), data={"csrf": theirs, "reason": "x"})).status_code == 403
-    async with web.app.store.transaction() as tx:
-        assert len(await tx.audit.list(most=99)) == before
+    before = await said_so_far(web)
+    for path in FORMS:
+        assert (await ada.request("POST", sent_to(path), data={"reason": "x"})).status_code == 403, path
+        assert (await ada.request("POST", sent_to(path), data={"csrf": theirs, "reason": "x"})).status_code == 403, path
+    assert await said_so_far(web) == before
 
 
-@pytest.mark.parametrize("path", FORMS)
-async def test_form_is_refused_to_who_only_looks(web: Web, path: str) -> None:
+async def test_form_is_refused_to_who_only_looks(web: Web) -> None:
     """A VIEWER is refused in words, whatever they send; who has not signed in is asked to."""
     vera = await Person.enter(web.client, web.gatehouse, Role.VIEWER, "vera")
     csrf = web.gatehouse.csrf(vera.cookies["prunella_session"])
-    refused = await vera.request("POST", sent_to(path), data={"csrf": csrf, "reason": "x"})
-    assert (refused.status_code, "may not do this" in refused.text) == (403, True)
-    assert (await web.ask("POST", sent_to(path), headers={"accept": "text/html"})).status_code == 401
+    before = await said_so_far(web)
+    for path in FORMS:
+        refused = await vera.request("POST", sent_to(path), data={"csrf": csrf, "reason": "x"})
+        assert (refused.status_code, "may not do this" in refused.text) == (403, True), path
+        assert (await web.ask("POST", sent_to(path), headers={"accept": "text/html"})).status_code == 401, path
+    assert await said_so_far(web) == before
 
 
 async def test_viewer_sees_what_they_may_and_no_form(web: Web) -> None:
