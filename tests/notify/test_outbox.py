@@ -98,7 +98,7 @@ def play(tmp_path: Path, story: Callable[[Post], Awaitable[None]], *failures: Un
         async def channel(_: str) -> Chat:
             return chat
 
-        delivery = Delivery(store, runner, Egress(), channel, listeners)
+        delivery = Delivery(store, runner, Egress(), channel, listeners, Ids(clock, Rng(2)))
         runner.handle("deliver", delivery.deliver)
         post = Post(store, runner, chat, Ids(clock, Rng(1)))
         work = asyncio.create_task(runner.run())

@@ -77,8 +77,10 @@ def test_teams_makes_no_links_or_mentions_out_of_text(hostile: Notification) -> 
     """Markdown links in a text are broken and mentions stay words, for the card lists no entities."""
     message = json.dumps(render(hostile), ensure_ascii=False)
     assert "](" not in message
-    assert "[click]\u200b(https://evil.test)" in message
-    assert "<!channel> <@U123> @everyone" in message
+    assert "[click]\u200b(https:\u200b//evil.test)" in message
+    assert "@everyone" not in message
+    assert "<!channel>" not in message
+    assert "<!channel> <@U123> @everyone" in message.replace("\u200b", "")
     assert "entities" not in message
 
 

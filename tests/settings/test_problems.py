@@ -140,7 +140,7 @@ BROKEN: list[tuple[str, str, str]] = [
     (
         "a channel of a name that is taken",
         "notify: {channels: {dashboard: {slack: secret://ops}}}",
-        "1:21 notify.channels.dashboard: is the name of the channel that is always there; choose another one",
+        "1:21 notify.channels.dashboard: is the name of a channel that is always there; choose another one",
     ),
     (
         "a channel of two kinds",
@@ -378,7 +378,8 @@ BROKEN: list[tuple[str, str, str]] = [
     (
         "a secret one level too high",
         f"notify: {{channels: {{ops: {HUNTER}}}}}",
-        "1:26 notify.channels.ops: must be a mapping, not a text; write slack, teams, webhook, email, apprise below it",
+        "1:26 notify.channels.ops: must be a mapping, not a text; write slack, teams, webhook, email, apprise, fallback, "
+        "buttons below it",
     ),
     (
         "a bad name of a stored secret",

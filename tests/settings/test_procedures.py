@@ -161,12 +161,7 @@ def test_surroundings_of_the_example_become_records(home: Path) -> None:
 def test_example_warns_of_nothing_that_works(home: Path) -> None:
     """What is still unused is named, and these sections are not among it."""
     unused = {line.split(" ", 1)[1].partition(": accepted, but")[0] for line in loaded(EXAMPLE, ENVIRON).warnings}
-    assert unused == {
-        "known_issues",
-        "notify.channels.mail.email",
-        "notify.channels.pager.apprise",
-        "notify.rules[0].escalate",
-    }
+    assert unused == {"known_issues"}
 
 
 # What is not said -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from prunella.core.records import Severity
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
 from prunella.core.services import DisableAfter, GateLimits, Health, OAuth, SecretRef, Service
-from prunella.engine.notices import Route, Routes
+from prunella.engine.notices import Route, Routes, Tier
 from prunella.settings import AdvisorSettings, ChannelSettings, Settings, json_schema, load
 
 EXAMPLE = """\
@@ -100,7 +100,7 @@ notify:
     ops-slack: {slack: secret://slack/webhook}
     ops-teams: {teams: "${TEAMS_URL}"}
     hook: {webhook: {url: "${HOOK_URL}", secret: secret://hook/key}}
-    mail: {email: {to: [ops@example.com]}}
+    mail: {email: {to: [ops@example.com], smtp: "${SMTP_URL}"}}
     pager: {apprise: "${PAGER_URL}"}
   rules:
     - {severity: [HIGH, CRITICAL], to: [ops-slack, mail], escalate: {after: 15m, to: [pager]}}
@@ -119,6 +119,8 @@ ENVIRON = {
     "SHOP_DATABASE_URL": "postgresql://shop:shop-abcdef-8@db/shop",
     "TEAMS_URL": "https://teams.example/abcdef-5",
     "HOOK_URL": "https://hook.example/abcdef-6",
+    "PAGER_URL": "pagerduty://abcdef-9",
+    "SMTP_URL": "smtps://robot:mail-abcdef-10@mail.example",
 }
 SECRETS = [
     value.removeprefix("postgresql://shop:").removesuffix("@db/shop") for value in ENVIRON.values() if "abcdef" in value
@@ -192,8 +194,8 @@ def test_settings_read_the_example_into_records(home: Path) -> None:
     assert read.plugins == ("shop.healing",)
 
 
-def test_settings_route_messages_to_channels_that_can_be_served(home: Path) -> None:
-    """Channels of later kinds are no channels yet, and rules do not send into the void."""
+def test_settings_route_messages_to_channels(home: Path) -> None:
+    """Each kind of channel, rules with tiers, and their digests arrive as they stand in the file."""
     read = loaded(EXAMPLE, ENVIRON)
     assert read.channels == {
         "ops-slack": ChannelSettings(kind="slack", url=SecretRef("slack/webhook")),
@@ -201,11 +203,15 @@ def test_settings_route_messages_to_channels_that_can_be_served(home: Path) -> N
         "hook": ChannelSettings(
             kind="webhook", url=Secret("https://hook.example/abcdef-6"), secret=SecretRef("hook/key")
         ),
+        "mail": ChannelSettings(kind="email", url=Secret(ENVIRON["SMTP_URL"]), to=("ops@example.com",)),
+        "pager": ChannelSettings(kind="apprise", url=Secret("pagerduty://abcdef-9")),
     }
+    grave = frozenset({Severity.HIGH, Severity.CRITICAL})
     assert read.routes == Routes(
         (
-            Route(frozenset({Severity.HIGH, Severity.CRITICAL}), ("ops-slack",)),
+            Route(grave, ("ops-slack", "mail"), tiers=(Tier(900.0, ("pager",)),)),
             Route(frozenset({Severity.LOW, Severity.MEDIUM}), ("hook",), 600.0),
+            Route(frozenset({Severity.CRITICAL}), ("pager",)),
         )
     )
 
@@ -245,21 +251,13 @@ def test_settings_have_no_advisor_unless_it_is_switched_on(text: str, home: Path
 
 
 def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:
-    """Sections, channels and names of later versions load, each with its own warning and place."""
+    """Sections of later versions load, each with its own warning and place; all of notify is used."""
     unused = {
         warning.split(" ", 1)[1].removesuffix(": accepted, but this version does not use it yet")
         for warning in loaded(EXAMPLE, ENVIRON).warnings
         if warning.endswith("does not use it yet")
     }
-    assert unused == {
-        *LATER,
-        "notify.channels.mail.email",
-        "notify.channels.pager.apprise",
-        "notify.rules[0].escalate",
-    }
-    assert loaded(EXAMPLE, ENVIRON).warnings[-1:] == (
-        "prunella.yaml:83:30 notify.rules[2].to: holds no channel that this version can serve; nobody hears these",
-    )
+    assert unused == set(LATER)
 
 
 def test_settings_have_a_default_for_everything() -> None:
@@ -400,8 +398,8 @@ services: {crm: {base_url: "http://${HOST}/v${N}", calls_max: "${N}", bearer: "K
 
 def test_settings_send_everything_everywhere_without_rules(home: Path) -> None:
     """Channels without rules hear all severities at once."""
-    read = loaded("notify: {channels: {a: {slack: 'secret://a'}, b: {email: {to: [x@y.example]}}}}")
-    assert read.routes == Routes((Route(frozenset(Severity), ("a",)),))
+    read = loaded("notify: {channels: {a: {slack: 'secret://a'}, b: {teams: 'secret://b'}}}")
+    assert read.routes == Routes((Route(frozenset(Severity), ("a", "b")),))
 
 
 def test_settings_show_no_secret(home: Path) -> None:
@@ -409,7 +407,12 @@ def test_settings_show_no_secret(home: Path) -> None:
     read = loaded(EXAMPLE, {**ENVIRON, "PRUNELLA_DATABASE_URL": "postgresql://me:p%40ss-abcdef-7@db/x"})
     shown = repr(read) + "".join(read.warnings)
     assert not [value for value in [*SECRETS, "abcdef"] if value in shown]
-    assert {*map(Secret, SECRETS), Secret("Token crm-abcdef-4"), Secret("p@ss-abcdef-7")} == set(read.secrets)
+    assert {
+        *map(Secret, SECRETS),
+        Secret("Token crm-abcdef-4"),
+        Secret("p@ss-abcdef-7"),
+        Secret("mail-abcdef-10"),
+    } == set(read.secrets)
 
 
 def test_settings_warn_about_a_password_in_the_file(home: Path) -> None:

@@ -26,7 +26,7 @@ from prunella.core.errors import ConfigError, SchemaBehind, SecretError, Undeliv
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol, proposals, requests, retention, workers
+from prunella.engine import escalation, guards, patrol, proposals, requests, retention, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -37,6 +37,9 @@ from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
 from prunella.guard.place import DatabasePlace
 from prunella.notify.contract import Channel
+from prunella.notify.email import EmailChannel
+from prunella.notify.heartbeat import HEARTBEAT, Heartbeat
+from prunella.notify.other import OtherChannel
 from prunella.notify.outbox import Delivery
 from prunella.notify.slack import SlackChannel
 from prunella.notify.teams import TeamsChannel
@@ -62,6 +65,7 @@ class App:
 
     Args:
         caller: the way out.
+        delivery: brings messages to their channels.
         place: what the guards of applications hand over, share and notice, in the same database.
         care: the user's databases.
         alone: this process is the only one on its store, so whoever held a lease before is dead.
@@ -77,6 +81,7 @@ class App:
     caller: Caller
     rounds: Mapping[str, Round]
     place: DatabasePlace | None
+    delivery: Delivery
     alone: bool
     care: Care = field(default_factory=Care)
     life: Life = field(default_factory=Life)
@@ -91,6 +96,8 @@ class App:
             await self.runner.submit(guards.HANDLER)
         if self.care.desks:
             await self.runner.submit(requests.HANDLER)
+        if self.settings.heartbeat is not None:
+            await self.runner.submit(HEARTBEAT)
         self.life.trouble = self.runner.trouble
         self.life.work = work = asyncio.create_task(self.runner.run(), name="runner")
         ending = asyncio.create_task(self._end_when_told(), name="ending")
@@ -258,8 +265,11 @@ def wire(
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
     rounds[retention.NAME] = retention.round_of(settings.retention)
-    delivery = Delivery(store, runner, caller, partial(_channel, settings, vault), listeners)
+    open_channel, aside = partial(_channel, settings, vault), Ids(clock, Rng())
+    routes = settings.routes
+    delivery = Delivery(store, runner, caller, open_channel, listeners, aside, routes.fallback, routes.after)
     _handle_work(parts, rounds, care, delivery)
+    runner.handle(HEARTBEAT, _heartbeat(settings, parts, caller, vault).beat)
     if settings.advisor is not None and advice_caller is not None:
         _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies)))
     intake = Intake(parts)
@@ -275,6 +285,7 @@ def wire(
         caller=caller,
         rounds=rounds,
         place=place,
+        delivery=delivery,
         care=care,
         alone=isinstance(store, SqliteStore),
     )
@@ -284,6 +295,7 @@ def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care, delivery
     """Tell the runner what carries out the engine's work."""
     parts.runner.handle("heal", partial(heal, parts))
     parts.runner.handle("deliver", delivery.deliver)
+    parts.runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
     parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
@@ -375,15 +387,33 @@ async def _channel(settings: Settings, vault: Vault, name: str) -> Channel:
 
 
 def _open_channel(configured: ChannelSettings, name: str, url: redact.Secret, secret: redact.Secret | None) -> Channel:
-    if configured.kind == "slack":
-        return SlackChannel(name, url)
-    if configured.kind == "teams":
-        return TeamsChannel(name, url)
-    assert secret is not None  # settings demand it for webhooks
+    match configured.kind:
+        case "slack":
+            return SlackChannel(name, url, buttons=configured.buttons is not None)
+        case "teams":
+            return TeamsChannel(name, url)
+        case "apprise":
+            return OtherChannel(name, url)
     try:
+        if configured.kind == "email":
+            return EmailChannel(name, url, configured.to, configured.sender)
+        assert secret is not None  # settings demand it for webhooks
         return WebhookChannel(name, url, secret, clock=SystemClock())
     except ConfigError as error:
-        raise Undelivered(str(error), permanent=True) from None
+        raise Undelivered(f"channel {name}: {error}", permanent=True) from None
+
+
+def _heartbeat(settings: Settings, parts: Parts, caller: Caller, vault: Vault) -> Heartbeat:
+    """Return the sign of life; without a watcher it does nothing."""
+    watched = settings.heartbeat
+    if watched is None:
+        return Heartbeat(parts.store, parts.runner, caller, None, 0.0, parts.listeners)
+    source = watched.url
+
+    async def url() -> redact.Secret:
+        return redact.Secret(await vault.reveal(source))
+
+    return Heartbeat(parts.store, parts.runner, caller, url, watched.every_s, parts.listeners)
 
 
 async def _seed(app: App) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import entities, keys, operations, procedures, world
+from prunella.cli import entities, keys, notify, operations, procedures, world
 from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(
@@ -40,6 +40,7 @@ for group, name in (
     (known_cli, "known-issues"),
     (operations.cli, "operations"),
     (keys.cli, "keys"),
+    (notify.cli, "notify"),
 ):
     cli.add_typer(group, name=name)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prunella.core.clock import Ids
 from prunella.core.procedures import Procedure
 from prunella.core.records import Approval, Failure, Gate, Incident, Notice, Notification, Run, Severity
+from prunella.engine.quiet import Quiet
 
 DASHBOARD = "dashboard"
 """The channel that is always there: what a person should know stands on it from the moment it is said."""
@@ -16,19 +17,41 @@ _LOUD = frozenset({Severity.HIGH, Severity.CRITICAL})
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """Who is told next when nobody has acknowledged for `after_s`, counted from the tier before."""
+
+    after_s: float
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """Send notices of some severities to some channels, gathered for `digest_s` (0: at once)."""
+    """Send notices of some severities to some channels, gathered for `digest_s` (0: at once).
+
+    Args:
+        tiers: who is told, one after the other, while nobody acknowledges.
+        fallback: the channel that stands in for one of these that fails; None: as the channel itself says.
+    """
 
     severities: frozenset[Severity]
     channels: tuple[str, ...]
     digest_s: float = 0.0
+    tiers: tuple[Tier, ...] = ()
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """The notification rules, in their order; a notice goes once to each channel that some rule names."""
+    """The notification rules, in their order; a notice goes once to each channel that some rule names.
+
+    Args:
+        quiet: when nobody is to be woken.
+        fallbacks: channel -> the one that stands in when it fails.
+    """
 
     routes: tuple[Route, ...] = ()
+    quiet: Quiet | None = None
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
 
     def outgoing(self, notice: Notice, ids: Ids, now: datetime) -> list[Notification]:
         """Return the outbox rows for one notice; one that a person has to see is on the dashboard at once."""
@@ -36,11 +59,57 @@ class Routes:
         for route in self.routes:
             if notice.severity in route.severities:
                 for channel in route.channels:
-                    due.setdefault(channel, _next_digest(now, route.digest_s))
+                    due.setdefault(channel, self.after(notice.severity, _next_digest(now, route.digest_s)))
         sent = [_row(notice, channel, ids, now, next_at=at) for channel, at in due.items()]
-        if notice.resource is not None or notice.severity in _LOUD:
-            sent.append(replace(_row(notice, DASHBOARD, ids, now, next_at=None), state="sent", sent_at=now))
+        tiers = self.tiers(notice.severity)
+        if notice.resource is not None or notice.severity in _LOUD or tiers:
+            shown = replace(_row(notice, DASHBOARD, ids, now, next_at=None), state="sent", sent_at=now)
+            climbs = now + timedelta(seconds=tiers[0].after_s) if tiers else None
+            sent.append(replace(shown, escalates_at=climbs))
         return sent
+
+    def after(self, severity: Severity, moment: datetime) -> datetime:
+        """Return when something that is due at `moment` may be sent."""
+        return moment if self.quiet is None else self.quiet.after(severity, moment)
+
+    def tiers(self, severity: Severity) -> tuple[Tier, ...]:
+        """Return who is told one after the other: what the first rule says that fits and escalates."""
+        return next((route.tiers for route in self.routes if severity in route.severities and route.tiers), ())
+
+    def fallback(self, channel: str, severity: Severity) -> str | None:
+        """Return the channel that stands in for one that fails: as the rule says, or else the channel."""
+        by_rule = (
+            route.fallback
+            for route in self.routes
+            if severity in route.severities and channel in route.channels and route.fallback is not None
+        )
+        found = next(by_rule, None) or self.fallbacks.get(channel)
+        return found if found != channel else None
+
+    def escalated(self, told: Notification, ids: Ids, now: datetime) -> list[Notification]:
+        """Return the rows for the tier after `told.tier`; none where there is no such tier."""
+        tiers = self.tiers(told.severity)
+        if told.tier >= len(tiers):
+            return []
+        waited = spell_duration((now - told.created_at).total_seconds())
+        step = f"tier {told.tier + 1} of {len(tiers)}: nobody acknowledged for {waited}"
+        fresh = replace(
+            told,
+            key=tier_key(told.key, told.tier + 1),
+            facts=(*told.facts, ("Escalated", step)),
+            state="waiting",
+            next_at=self.after(told.severity, now),
+            created_at=now,
+            sent_at=None,
+            tier=told.tier + 1,
+            escalates_at=None,
+        )
+        return [replace(fresh, id=ids.new(), channel=one) for one in tiers[told.tier].channels]
+
+
+def tier_key(key: str, tier: int) -> str:
+    """Return under which key a notice is told to a later tier, where it may come to a channel once more."""
+    return f"{key}#{tier}" if tier else key
 
 
 def _row(notice: Notice, channel: str, ids: Ids, now: datetime, *, next_at: datetime | None) -> Notification:
@@ -301,6 +370,7 @@ def approval_required(policy: Procedure, incident: Incident, approval: Approval,
         (
             ("Plan", str(approval.plan.get("words", ""))),
             ("Targets", str(approval.plan.get("count", ""))),
+            ("Digest", approval.digest),
             ("Answer", f"prunella approve {approval.id}"),
             ("Expires", approval.expires_at.isoformat(timespec="minutes")),
         ),

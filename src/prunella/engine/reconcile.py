@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from prunella.engine import patrol
+from prunella.engine import escalation, patrol
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Round
 from prunella.runner.contract import Key
@@ -27,10 +27,12 @@ async def reconcile(parts: Parts, procedures: Mapping[str, Round], *, alone: boo
         incidents = await tx.incidents.wakeable()
         channels = await tx.outbox.waiting()
         approvals = await tx.approvals.waiting()
+        climbing = await tx.outbox.to_climb()
     calls: list[tuple[Key, datetime | None]] = [
         *((("heal", row["id"]), max(row["lease_until"] or row["next_at"], now)) for row in incidents),
         *((("deliver", row["channel"]), row["next_at"]) for row in channels),
         *((("approval", row["id"]), row["expires_at"]) for row in approvals),
+        *(((escalation.HANDLER, row["id"]), row["escalates_at"]) for row in climbing),
     ]
     await parts.runner.submit_many(calls)
     await patrol.schedule(parts, procedures)

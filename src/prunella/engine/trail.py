@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from prunella.core.records import AuditEntry, Notice
+from prunella.core.records import AuditEntry, Notice, Notification
 from prunella.engine import notices
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
@@ -43,11 +43,14 @@ async def recovered(parts: Parts, tx: Transaction, service: str, down_since: dat
 
 async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
     """Put messages into the outbox and wake its delivery once they are durable."""
-    now = parts.clock.now()
-    queued = notices.rows(told, parts.routes, parts.ids, now)
+    await queue(parts, tx, notices.rows(told, parts.routes, parts.ids, parts.clock.now()))
+
+
+async def queue(parts: Parts, tx: Transaction, queued: list[Notification]) -> None:
+    """Put rows into the outbox, and wake what delivers them, and what tells others when nobody answers."""
     if not queued:
         return
-    silent_until = parts.pauses.messages(now)
+    silent_until = parts.pauses.messages(parts.clock.now())
     if silent_until is not None:  # a maintenance window: they go out together at its end
         queued = [
             row if row.next_at is None else replace(row, next_at=max(row.next_at, silent_until)) for row in queued
@@ -56,6 +59,8 @@ async def tell(parts: Parts, tx: Transaction, told: Sequence[Notice]) -> None:
     for row in queued:
         if row.state == "waiting":
             await parts.runner.submit("deliver", row.channel, at=row.next_at, tx=tx)
+        if row.escalates_at is not None:
+            await parts.runner.submit("escalate", row.id, at=row.escalates_at, tx=tx)
 
 
 def link(parts: Parts, incident_id: str) -> str:

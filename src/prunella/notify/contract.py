@@ -5,6 +5,7 @@ No message leaves unscrubbed, and no error names a channel's address: a webhook'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
@@ -22,11 +23,24 @@ EMOJI: Mapping[str, str] = {
     "disabled": "⛔",
     "escalated": "⚠️",
     "digest": "🗂️",
+    "healed": "✅",
+    "test": "🔔",
+    "APPROVAL_REQUIRED": "✋",
+    "APPROVAL_EXPIRED": "⌛",
+    "HEALING_FAILED": "❌",
+    "MANUAL_INTERVENTION_REQUIRED": "🧑‍🔧",
+    "SYSTEM_ALERT": "🔥",
 }
 """The sign of each kind of notice; other kinds carry a bell."""
 
 GONE = frozenset({400, 401, 403, 404, 405, 410})
 """Statuses by which a chat says that this address or this message will never do."""
+
+_ACTIVE = re.compile(r"@(?=\w)|<(?=[!@#])|\](?=[(\[:])|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
+_BEGINS_PARAGRAPH = frozenset({"Recovery Plan", "Event ID", "Previous Error", "Original Error", "Action Required"})
+_TITLE_CHARS_MAX = 200
+_NAME_CHARS_MAX = 100
+_VALUE_CHARS_MAX = 1500
 
 WAIT_MAX_S = 31 * 86_400.0
 """Longest wait that a receiver can ask for."""
@@ -37,8 +51,8 @@ class Channel(Protocol):
 
     name: str
 
-    async def send(self, notification: Notification, *, caller: Caller) -> None:
-        """Try once; return when the receiver took it, raise Undelivered when it did not."""
+    async def send(self, notification: Notification, *, caller: Caller) -> str | None:
+        """Try once; return when the receiver took it, with its remark if any; raise Undelivered when it did not."""
         ...
 
 
@@ -73,6 +87,46 @@ def cut(text: str, chars_max: int, *, escape: Callable[[str], str] = str) -> str
             break
         kept.append(piece)
     return "".join(kept) + "…"
+
+
+def inert(text: str) -> str:
+    """Return `text` so that it looks the same and nothing in it acts: no mention, no link, no second line.
+
+    A zero-width space stands where chats and mail programs look for the beginning of something.
+    """
+    return _ACTIVE.sub(lambda found: f"{found[0]}\u200b", one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Return `text` without anything that ends a line, or is not shown."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def paragraphs(notification: Notification, facts_max: int = 40) -> list[list[tuple[str, str]]]:
+    """Return the facts in the paragraphs in which document B writes them."""
+    grouped: list[list[tuple[str, str]]] = [[]]
+    for name, value in facts_of(notification, facts_max):
+        if name in _BEGINS_PARAGRAPH and grouped[-1]:
+            grouped.append([])
+        grouped[-1].append((name, value))
+    return [group for group in grouped if group]
+
+
+def plain_text(notification: Notification, chars_max: int = 10_000) -> str:
+    """Return the message as text: heading, facts line by line, footnote, link."""
+    blocks = [inert(cut(heading(notification), _TITLE_CHARS_MAX))]
+    for group in paragraphs(notification):
+        lines = [
+            f"{inert(cut(name, _NAME_CHARS_MAX))}: {inert(cut(value or '–', _VALUE_CHARS_MAX))}"
+            for name, value in group
+        ]
+        blocks.append("\n".join(lines))
+    blocks.append(inert(cut(footnote(notification), _TITLE_CHARS_MAX)))
+    text = "\n\n".join(blocks)
+    link = web_link(notification.link)
+    room = chars_max - (len(link) + 2 if link else 0)
+    shown = text if len(text) <= room else text[: room - 1] + "…"
+    return f"{shown}\n\n{link}" if link else shown
 
 
 def web_link(link: str | None) -> str | None:

@@ -23,24 +23,47 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _ERROR_WORD = re.compile(r"[a-z_]{3,40}")  # Slack's errors are single words: invalid_payload, no_service
 
 
-class SlackChannel:
-    """Send to one Slack channel; `url` is the incoming webhook's address."""
+APPROVE, REJECT, ACKNOWLEDGE = "prunella_approve", "prunella_reject", "prunella_acknowledge"
+"""The ids of the buttons; what comes back from Slack carries them."""
+_ASKS = "APPROVAL_REQUIRED"
+_NEWS = frozenset({"attempt", "recovered", "healed", "digest", "test", "APPROVAL_EXPIRED"})
+"""Kinds that nobody needs to answer."""
 
-    def __init__(self, name: str, url: Secret) -> None:
+
+class SlackChannel:
+    """Send to one Slack channel.
+
+    Args:
+        url: the incoming webhook's address.
+        buttons: an app of ours hears what is pressed; otherwise there are links only.
+    """
+
+    def __init__(self, name: str, url: Secret, *, buttons: bool = False) -> None:
         self.name = name
         self._url = url
+        self._buttons = buttons
 
-    async def send(self, notification: Notification, *, caller: Caller) -> None:
+    async def send(self, notification: Notification, *, caller: Caller) -> str | None:
         """Try once; Slack says `ok` when it took the message, anything else is a failure."""
-        reply = await contract.post(caller, self._url, channel=self.name, json=render(notification))
+        message = render(notification, buttons=self._buttons)
+        reply = await contract.post(caller, self._url, channel=self.name, json=message)
         if reply.status != 200 or reply.text.strip() != "ok":
             raise contract.refusal(self.name, reply, gone=contract.GONE, said=_error_word(reply))
+        return None
 
 
-def render(notification: Notification) -> dict[str, Any]:
-    """Return the message: heading, facts in two columns, footnote, link, and a plain text for notification banners."""
+def render(notification: Notification, *, buttons: bool = False, answered: str = "") -> dict[str, Any]:
+    """Return the message: heading, facts in two columns, footnote, link, and a plain text for notification banners.
+
+    Args:
+        answered: what came of it; it stands where the buttons were.
+    """
     facts = contract.facts_of(notification, _FACTS_MAX)
     blocks = [_header(notification), *_sections(facts), _context(notification), *_link(notification)]
+    if answered:
+        blocks.append({"type": "context", "elements": [_mrkdwn(contract.cut(answered, 300, escape=_escape))]})
+    elif buttons:
+        blocks += _answers(notification)
     summary = " · ".join([contract.heading(notification), *(f"{name}: {value}" for name, value in facts)])
     return {"text": contract.cut(summary, _TEXT_CHARS_MAX, escape=_escape), "blocks": blocks}
 
@@ -72,6 +95,27 @@ def _link(notification: Notification) -> list[dict[str, Any]]:
         return []
     # a link and not a button: Slack marks buttons of apps that listen to no clicks with a warning sign
     return [{"type": "section", "text": _mrkdwn(f"<{link.replace('&', '&amp;')}|Open incident>")}]
+
+
+def _answers(notification: Notification) -> list[dict[str, Any]]:
+    if notification.kind in _NEWS:
+        return []
+    wanted = [_button("Acknowledge", ACKNOWLEDGE, notification.id)]
+    digest = dict(notification.facts).get("Digest", "")
+    if notification.kind == _ASKS and digest:
+        value = f"{notification.id} {digest}"
+        approve = _button("Approve", APPROVE, value) | {"style": "primary"}
+        wanted = [approve, _button("Reject", REJECT, value) | {"style": "danger"}, *wanted]
+    return [{"type": "actions", "elements": wanted}]
+
+
+def _button(text: str, action: str, value: str) -> dict[str, Any]:
+    return {
+        "type": "button",
+        "action_id": action,
+        "text": {"type": "plain_text", "text": text},
+        "value": value,
+    }
 
 
 def _mrkdwn(text: str) -> dict[str, Any]:

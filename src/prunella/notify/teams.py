@@ -30,13 +30,14 @@ class TeamsChannel:
         self.name = name
         self._url = url
 
-    async def send(self, notification: Notification, *, caller: Caller) -> None:
+    async def send(self, notification: Notification, *, caller: Caller) -> str | None:
         """Try once; a 200 whose text reports a failed delivery, or that is a web page, is a failure."""
         reply = await contract.post(caller, self._url, channel=self.name, json=render(notification))
         if reply.status not in _ACCEPTED:
             raise contract.refusal(self.name, reply, gone=contract.GONE)
         if _SAID_FAILED.search(reply.text) or reply.text.lstrip().startswith("<"):
             raise _failed_inside(self.name, reply)
+        return None
 
 
 def render(notification: Notification) -> dict[str, Any]:
@@ -74,8 +75,8 @@ def _actions(notification: Notification) -> list[dict[str, str]]:
 
 
 def _plain(text: str, chars_max: int) -> str:
-    # cards read Markdown and clients differ on backslashes; a zero-width space breaks a link on all of them
-    return contract.cut(text, chars_max).replace("](", "]\u200b(")
+    # cards read Markdown and clients differ on backslashes; a zero-width space breaks what would act on all of them
+    return contract.inert(contract.cut(text, chars_max))
 
 
 def _failed_inside(channel: str, reply: Reply) -> Undelivered:

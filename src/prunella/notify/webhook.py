@@ -36,7 +36,7 @@ class WebhookChannel:
         self._signer = _signer(name, secret)
         self._clock = clock
 
-    async def send(self, notification: Notification, *, caller: Caller) -> None:
+    async def send(self, notification: Notification, *, caller: Caller) -> str | None:
         """Try once; any 2xx is a delivery."""
         body = json.dumps(render(notification), separators=(",", ":"))
         now = self._clock.now()
@@ -49,6 +49,7 @@ class WebhookChannel:
         reply = await contract.post(caller, self._url, channel=self.name, content=body.encode(), headers=headers)
         if not 200 <= reply.status < 300:
             raise contract.refusal(self.name, reply, gone=_GONE)
+        return None
 
 
 def render(notification: Notification) -> dict[str, Any]:

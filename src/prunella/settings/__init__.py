@@ -23,16 +23,27 @@ from prunella.core.retention import Retention
 from prunella.core.services import Issuing, Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
-from prunella.settings import build, effective, environment, records
+from prunella.settings import build, effective, environment, records, telling
 from prunella.settings.addresses import host_and_port
-from prunella.settings.build import AdvisorSettings, ChannelSettings, Seeds
+from prunella.settings.build import AdvisorSettings, Seeds
 from prunella.settings.effective import Line
-from prunella.settings.model import EgressSection, File, NotifySection, OwnSection
+from prunella.settings.model import EgressSection, File, OwnSection
+from prunella.settings.notify import NotifySection
 from prunella.settings.problems import problems_of
 from prunella.settings.source import Loc, Source, read
+from prunella.settings.telling import Buttons, ChannelSettings, HeartbeatSettings
 from prunella.settings.values import Reading, read_variable
 
-__all__ = ["AdvisorSettings", "ChannelSettings", "Seeds", "Settings", "json_schema", "load"]
+__all__ = [
+    "AdvisorSettings",
+    "Buttons",
+    "ChannelSettings",
+    "HeartbeatSettings",
+    "Seeds",
+    "Settings",
+    "json_schema",
+    "load",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +83,7 @@ class Settings:
     seeds: Seeds = field(default_factory=dict)
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
     routes: Routes = field(default_factory=Routes)
+    heartbeat: HeartbeatSettings | None = None
     advisor: AdvisorSettings | None = None
     issuing: Issuing | None = None
     databases: Mapping[str, DatabaseSource] = field(default_factory=dict, repr=False)
@@ -160,8 +172,9 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         egress=_egress(file.egress or EgressSection()),
         services=build.services(file),
         seeds=build.seeds(file),
-        channels=build.channels(notify),
-        routes=build.routes(notify),
+        channels=telling.channels(notify),
+        routes=telling.routes(notify),
+        heartbeat=telling.heartbeat(notify),
         advisor=build.advisor(file.advisor),
         issuing=build.issuing(file.auth),
         secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),

@@ -7,19 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunella.core.advice import Allowance
-from prunella.core.records import Severity
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
 from prunella.core.services import DisableAfter, GateLimits, Health, Issuing, OAuth, SecretSource, Service
-from prunella.engine.notices import Route, Routes
 from prunella.settings.addresses import host_of
 from prunella.settings.model import (
     AdvisorSection,
     AuthSection,
-    ChannelSection,
     DisableSection,
     File,
-    NotifySection,
     RetentionSection,
     RuleSection,
     ServiceSection,
@@ -28,25 +24,9 @@ from prunella.settings.source import Loc
 
 _UNUSED = "accepted, but this version does not use it yet"
 _LATER = ("known_issues",)
-_LATER_CHANNELS = frozenset({"email", "apprise"})
 
 Seeds = Mapping[str, tuple[Secret, Secret | None]]
 """Service -> access token and refresh token that count while the store holds none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelSettings:
-    """How to reach people; the channel itself is built where secrets can be opened.
-
-    Args:
-        kind: slack, teams or webhook.
-        url: the channel's address, which is a secret.
-        secret: the key that signs a webhook; None for the others.
-    """
-
-    kind: str
-    url: SecretSource
-    secret: SecretSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,51 +153,6 @@ def seeds(file: File) -> dict[str, tuple[Secret, Secret | None]]:
     }
 
 
-def channels(notify: NotifySection) -> dict[str, ChannelSettings]:
-    """Return the channels that this version can serve."""
-    found = {name: _channel(section) for name, section in (notify.channels or {}).items()}
-    return {name: channel for name, channel in found.items() if channel is not None}
-
-
-def _channel(section: ChannelSection) -> ChannelSettings | None:
-    if section.webhook is not None:
-        return ChannelSettings(kind="webhook", url=section.webhook.url, secret=section.webhook.secret)
-    if section.slack is not None:
-        return ChannelSettings(kind="slack", url=section.slack)
-    return None if section.teams is None else ChannelSettings(kind="teams", url=section.teams)
-
-
-def routes(notify: NotifySection) -> Routes:
-    """Return the rules, without channels that can't be served yet; without rules every channel hears everything."""
-    served = channels(notify)
-    if notify.rules is None:
-        return Routes((Route(frozenset(Severity), tuple(served)),) if served else ())
-    found = (
-        Route(
-            frozenset(map(Severity, rule.severity)),
-            tuple(name for name in rule.to if name in served),
-            rule.digest or 0.0,
-        )
-        for rule in notify.rules
-    )
-    return Routes(tuple(route for route in found if route.channels))
-
-
 def unused(file: File) -> Iterator[tuple[Loc, str]]:
     """Name everything in the file that is accepted and does nothing yet."""
     yield from (((name,), _UNUSED) for name in _LATER if getattr(file, name) is not None)
-    if file.notify is not None:
-        yield from _unused_of(file.notify)
-
-
-def _unused_of(notify: NotifySection) -> Iterator[tuple[Loc, str]]:
-    served = channels(notify)
-    for name, channel in (notify.channels or {}).items():
-        yield from (
-            (("notify", "channels", name, kind), _UNUSED) for kind in _LATER_CHANNELS & channel.model_fields_set
-        )
-    for number, rule in enumerate(notify.rules or ()):
-        if rule.escalate is not None:
-            yield ("notify", "rules", number, "escalate"), _UNUSED
-        if not any(name in served for name in rule.to):
-            yield ("notify", "rules", number, "to"), "holds no channel that this version can serve; nobody hears these"

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from prunella.core.redact import scrub_tree
-from prunella.engine.notices import DASHBOARD
 from prunella.settings import addresses as at
 from prunella.settings import procedures as healing
 from prunella.settings import values as of
-from prunella.settings.section import Found, Section, names_of
+from prunella.settings.notify import NotifySection
+from prunella.settings.section import Found, Section
 from prunella.settings.source import Loc
 
 # service, egress --------------------------------------------------------------------------------------------------
@@ -225,61 +225,6 @@ class ServiceSection(Section):
                 (("hosts",), of.hidden("lacks the host of base_url; add it, or calls to base_url are refused"))
             )
         return found
-
-
-# notify -----------------------------------------------------------------------------------------------------------
-
-
-class WebhookSection(Section):
-    """A signed webhook (Standard Webhooks)."""
-
-    url: at.SecretAddress
-    secret: of.SecretText
-
-
-class ChannelSection(Section):
-    """One way to tell people; exactly one kind."""
-
-    slack: at.SecretAddress | None = None
-    teams: at.SecretAddress | None = None
-    webhook: WebhookSection | None = None
-    email: Annotated[dict[str, Any] | None, of.LATER] = None
-    apprise: Annotated[Any, of.LATER] = None
-
-    def misfits(self) -> Found:
-        if len(self.model_fields_set) == 1:
-            return []
-        return [((), of.hidden(f"must be of exactly one kind; write one of {', '.join(names_of(ChannelSection))}"))]
-
-
-class RouteSection(Section):
-    """Which messages go to which channels."""
-
-    severity: Annotated[list[Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]], Field(min_length=1)]
-    to: Annotated[list[of.Text], Field(min_length=1)]
-    digest: Annotated[float, of.Between("0s", "1d")] | None = Field(
-        default=None, description="Gather messages for this long."
-    )
-    escalate: Annotated[dict[str, Any] | None, of.LATER] = None
-
-
-class NotifySection(Section):
-    """Who hears what."""
-
-    channels: dict[at.Name, ChannelSection] | None = None
-    rules: list[RouteSection] | None = None
-
-    def misfits(self) -> Found:
-        known = list(self.channels or {})
-        allowed = f"; channels: {', '.join(known) or 'none'}"
-        reserved = "is the name of the channel that is always there; choose another one"
-        taken = [(("channels", DASHBOARD, "[key]"), of.hidden(reserved))] if DASHBOARD in known else []
-        return taken + [
-            (("rules", number, "to", position), of.wrong(f"is no channel{of.nearest(name, known) or allowed}"))
-            for number, rule in enumerate(self.rules or ())
-            for position, name in enumerate(rule.to)
-            if name not in known
-        ]
 
 
 # advisor ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from prunella.store.advice import AdviceRows
 from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
 from prunella.store.backlog import BacklogRows
+from prunella.store.channels import ChannelRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.entrances import EntranceRows
 from prunella.store.gates import GateRows
@@ -58,6 +59,7 @@ class Transaction:
         self.gates = GateRows(session)
         self.credentials = CredentialRows(session)
         self.outbox = OutboxRows(session)
+        self.channels = ChannelRows(session)
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
         self.advice = AdviceRows(session)

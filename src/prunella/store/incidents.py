@@ -80,6 +80,11 @@ _WAKEABLE = Sql(
         or_(and_(t.c.state.in_(_CLAIMABLE), t.c.next_at.is_not(None)), t.c.lease_until.is_not(None)),
     )
 )
+_OVERDUE = Sql(
+    select(func.count().label("count")).where(
+        _OF_EVENTS, t.c.state.in_(_CLAIMABLE), t.c.next_at < param("before"), t.c.lease_until.is_(None)
+    )
+)
 _OPEN_OF_PROCEDURE = Sql(
     select(t)
     .where(t.c.procedure == param("procedure_"), t.c.state != _S.RESOLVED.value)
@@ -338,6 +343,11 @@ class IncidentRows:
     async def wakeable(self) -> list[Row]:
         """Return id, next_at and lease of every incident that has something to wait for."""
         return await self._session.fetch(_WAKEABLE)
+
+    async def overdue(self, before: datetime) -> int:
+        """Count incidents that were due before a moment, and that nobody has taken up."""
+        row = await self._session.one(_OVERDUE, before=before)
+        return row["count"] if row else 0
 
     async def release_all(self, now: datetime) -> int:
         """End every lease: only for a store whose other processes are known to be dead."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from prunella.core.records import Notification
 from prunella.store.session import Session, record, records, row_of
-from prunella.store.sql import Row, Sql, member_of, param, prepare
+from prunella.store.sql import Row, Sql, appended, member_of, param, prepare
 from prunella.store.tables import notifications as t
 
 _CLAIM = Sql(
@@ -32,10 +32,29 @@ _DUE = Sql(
 _SETTLE = Sql(
     update(t)
     .where(member_of(t.c.id, "ids"), t.c.state != "sent")
-    .values(state=param("state_"), next_at=param("next"), last_error=param("error"), sent_at=param("sent"))
+    .values(
+        state=param("state_"),
+        next_at=param("next"),
+        last_error=param("error"),
+        sent_at=param("sent"),
+        tries=appended(t.c.tries, "tried"),
+    )
+)
+_CLIMB = Sql(
+    update(t)
+    .where(t.c.id == param("id_"), t.c.tier == param("tier_"), t.c.acknowledged_at.is_(None))
+    .values(tier=t.c.tier + 1, escalates_at=param("next"))
+)
+_STAY = Sql(update(t).where(t.c.id == param("id_")).values(escalates_at=None))
+_TO_CLIMB = Sql(select(t.c.id, t.c.escalates_at).where(t.c.escalates_at.is_not(None), t.c.acknowledged_at.is_(None)))
+_AGAIN = Sql(
+    update(t)
+    .where(member_of(t.c.id, "ids"), t.c.state.in_(["sent", "dead"]))
+    .values(state="waiting", attempts=0, next_at=param("now"), last_error=None, sent_at=None)
+    .returning(t.c.id)
 )
 _NEXT = Sql(
-    select(t.c.channel, func.min(t.c.next_at).label("next_at"))
+    select(t.c.channel, func.min(t.c.next_at).label("next_at"), func.count().label("waiting"))
     .where(t.c.state.in_(["waiting", "sending"]))
     .group_by(t.c.channel)
 )
@@ -94,10 +113,40 @@ class OutboxRows:
         return sorted(records(Notification, rows), key=lambda one: (one.created_at, one.id))
 
     async def settle(
-        self, ids: Sequence[str], state: str, *, next_at: datetime | None, error: str | None, sent_at: datetime | None
+        self,
+        ids: Sequence[str],
+        state: str,
+        *,
+        next_at: datetime | None,
+        error: str | None,
+        sent_at: datetime | None,
+        tried: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write how a delivery ended; what was sent stays sent, whatever a slower sender of the same has to say."""
-        await self._session.change(_SETTLE, ids=list(ids), state_=state, next=next_at, error=error, sent=sent_at)
+        """Write how a delivery ended; what was sent stays sent, whatever a slower sender of the same has to say.
+
+        Args:
+            tried: what is kept of this try, as JSON.
+        """
+        kept = [dict(tried or {"outcome": state})]
+        await self._session.change(
+            _SETTLE, ids=list(ids), state_=state, next=next_at, error=error, sent=sent_at, tried=kept
+        )
+
+    async def climb(self, notification_id: str, tier: int, next_at: datetime | None) -> bool:
+        """Go from `tier` to the next one; False when another worker did, or a person acknowledged."""
+        return await self._session.change(_CLIMB, id_=notification_id, tier_=tier, next=next_at) == 1
+
+    async def stay(self, notification_id: str) -> None:
+        """Tell no further tier."""
+        await self._session.change(_STAY, id_=notification_id)
+
+    async def to_climb(self) -> list[Row]:
+        """Return id and due time of all that escalates unless somebody acknowledges."""
+        return await self._session.fetch(_TO_CLIMB)
+
+    async def again(self, ids: Sequence[str], now: datetime) -> list[str]:
+        """Put what was sent, or given up, in line once more; return which, without those that are on their way."""
+        return [row["id"] for row in await self._session.fetch(_AGAIN, ids=list(ids), now=now)]
 
     async def postpone(self, channel: str, until: datetime) -> None:
         """Let a whole channel be silent until `until`; what was taken but not sent goes back in line."""
@@ -118,7 +167,7 @@ class OutboxRows:
         return await self._session.change(_RELEASE_ALL, now=now)
 
     async def waiting(self) -> list[Row]:
-        """Return channel and earliest due time for every channel that has something to send."""
+        """Return channel, earliest due time and number of rows for every channel that has something to send."""
         return await self._session.fetch(_NEXT)
 
     async def get(self, notification_id: str) -> Notification | None:

@@ -118,6 +118,28 @@ def _looked_up_postgresql(element: looked_up, compiler: Any, **kw: Any) -> str:
     return f"{compiler.process(element.values)} ->> {compiler.process(element.column, **kw)}"
 
 
+class appended(ColumnElement[Any]):  # noqa: N801, reads as SQL
+    """The JSON array in `column` with the one element of the array bound as `name` at its end."""
+
+    inherit_cache = True
+    type = Json()
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        self.column = column
+        self.values: BindParameter[Any] = bindparam(name, required=False, type_=Json())
+
+
+@compiles(appended, "sqlite")
+def _appended_sqlite(element: appended, compiler: Any, **kw: Any) -> str:
+    column, mark = compiler.process(element.column, **kw), compiler.process(element.values)
+    return f"json_insert({column}, '$[#]', json_extract({mark}, '$[0]'))"
+
+
+@compiles(appended, "postgresql")
+def _appended_postgresql(element: appended, compiler: Any, **kw: Any) -> str:
+    return f"({compiler.process(element.column, **kw)} || {compiler.process(element.values)})"
+
+
 class seconds_between(ColumnElement[float]):  # noqa: N801, reads as SQL
     """The seconds from one moment to another."""
 

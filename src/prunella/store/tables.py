@@ -303,6 +303,24 @@ notifications = Table(
     ),
 )
 
+channels = Table(
+    "channels",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("succeeded_at", Moment),
+    Column("failed_at", Moment),
+    Column("failing_since", Moment),
+    _must("failures", Integer),
+    Column("last_error", Text),
+)
+
+heard = Table(
+    "heard",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    _must("at", Moment),
+)
+
 audit = Table(
     "audit",
     metadata,

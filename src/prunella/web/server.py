@@ -19,6 +19,8 @@ from prunella.web import pages, problems
 from prunella.web.api import (
     approvals,
     audit,
+    channels,
+    chat,
     entities,
     guards,
     health,
@@ -51,6 +53,8 @@ _ROOMS = (
     runs,
     entities,
     notifications,
+    channels,
+    chat,
     audit,
     pause,
     secrets,

@@ -10,7 +10,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Create keys, links, sessions, answers and seals; widen notifications and audit."""
+    """Create keys, links, sessions, answers, seals and channels; widen notifications and audit."""
     _create_entrances()
     op.create_table(
         "answers",
@@ -32,7 +32,25 @@ def upgrade() -> None:
         sa.Column("sealed_at", Moment(), nullable=False),
         sa.Column("forgotten_at", Moment()),
     )
+    _create_messages()
     _widen()
+
+
+def _create_messages() -> None:
+    op.create_table(
+        "channels",
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("succeeded_at", Moment()),
+        sa.Column("failed_at", Moment()),
+        sa.Column("failing_since", Moment()),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_error", sa.Text()),
+    )
+    op.create_table(
+        "heard",
+        sa.Column("digest", sa.Text(), primary_key=True),
+        sa.Column("at", Moment(), nullable=False),
+    )
 
 
 def _create_entrances() -> None:

@@ -1,0 +1,42 @@
+"""Commands about the ways to people: how they do, and whether they work."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from prunella.cli import world
+from prunella.cli.printing import Json, print_json
+
+cli = typer.Typer(help="See how channels do, and send a test message.", no_args_is_help=True)
+_TEST_S = 60.0
+
+
+@cli.command()
+def channels(as_json: Json = False) -> None:
+    """List the channels of prunella.yaml, and whether what is sent to them arrives."""
+    answer = world.call("GET", "/api/v1/channels")
+    if as_json:
+        print_json(answer)
+        return
+    for one in answer["items"]:
+        waiting = f"  {one['waiting']} waiting" if one["waiting"] else ""
+        last = f"last success {one['last_success_at'][:19]}" if one["last_success_at"] else "nothing arrived yet"
+        print(f"{one['name']:<24} {one['kind']:<10} {one['state']:<8} {last}{waiting}")
+        if one["failing_since"]:
+            print(f"{'':24} failing since {one['failing_since'][:19]}, {one['failures']} tries: {one['last_error']}")
+    if not answer["items"]:
+        print("no channels; write some below notify: in prunella.yaml")
+
+
+@cli.command("test")
+def try_out(channel: Annotated[str, typer.Argument(help="Its name in prunella.yaml.")], as_json: Json = False) -> None:
+    """Send a test message to a channel, at once."""
+    answer = world.call("POST", f"/api/v1/channels/{quote(channel, safe='')}/test", {}, within_s=_TEST_S)
+    if as_json:
+        print_json(answer)
+        return
+    remark = f"; {answer['remark']}" if answer["remark"] else ""
+    print(f"{channel}: the test message arrived{remark}")
