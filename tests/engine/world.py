@@ -37,7 +37,7 @@ from prunella.core.records import (
 )
 from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
-from prunella.engine import heal, patrol
+from prunella.engine import escalation, heal, patrol
 from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
 from prunella.engine.notices import DASHBOARD, Route, Routes
@@ -320,6 +320,7 @@ def play(
     seed: int = 7,
     advisor: Advisor | None = None,
     allowance: Allowance | None = None,
+    routes: Routes | None = None,
 ) -> World:
     """Run a story over a fresh world and return it.
 
@@ -327,6 +328,7 @@ def play(
         migrated: a SQLite file with tables and no rows; it is copied into memory.
         running: the runner calls handlers as they fall due; otherwise the story calls them.
         advisor, allowance: who gives opinions, and how often; None: nobody is asked.
+        routes: who hears what; None: the channel `ops` hears everything.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         with closing(sqlite3.connect(migrated)) as source:
@@ -334,7 +336,7 @@ def play(
         database.execute("PRAGMA foreign_keys = ON")
 
         async def run() -> World:
-            world = build(database, services, seed, advisor, allowance)
+            world = build(database, services, seed, advisor, allowance, routes)
             if not running:
                 await story(world)
                 return world
@@ -353,6 +355,7 @@ def build(
     seed: int,
     advisor: Advisor | None = None,
     allowance: Allowance | None = None,
+    routes: Routes | None = None,
 ) -> World:
     """Put a world together on an open database."""
     clock, rng, listeners, heard = LoopClock(START), Rng(seed), Listeners(), list[Event]()
@@ -363,7 +366,7 @@ def build(
         store=store,
         runner=runner,
         services={service.name: service for service in services},
-        routes=Routes((Route(frozenset(Severity), ("ops",)),)),
+        routes=routes or Routes((Route(frozenset(Severity), ("ops",)),)),
         act=hands.act,
         seal=KEYS.seal,
         unseal=KEYS.open,
@@ -382,6 +385,7 @@ def build(
         runner.handle(ADVISE, Desk(aside, advisor, allowance or Allowance()).advise)
     runner.handle("heal", partial(heal.heal, parts))
     runner.handle("deliver", _nothing)
+    runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     runner.handle("procedure", partial(_run_procedure, parts))
     return World(parts, store, runner, Intake(parts), hands, heard)
 
