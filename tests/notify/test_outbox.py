@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,12 +38,15 @@ class Chat:
     at_s: list[float] = field(default_factory=list)
     clock: LoopClock = field(default_factory=LoopClock)
 
-    async def send(self, notification: Notification, *, caller: Caller) -> None:
+    remark: str | None = None
+
+    async def send(self, notification: Notification, *, caller: Caller) -> str | None:
         """Take it, or raise what is due."""
         if self.failures:
             raise self.failures.pop(0)
         self.got.append(notification)
         self.at_s.append(self.clock.monotonic())
+        return self.remark
 
 
 @dataclass
@@ -76,6 +81,16 @@ class Post:
             await tx.outbox.add(rows)
             await self.runner.submit("deliver", "ops", at=rows[0].next_at, tx=tx)
 
+    async def rows(self, channel: str = "ops") -> list[Notification]:
+        """Return the rows of a channel, oldest first."""
+        async with self.store.transaction() as tx:
+            return (await tx.outbox.list(most=1000, channel=channel))[::-1]
+
+    async def health(self) -> dict[str, dict[str, Any]]:
+        """Return how channels do."""
+        async with self.store.transaction() as tx:
+            return await tx.channels.all()
+
     async def states(self) -> dict[str, int]:
         """Count messages by state."""
         async with self.store.transaction() as tx:
@@ -83,8 +98,18 @@ class Post:
         return {state: sum(row.state == state for row in rows) for state in {row.state for row in rows}}
 
 
-def play(tmp_path: Path, story: Callable[[Post], Awaitable[None]], *failures: Undelivered) -> Chat:
-    """Run a story over a fresh outbox; return what the chat got."""
+def play(
+    tmp_path: Path,
+    story: Callable[[Post], Awaitable[None]],
+    *failures: Undelivered,
+    other: Chat | None = None,
+    after: Callable[[Severity, datetime], datetime] = lambda _, moment: moment,
+) -> Chat:
+    """Run a story over a fresh outbox; return what the chat got.
+
+    Args:
+        other: another channel, `mail`, that stands in for the first.
+    """
     path = tmp_path / "p.db"
     migrations.upgrade(f"sqlite:///{path}")
     database = sqlite3.connect(path, isolation_level=None)
@@ -95,10 +120,15 @@ def play(tmp_path: Path, story: Callable[[Post], Awaitable[None]], *failures: Un
         store, listeners = SqliteStore(database, clock), Listeners()
         runner = LocalRunner(clock, listeners)
 
-        async def channel(_: str) -> Chat:
-            return chat
+        async def channel(name: str) -> Chat:
+            return other if other is not None and name == "mail" else chat
 
-        delivery = Delivery(store, runner, Egress(), channel, listeners, Ids(clock, Rng(2)))
+        def fallback(name: str, severity: Severity) -> str | None:
+            return "mail" if other is not None and name == "ops" else None
+
+        if other is not None:
+            other.clock = clock
+        delivery = Delivery(store, runner, Egress(), channel, listeners, Ids(clock, Rng(2)), fallback, after)
         runner.handle("deliver", delivery.deliver)
         post = Post(store, runner, chat, Ids(clock, Rng(1)))
         work = asyncio.create_task(runner.run())
@@ -195,6 +225,105 @@ def test_unreachable_receiver_is_tried_again_with_growing_waits(tmp_path: Path) 
 
     chat = play(tmp_path, story, *[Undelivered("down") for _ in range(4)])
     assert 1 + 5 + 30 + 120 <= chat.at_s[0] <= 1 + 5 + 30 + 120 + 5
+
+
+def test_every_try_is_kept_with_what_came_of_it(tmp_path: Path) -> None:
+    """Two failures and a success: when each was, what was said, how long the wait is; a remark stays with it."""
+
+    async def story(post: Post) -> None:
+        post.chat.remark = "1 of 2 recipients"
+        await post.put(1)
+        await _later(post, 60)
+        (row,) = await post.rows()
+        assert [(one["outcome"], one.get("reason"), one.get("wait_s")) for one in row.tries] == [
+            ("failed", "down", 1.0),
+            ("failed", "busy", 20.0),
+            ("sent", None, None),
+        ]
+        moments = [datetime.fromisoformat(one["at"]) for one in row.tries]
+        assert [round((after - before).total_seconds()) for before, after in pairwise(moments)] == [1, 20]
+        assert (row.state, row.last_error, row.tries[-1]["remark"]) == (
+            "sent",
+            "1 of 2 recipients",
+            "1 of 2 recipients",
+        )
+
+    play(tmp_path, story, Undelivered("down"), Undelivered("busy", retry_after_s=20.0))
+
+
+def test_health_of_a_channel_is_known(tmp_path: Path) -> None:
+    """Failing since the first of the failures in a row, and no longer once something arrives."""
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 4)
+        ill = (await post.health())["ops"]
+        assert (ill["failures"], ill["last_error"], ill["succeeded_at"]) == (2, "still down", None)
+        assert ill["failing_since"] < ill["failed_at"]
+        await _later(post, 60)
+        well = (await post.health())["ops"]
+        assert (well["failures"], well["failing_since"], well["last_error"]) == (0, None, "still down")
+        assert well["succeeded_at"] > ill["failed_at"]
+
+    play(tmp_path, story, Undelivered("down"), Undelivered("still down"))
+
+
+def test_other_channel_stands_in_and_says_so(tmp_path: Path) -> None:
+    """Three tries in vain: the message goes through the other channel, once, and the first one is asked no more."""
+    mail = Chat("mail")
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 3600)
+        (row,) = await post.rows()
+        assert (row.state, row.last_error) == ("dead", "down; mail stands in")
+        assert len(row.tries) == 3
+
+    chat = play(tmp_path, story, *[Undelivered("down") for _ in range(9)], other=mail)
+    (got,) = mail.got
+    assert got.facts[-1] == ("Sent Through", "mail, because ops does not work (down)")
+    assert 6 <= mail.at_s[0] <= 8
+    assert chat.got == []
+
+
+def test_other_channel_stands_in_at_once_where_hope_is_gone(tmp_path: Path) -> None:
+    """A dead address waits for no second try, and what comes while a channel is known to fail for no third."""
+    mail = Chat("mail")
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 1)
+        assert len(mail.got) == 1
+        await _later(post, 60)
+        await post.put(1)
+        await _later(post, 1)
+        assert len(mail.got) == 2
+        assert await post.states() == {"dead": 2, "sent": 2}
+
+    play(tmp_path, story, Undelivered("gone", permanent=True), Undelivered("down"), other=mail)
+
+
+def test_two_channels_that_stand_in_for_each_other_end(tmp_path: Path) -> None:
+    """Both are dead: nothing goes round in circles, both rows say what happened."""
+    mail = Chat("mail", [Undelivered("mail is gone", permanent=True)])
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 3600)
+        assert await post.states() == {"dead": 2}
+
+    play(tmp_path, story, Undelivered("gone", permanent=True), other=mail)
+
+
+def test_try_after_a_failure_keeps_quiet_hours(tmp_path: Path) -> None:
+    """A failed message is not tried again in the middle of the night."""
+
+    async def story(post: Post) -> None:
+        await post.put(1)
+        await _later(post, 4000)
+
+    chat = play(tmp_path, story, Undelivered("down"), after=lambda _, moment: moment + timedelta(seconds=600))
+    assert 601 <= chat.at_s[0] <= 602
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (3, [1, 1, 1]), (4, [1, 3]), (50, [1, 49])])
