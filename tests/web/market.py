@@ -162,13 +162,14 @@ def filled(url: str) -> Iterator[Shop]:
 @asynccontextmanager
 async def market(shop: Shop, store_path: Path, settings: Settings | None = None) -> AsyncIterator[Market]:
     """Wire a prunella that looks after the shop; nothing runs by itself."""
+    settings = settings or Settings()
     store = SqliteStore.open_file(store_path, SystemClock())
-    egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    egress = Egress(settings.egress, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     database = shop.handle()
     steps = (("reassign_vendor", "CONFIRMED"), ("retry_workflow", "ACCEPTED"), ("cancel_order", "CANCELLED"))
     remedies = {name: Move(database, name, status) for name, status in steps}
     procedures = {ORDERS: _orders(database, remedies), HIDE: _hide(database)}
-    app = wire(settings or Settings(), store, egress, KEYS, care=Care(procedures=procedures))
+    app = wire(settings, store, egress, KEYS, care=Care(procedures=procedures))
     transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
         yield Market(app, shop, client, Gatehouse(KEYS, (), store.clock.now), remedies)

@@ -1,0 +1,66 @@
+"""How channels do, a test message, and a message sent once more: over the API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from databases.shop import Shop
+from prunella.core.errors import IllegalTransition
+from prunella.engine import inbox
+from prunella.testing import FaultyServer
+from prunella.testing import words as w
+from web.test_chat import Chat, opened
+from web.test_chat import shop as shop  # noqa: PLC0414, a fixture
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def chat(anyio_backend: str, shop: Shop, sqlite_path: Path) -> AsyncIterator[Chat]:
+    """A wired prunella with one channel."""
+    with FaultyServer() as slack:
+        async with opened(shop, sqlite_path, slack, buttons=None) as wired:
+            yield wired
+
+
+async def health(chat: Chat) -> dict[str, object]:
+    (found,) = (await chat.mart.get("/api/v1/channels"))["items"]
+    return dict(found)
+
+
+async def test_channel_is_unused_ok_and_failing(chat: Chat) -> None:
+    """Its state follows what happened to it, with moments and the last error."""
+    assert (await health(chat))["state"] == "unused"
+    answer = await chat.mart.post("/api/v1/channels/ops/test", {})
+    assert answer == {"channel": "ops", "delivered": True, "remark": None}
+    assert chat.room.messages[0]["text"].startswith("🔔 Test message")
+    assert (await health(chat))["state"] == "ok"
+    chat.slack.script("/room", [w.html(500, "down")])
+    refused = await chat.mart.post("/api/v1/channels/ops/test", {}, 502)
+    assert refused["detail"] == "ops: the receiver answered 500"
+    ill = await health(chat)
+    assert (ill["state"], ill["failures"], ill["last_error"]) == ("failing", 1, "ops: the receiver answered 500")
+    await chat.mart.post("/api/v1/channels/nobody/test", {}, 404)
+    assert [one["reason"] for one in await chat.audited("channel.tested")][::-1][0] == "arrived"
+
+
+async def test_message_is_sent_once_more_by_a_person(chat: Chat) -> None:
+    """By the dashboard's entry on every channel; what is on its way, or unknown, is not."""
+    row, _ = await chat.told()
+    (entry,) = await inbox.pending(chat.mart.app.parts, most=5)
+    again = await inbox.resend(chat.mart.app.parts, entry.notification.id, by="ada")
+    assert again is not None
+    assert [one.id for one in again] == [row.id]
+    with pytest.raises(IllegalTransition, match="on its way"):
+        await inbox.resend(chat.mart.app.parts, row.id, by="ada")
+    await chat.mart.app.delivery.deliver("ops")
+    assert len(chat.room.messages) == 2
+    (sent,) = [one for one in await inbox.rows_of(chat.mart.app.parts, row.id) if one.channel == "ops"]
+    assert [one["outcome"] for one in sent.tries] == ["sent", "sent"]
+    assert await inbox.resend(chat.mart.app.parts, "nobody", by="ada") is None
+    assert await inbox.rows_of(chat.mart.app.parts, "nobody") == []
+    (entry_of,) = await chat.audited("notification.resent")
+    assert entry_of["actor"] == "ada"
