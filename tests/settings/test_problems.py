@@ -61,7 +61,7 @@ BROKEN: list[tuple[str, str, str]] = [
         "servces: {}",
         (
             "1:1 servces: unknown name; did you mean services?; allowed: service, egress, services, databases, limits, "
-            "windows, procedures, entities, known_issues, advisor, notify, auth"
+            "windows, procedures, entities, known_issues, advisor, notify, auth, inbound"
         ),
     ),
     (
@@ -84,7 +84,7 @@ BROKEN: list[tuple[str, str, str]] = [
         "[1, 2]",
         (
             "1:1: must be a mapping, not a list; write service, egress, services, databases, limits, windows, "
-            "procedures, entities, known_issues, advisor, notify, auth below it"
+            "procedures, entities, known_issues, advisor, notify, auth, inbound below it"
         ),
     ),
     (

@@ -107,6 +107,8 @@ notify:
     - {severity: [LOW, MEDIUM], to: [hook], digest: 10m}
     - {severity: [CRITICAL], to: [pager]}
 
+inbound: {alerts: {kind: alertmanager, secrets: [secret://inbound/alerts], service: hubspot}}
+
 auth: {jwt: {issuer: https://id.example, audience: prunella, jwks_url: https://id.example/keys}}
 """
 ENVIRON = {

@@ -34,6 +34,8 @@ HANDS_OVER = frozenset({Role.APPLICATION})
 READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
 ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
 RULES = frozenset({Role.ADMIN})
+SIGNED = NOBODY
+"""A route that no role opens: who may come shows a signature (tests/web/test_inbound.py)."""
 
 GUARDS = (
     "calls", "calls/claim", "calls/renew", "calls/end", "breakers", "breakers/report", "breakers/probe", "rates",
@@ -41,6 +43,8 @@ GUARDS = (
 )  # fmt: skip
 ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/integration-self-heal"): REPORTS,
+    ("POST", "/api/v1/signals"): REPORTS,
+    ("POST", "/api/v1/inbound/{source}"): SIGNED,
     ("GET", "/api/v1/incidents"): READS,
     ("GET", "/api/v1/incidents/{incident_id}"): READS,
     ("POST", "/api/v1/incidents/{incident_id}/{act}"): ACTS,

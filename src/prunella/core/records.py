@@ -196,7 +196,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """One observation about a service, unique by (source, event_id); never changed once recorded."""
+    """One observation about a service, unique by (source, event_id); never changed once recorded.
+
+    Args:
+        about: what a success is limited to: it proves only what failed under this name; "": the whole service.
+    """
 
     id: str
     source: str
@@ -209,6 +213,7 @@ class Signal:
     failure: Failure | None = None
     request: Request | None = None
     forced: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

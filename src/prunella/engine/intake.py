@@ -349,6 +349,8 @@ async def _count_success(parts: Parts, tx: Transaction, name: str) -> None:
 async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> None:
     """A success proves recovery: what only waited for proof is resolved, the rest is tried."""
     for incident in await tx.incidents.open_of(signal.service):
+        if signal.about and (await tx.signals.failure(incident.signal_id)).operation != signal.about:
+            continue  # an alert that ended says nothing about another one
         operations = await tx.operations.tally(incident.id)
         if operations.get("waiting"):
             await patrol.wake(parts, tx, incident)

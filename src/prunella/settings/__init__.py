@@ -20,10 +20,11 @@ from prunella.core.errors import ConfigError
 from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Window
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
+from prunella.core.senders import Sender
 from prunella.core.services import Issuing, Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
-from prunella.settings import build, effective, environment, records, telling
+from prunella.settings import build, effective, environment, inbound, records, telling
 from prunella.settings.addresses import host_and_port
 from prunella.settings.build import AdvisorSettings, Seeds
 from prunella.settings.effective import Line
@@ -86,6 +87,7 @@ class Settings:
     heartbeat: HeartbeatSettings | None = None
     advisor: AdvisorSettings | None = None
     issuing: Issuing | None = None
+    senders: Mapping[str, Sender] = field(default_factory=dict, repr=False)
     databases: Mapping[str, DatabaseSource] = field(default_factory=dict, repr=False)
     limits: Limits = field(default_factory=Limits, repr=False)
     windows: tuple[Window, ...] = field(default=(), repr=False)
@@ -177,6 +179,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         heartbeat=telling.heartbeat(notify),
         advisor=build.advisor(file.advisor),
         issuing=build.issuing(file.auth),
+        senders=inbound.senders(file.inbound),
         secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),
         warnings=_warnings(file, source, reading),
         _places=Source(source.name, data=source.data, values=source.values, keys=source.keys),

@@ -12,6 +12,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from prunella.core.redact import scrub_tree
 from prunella.settings import addresses as at
+from prunella.settings import inbound as telling
 from prunella.settings import procedures as healing
 from prunella.settings import values as of
 from prunella.settings.notify import NotifySection
@@ -318,9 +319,11 @@ class File(Section):
     advisor: AdvisorSection | None = None
     notify: NotifySection | None = None
     auth: AuthSection | None = None
+    inbound: dict[telling.SenderName, telling.SenderSection] | None = None
 
     def misfits(self) -> Found:
         return [
+            *telling.misfits(self.inbound or {}, self.services or {}),
             *healing.misfits(self.databases or {}, self.procedures or {}, self.entities or {}),
             *healing.windows_named_twice(self.windows or []),
             *self._called_without_tls(),

@@ -24,6 +24,7 @@ from prunella.web.api import (
     entities,
     guards,
     health,
+    inbound,
     incidents,
     keys,
     notifications,
@@ -37,6 +38,7 @@ from prunella.web.api import (
     services,
 )
 from prunella.web.auth import Gatehouse
+from prunella.web.inbound.door import Door
 from prunella.web.issuers import JwtIssuer
 from prunella.web.metrics import Metrics
 from prunella.web.pages.frame import Frame
@@ -44,6 +46,7 @@ from prunella.web.pages.frame import Frame
 _BACKLOG = 2048
 _ROOMS = (
     self_heal,
+    inbound,
     self_healing,
     incidents,
     operations,
@@ -73,6 +76,7 @@ def create(app: App) -> FastAPI:
     )
     gatehouse = _gatehouse(app)
     web.state.gatehouse = gatehouse
+    web.state.door = Door(app.settings.senders, app.vault.reveal, app.parts.clock.now, app.parts.listeners)
     metrics = Metrics()
     app.parts.listeners.subscribe(metrics.listen)
     frame = Frame(app)
