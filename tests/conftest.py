@@ -121,6 +121,7 @@ def sqlite_path(_migrated_file: Path, tmp_path: Path) -> Path:
 def migrated_postgres_url(_migrated_database: str) -> str:
     """Return a PostgreSQL database with tables and no rows; emptied for each test, which is quicker than a new one."""
     with psycopg.connect(_migrated_database, autocommit=True) as connection:
+        connection.execute(b"SET session_replication_role = replica")  # the audit's rules let nobody delete
         connection.execute(";".join(f"DELETE FROM {SCHEMA}.{table}" for table in metadata.tables).encode())
     return _migrated_database
 

@@ -120,6 +120,8 @@ ELSEWHERE = {
     "web/inbound/told.py": "web/test_inbound.py",
     "web/api/inbound.py": "web/test_inbound.py",
     "core/senders.py": "settings/test_inbound.py",
+    "web/api/seals.py": "cli/test_audit.py",
+    "store/migrations/append_only.py": "store/test_seals.py",
     "web/api/keys.py": "web/test_entrance.py",
     "cli/keys.py": "web/test_entrance.py",
     "web/access.py": "web/test_auth.py",

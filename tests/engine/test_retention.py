@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import pytest
 
 from engine.world import START, World, play
 from prunella.app import App, wire
+from prunella.core.clock import ManualClock
 from prunella.core.records import AuditEntry, Incident, Notification, Operation, Run, Signal
 from prunella.core.retention import Retention
 from prunella.core.states import IncidentState, OperationState, RunState
 from prunella.egress import Egress
-from prunella.engine import orders, patrol, retention
+from prunella.engine import orders, patrol, retention, seals
 from prunella.settings import Settings
 from prunella.store.contract import Store
 from prunella.store.migrations.views import VIEWS
@@ -110,8 +111,10 @@ async def test_views_show_what_stays_as_it_was(app: App, outside: Outside) -> No
 
 async def test_each_kind_has_its_own_time(app: App, outside: Outside) -> None:
     """Operations go before their incident, the audit long after it."""
-    await Past(app.store).write("01", 40)
-    await Past(app.store).write("02", 100)
+    for name, days in (("02", 100), ("01", 40)):
+        await Past(app.store).write(name, days)
+        long_ago = ManualClock(app.store.clock.now() - (days - 0.1) * DAY)
+        await seals.seal(replace(app.parts, clock=long_ago))
     one, two = Retention(), Retention(audit_s=99 * 86_400.0)
     assert (await retention.forget(app.parts, one))["operations"] == 4
     assert outside("SELECT count(*) FROM incidents") == [(1,)]
@@ -119,6 +122,8 @@ async def test_each_kind_has_its_own_time(app: App, outside: Outside) -> None:
     assert outside("SELECT count(*) FROM audit") == [(4,)]
     assert (await retention.forget(app.parts, two))["audit"] == 2
     assert {row[0][:8] for row in outside("SELECT id FROM audit")} == {"entry-01"}
+    found = await seals.verify(app.parts)
+    assert (found.broken, found.seals, found.forgotten, found.entries) == (None, 2, 1, 2)
 
 
 async def test_time_that_is_up_leaves_the_rest_for_a_little_later(app: App, outside: Outside) -> None:

@@ -10,7 +10,7 @@ from prunella.core.records import Approval
 from prunella.core.states import ApprovalState, IncidentState, OperationState, RunState
 from prunella.store.contract import Store
 from prunella.store.retention import KINDS
-from store.making import NOW, Outside, at, entry, notification, opened, operation, resolved, run, signal
+from store.making import NOW, Outside, at, notification, opened, operation, resolved, run, signal
 
 pytestmark = pytest.mark.anyio
 _O = OperationState
@@ -82,20 +82,11 @@ async def test_notifications_go_when_they_ended_and_nobody_asks_for_them(store: 
     assert await ids_of(outside, "notifications") == ["k1", "k2", "k3", "k4", "k5", "k6"]
 
 
-async def test_audit_and_plans_stay_with_their_incident(store: Store, outside: Outside) -> None:
-    """The story of an incident stays as long as the incident; plans that stand stay, too."""
+async def test_plans_stay_with_their_incident(store: Store, outside: Outside) -> None:
+    """Plans of an open incident, and plans that stand, stay."""
     await opened(store, 1)
     await resolved(store, 2, at(-5))
     async with store.transaction() as tx:
-        await tx.audit.add(
-            [
-                entry("a", at=at(-9), incident_id="gone"),
-                entry("b", at=at(-9)),
-                entry("k1", at=at(-9), incident_id="incident-1"),
-                entry("k2", at=at(-9), incident_id="incident-2"),
-                entry("k3", at=at(1)),
-            ]
-        )
         await tx.approvals.add(
             [
                 approval(0),
@@ -106,8 +97,6 @@ async def test_audit_and_plans_stay_with_their_incident(store: Store, outside: O
                 approval(5, created_at=at(1)),
             ]
         )
-    assert await forget(store, "audit") == 2
-    assert await ids_of(outside, "audit") == ["k1", "k2", "k3"]
     assert await forget(store, "approvals") == 2
     assert await ids_of(outside, "approvals") == ["2", "3", "4", "5"]
 
@@ -182,9 +171,9 @@ async def test_incident_goes_last_and_with_the_event_that_tells_of_it(store: Sto
 async def test_walk_goes_through_each_table_in_its_order(store: Store) -> None:
     """Every kind can be walked, and a page goes on behind the one before."""
     async with store.transaction() as tx:
-        await tx.audit.add([entry(number, at=at(number)) for number in range(1, 6)])
-        first = await tx.retention.walk("audit", "", 2)
-        rest = await tx.retention.walk("audit", first[-1]["id"], 9)
+        await tx.approvals.add([approval(number, created_at=at(number)) for number in range(1, 6)])
+        first = await tx.retention.walk("approvals", "", 2)
+        rest = await tx.retention.walk("approvals", first[-1]["id"], 9)
         assert [row["moment"] for row in [*first, *rest]] == [at(number) for number in range(1, 6)]
         for kind in (*KINDS, "incidents"):
             assert len(await tx.retention.walk(kind, "", 9)) in (0, 5)

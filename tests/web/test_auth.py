@@ -85,6 +85,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/channels/{name}/test"): ACTS,
     ("POST", "/api/v1/inbound-chat/slack/{channel}"): ANYBODY,  # Slack's signature is asked for instead
     ("GET", "/api/v1/audit"): ACTS,
+    ("GET", "/api/v1/audit/verify"): ACTS,
     ("GET", "/api/v1/pause"): READS,
     ("POST", "/api/v1/pause"): ACTS,
     ("POST", "/api/v1/resume"): ACTS,

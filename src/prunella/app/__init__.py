@@ -26,7 +26,7 @@ from prunella.core.errors import ConfigError, SchemaBehind, SecretError, Undeliv
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import escalation, guards, patrol, proposals, requests, retention, workers
+from prunella.engine import escalation, guards, patrol, proposals, requests, retention, seals, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -98,6 +98,7 @@ class App:
             await self.runner.submit(requests.HANDLER)
         if self.settings.heartbeat is not None:
             await self.runner.submit(HEARTBEAT)
+        await self.runner.submit(seals.HANDLER)
         self.life.trouble = self.runner.trouble
         self.life.work = work = asyncio.create_task(self.runner.run(), name="runner")
         ending = asyncio.create_task(self._end_when_told(), name="ending")
@@ -298,6 +299,7 @@ def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care, delivery
     parts.runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
+    parts.runner.handle(seals.HANDLER, partial(seals.seal_in_turn, parts))
     parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))
 
 

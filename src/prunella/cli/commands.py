@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import entities, keys, notify, operations, procedures, world
+from prunella.cli import audit, entities, keys, notify, operations, procedures, world
 from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(
@@ -41,6 +41,7 @@ for group, name in (
     (operations.cli, "operations"),
     (keys.cli, "keys"),
     (notify.cli, "notify"),
+    (audit.cli, "audit"),
 ):
     cli.add_typer(group, name=name)
 

@@ -512,6 +512,27 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """One link of the chain over the audit; entries that stand under it can't change unnoticed.
+
+    Args:
+        number: 1, 2, 3 ... without a gap.
+        previous: the digest of the seal before; empty for the first.
+        content: digest of the entries; the digest itself covers all of this but `forgotten_at`.
+        entries: how many stand under it.
+        forgotten_at: when retention let its entries go.
+    """
+
+    number: int
+    previous: str
+    content: str
+    digest: str
+    entries: int
+    sealed_at: datetime
+    forgotten_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """A key of a program; what it looks like is shown once, when it is made, and only its digest is kept."""
 

@@ -20,6 +20,7 @@ NAME = "retention"
 EVERY_S = 3600.0
 _BATCH = 500
 _INCIDENTS = 100
+_SEALS = 2
 _BUDGET_S = 30.0
 _GO_ON_AFTER_S = 10.0
 
@@ -46,12 +47,12 @@ async def forget(parts: Parts, retention: Retention, *, within_s: float = _BUDGE
     ages = {
         "operations": retention.operations_s,
         "notifications": retention.notifications_s,
-        "audit": retention.audit_s,
         "approvals": retention.audit_s,
     }
     await work.incidents(now - timedelta(seconds=retention.incidents_s))
     for kind in rows.KINDS:
         await work.rows(kind, now - timedelta(seconds=ages.get(kind, retention.incidents_s)))
+    await work.audit(now - timedelta(seconds=retention.audit_s))
     if work.is_up():
         await parts.runner.submit("procedure", NAME, at=parts.clock.now() + timedelta(seconds=_GO_ON_AFTER_S))
         return {"deleted": work.gone.total(), **work.gone, "left": "more; goes on in 10 s"}
@@ -83,6 +84,17 @@ class _Work:
                 return
             after = walked[-1]["id"]
             await self._parts.clock.sleep(0)  # others get their turn between two batches
+
+    async def audit(self, before: datetime) -> None:
+        """Forget seals with all entries under them: what is left of the audit can still be checked."""
+        while not self.is_up():
+            async with self._parts.store.transaction() as tx:
+                old = await tx.seals.old(before, _SEALS)
+                for number in old:
+                    self.gone["audit"] += await tx.seals.forget(number, self._parts.clock.now())
+            if not old:
+                return
+            await self._parts.clock.sleep(0)
 
     async def incidents(self, before: datetime) -> None:
         """Forget incidents, each with all that belongs to it."""

@@ -32,6 +32,7 @@ from prunella.store.outbox import OutboxRows
 from prunella.store.procedures import ProcedureRows
 from prunella.store.retention import RetentionRows
 from prunella.store.runs import RunRows
+from prunella.store.seals import SealRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
 from prunella.store.switches import SwitchRows
@@ -62,6 +63,7 @@ class Transaction:
         self.channels = ChannelRows(session)
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
+        self.seals = SealRows(session)
         self.advice = AdviceRows(session)
         self.approvals = ApprovalRows(session)
         self.switches = SwitchRows(session)

@@ -53,7 +53,6 @@ _RULES: Mapping[str, tuple[Any, Any, tuple[ColumnElement[bool], ...]]] = {
             ~exists().where(t.runs.c.id == t.notifications.c.run_id),
         ),
     ),
-    "audit": (t.audit, t.audit.c.at, (~_incident(t.audit.c.incident_id),)),
     "approvals": (
         t.approvals,
         t.approvals.c.created_at,

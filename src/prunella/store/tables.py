@@ -342,6 +342,7 @@ seals = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     _must("previous", Text),
+    _must("content", Text),
     _must("digest", Text),
     _must("entries", Integer),
     _must("sealed_at", Moment),

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from prunella.store.migrations import append_only
 from prunella.store.tables import SCHEMA, Json, Moment
 
 revision = "0005"
@@ -27,6 +28,7 @@ def upgrade() -> None:
         "seals",
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("previous", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("entries", sa.Integer(), nullable=False),
         sa.Column("sealed_at", Moment(), nullable=False),
@@ -34,6 +36,7 @@ def upgrade() -> None:
     )
     _create_messages()
     _widen()
+    append_only.install(op.get_bind())
 
 
 def _create_messages() -> None:
