@@ -63,9 +63,12 @@ class Stage:
         """Sell a product out and let prunella look; return the plan that it proposes."""
         self.shop.sell_out(product)
         self.screen.line("failed", "shop", f"{product} is sold out, and still on sale")
-        await self.act("/api/v1/procedures/hide-sold-out/run", {})
-        listed = await get(f"{self.prunella}/api/v1/approvals?state=waiting", self.token)
-        plan: dict[str, Any] = listed["items"][0]
+        waiting: list[dict[str, Any]] = []
+        while not waiting:  # right after a repair the procedure cools down
+            await self.clock.sleep(_LOOK_S)
+            await self.act("/api/v1/procedures/hide-sold-out/run", {})
+            waiting = (await get(f"{self.prunella}/api/v1/approvals?state=waiting", self.token))["items"]
+        plan = waiting[0]
         self.screen.line("asks", "shop", f"{plan['plan']['words']}; nothing is written before a person says yes")
         return plan
 
