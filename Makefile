@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz vendor lock help
+.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz vendor pictures lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -30,7 +30,7 @@ format: $(SETUP) ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
-	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck forget runner backlog
+	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck forget runner backlog dashboard
 
 chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
 	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
@@ -53,6 +53,9 @@ fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECON
 vendor: ## fetch the pages' static files from npm anew, after a version was changed in tools/vendor.py
 	@$(PYTHON) tools/vendor.py
 
+pictures: $(SETUP) ## take the dashboard's pictures for the documents
+	@$(BIN)/python tools/pictures.py
+
 lock: $(UV) ## resolve the development environment anew
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --all-extras --group dev pyproject.toml --upgrade --output-file requirements/dev.txt
@@ -68,6 +71,7 @@ $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --python .venv requirements/dev.txt
 	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@tools/chromium
 	@touch $@
 
 .venv-peers/.ready: requirements/peers.txt pyproject.toml | $(UV)

@@ -9,6 +9,7 @@ import json
 from bench.harness import Options, Report
 
 NAMES = (
+    "dashboard",
     *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "forget"),
     *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "runner"),
     *("classify", "known", "grouping", "redact"),

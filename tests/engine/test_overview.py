@@ -31,7 +31,7 @@ def test_overview_counts_and_leaves_forced_failures_out(sqlite_path: Path) -> No
         assert 0 < figures.mttr_s[0] <= figures.mttr_s[1] < 1
         assert {name: one.opened for name, one in figures.categories.items() if one.opened} == {"network": 2, "data": 1}
         assert sum(tally.opened for _, tally in figures.hours) == 3
-        assert [(one.name, one.tally.opened, sum(one.hours)) for one in figures.failing] == [("shy", 3, 3)]
+        assert [(one.name, one.tally.opened, sum(one.hours)) for one in figures.failing] == [("crm", 3, 3)]
         assert [one.category.value for one in figures.for_people] == ["data"]
         await world.later(25 * 3600)
         old = await overview(world.parts)

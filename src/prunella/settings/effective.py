@@ -6,11 +6,11 @@ A reference (`${NAME}`, `secret://name`) is shown as it was written: it says whe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import timedelta
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from prunella.core.redact import scrub, scrub_tree
+from prunella.engine.notices import spell_duration
 from prunella.settings.source import Loc, Source, path_of
 
 if TYPE_CHECKING:
@@ -46,13 +46,16 @@ def lines(settings: Settings, source: Source) -> list[Line]:
 
 def _defaults(settings: Settings) -> Iterator[Line]:
     for name in _OWN:
-        yield Line(path=f"service.{name.removesuffix('_s')}", value=_spelled(getattr(settings, name)), origin=_DEFAULT)
-    for section in ("retention", "limits"):
-        found = getattr(settings, section)
-        assert is_dataclass(found)
-        for field in fields(found):
-            prefix = "service.retention" if section == "retention" else section
-            yield Line(path=f"{prefix}.{field.name}", value=_spelled(getattr(found, field.name)), origin=_DEFAULT)
+        yield _default("service", name, getattr(settings, name))
+    for name, section in (("service.retention", settings.retention), ("limits", settings.limits)):
+        for field in fields(section):
+            yield _default(name, field.name, getattr(section, field.name))
+
+
+def _default(section: str, name: str, value: Any) -> Line:
+    """Spell a default; a duration is said as people say it."""
+    spelled = spell_duration(value) if name.endswith("_s") else _spelled(value)
+    return Line(path=f"{section}.{name.removesuffix('_s')}", value=spelled, origin=_DEFAULT)
 
 
 def _leaves(data: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
@@ -89,8 +92,7 @@ def _spelled(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, timedelta):
-        return f"{value.total_seconds():g} s"
     if isinstance(value, tuple):
-        return ":".join(map(str, value)) or "–"
+        joined = ":" if any(isinstance(one, str) for one in value) else ", "
+        return joined.join(map(str, value)) or "–"
     return str(value)

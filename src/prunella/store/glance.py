@@ -95,7 +95,7 @@ class GlanceRows:
 
     async def by_hour(self, since: datetime) -> list[Row]:
         """Count what was first seen since, by hour (UTC) and state."""
-        return await self._session.fetch(_BY_HOUR, since=since)
+        return _with_hours(await self._session.fetch(_BY_HOUR, since=since))
 
     async def most_failing(self, since: datetime, most: int) -> list[Row]:
         """Count what was first seen since, for the services with the most of it."""
@@ -103,7 +103,7 @@ class GlanceRows:
 
     async def of_services(self, services: Sequence[str], since: datetime) -> list[Row]:
         """Count what was first seen since, by service, hour and state."""
-        return await self._session.fetch(_OF_SERVICES, since=since, services=list(services))
+        return _with_hours(await self._session.fetch(_OF_SERVICES, since=since, services=list(services)))
 
     async def times_to_recover(self, since: datetime, shares: Sequence[float]) -> tuple[int, list[float]]:
         """Return how many recovered since, and within how many seconds these shares of them did (nearest rank)."""
@@ -124,3 +124,8 @@ class GlanceRows:
     async def audit_latest(self, most: int) -> list[AuditEntry]:
         """Return the latest entries, newest first."""
         return records(AuditEntry, await self._session.fetch(_AUDIT_LATEST, most=most))
+
+
+def _with_hours(rows: list[Row]) -> list[Row]:
+    """Spell hours as `2026-03-01 12`, whichever database they come from."""
+    return [{**row, "hour": str(row["hour"])[:13]} for row in rows]

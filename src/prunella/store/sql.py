@@ -164,7 +164,7 @@ def _seconds_postgresql(element: seconds_between, compiler: Any, **kw: Any) -> s
 
 
 class hour_of(ColumnElement[str]):  # noqa: N801, reads as SQL
-    """The hour in UTC that a moment lies in, spelled as `2026-03-01 12`."""
+    """The hour in UTC that a moment lies in; its text begins with `2026-03-01 12`."""
 
     inherit_cache = True
     type = Text()
@@ -180,7 +180,7 @@ def _hour_sqlite(element: hour_of, compiler: Any, **kw: Any) -> str:
 
 @compiles(hour_of, "postgresql")
 def _hour_postgresql(element: hour_of, compiler: Any, **kw: Any) -> str:
-    return f"to_char({compiler.process(element.moment, **kw)} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
+    return f"date_trunc('hour', {compiler.process(element.moment, **kw)} AT TIME ZONE 'UTC')"
 
 
 def param(name: str, kind: Any = None) -> BindParameter[Any]:

@@ -63,7 +63,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.post("/entities/{entity}/heal")
     async def heal(caller: Acts, request: Request, entity: str) -> Response:
         ready, form = must_be_entity(app, entity), await form_of(request)
-        key, action = form.get("key", ""), form.get("action", "") or None
+        key, action = form.get("key", ""), form.get("action", "").upper() or None
         healing = await entities.heal(app.parts, ready, key, issue=None, action=action, by=caller.name)
         if healing is None:
             raise Problem(404, f"Unknown {entity}", f"there is no {entity} {key[:100]!r}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
@@ -49,7 +49,7 @@ class Live:
         """Count those who listen."""
         return len(self._listeners)
 
-    async def listen(self, after: str | None) -> AsyncIterator[Batch]:
+    async def listen(self, after: str | None) -> AsyncGenerator[Batch, None]:
         """Yield what is new since `after` (None: from now on) batch by batch; an empty batch is a heartbeat."""
         queue: asyncio.Queue[Batch | None] = asyncio.Queue(_QUEUE_MAX)
         self._listeners.add(queue)
@@ -62,6 +62,9 @@ class Live:
                 yield batch
         finally:
             self._listeners.discard(queue)
+            if not self._listeners and self._poller is not None:
+                self._poller.cancel()
+                self._poller = None
 
     async def _next(self, queue: asyncio.Queue[Batch | None]) -> Batch | None:
         with suppress(TimeoutError):
@@ -70,12 +73,11 @@ class Live:
         return ()
 
     async def _poll(self) -> None:
-        """Look until nobody listens any more, or this process is told to stop."""
+        """Look until this process is told to stop, or the last listener has gone and cancels it."""
         stopping = asyncio.ensure_future(self._app.life.stopping.wait())
         try:
             floors, seen = await self._begin()
-            while self._listeners and not stopping.done():
-                await asyncio.wait([stopping], timeout=self._poll_s)
+            while not (await asyncio.wait([stopping], timeout=self._poll_s))[0]:
                 with suppress(StoreError):  # it comes back, and nothing is lost meanwhile
                     found = await self._since(floors[0])
                     fresh = [entry for entry in found if entry.id not in seen]
@@ -86,9 +88,10 @@ class Live:
                         self._hand(fresh)
         finally:
             stopping.cancel()
-            self._poller = None
-            for queue in list(self._listeners):
-                self._let_go(queue)
+            if self._poller is asyncio.current_task():
+                self._poller = None
+                for queue in list(self._listeners):
+                    self._let_go(queue)
 
     async def _begin(self) -> tuple[list[str], set[str]]:
         while True:
@@ -131,7 +134,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     ) -> Response:
         def spell(batch: Batch) -> str:
             """Spell what is for this listener."""
-            own = [one for one in batch if may_see(caller, one.incident_id) and incident in (None, one.incident_id)]
+            own = [one for one in batch if may_see(caller, one) and incident in (None, one.incident_id)]
             return _messages(frame, request, own, feed=feed)
 
         stays = _stays(app, request, caller)
@@ -146,10 +149,11 @@ async def _told(
     """Write the stream; it ends with the process, or with the session of who listens."""
     yield "retry: 1000\n: prunella\n\n"
     still = stays()
-    async for batch in live.listen(after):
-        if not await anext(still):
-            return
-        yield spell(batch) if batch else ": beat\n\n"
+    async with aclosing(live.listen(after)) as heard:
+        async for batch in heard:
+            if not await anext(still):
+                return
+            yield spell(batch) if batch else ": beat\n\n"
 
 
 def _stays(app: App, request: Request, caller: Caller) -> Callable[[], AsyncIterator[bool]]:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from prunella.app import App
+from prunella.core.records import AuditEntry
 from prunella.engine import overview as figures
 from prunella.engine.overview import Tally
 from prunella.web.access import Reads
@@ -34,7 +35,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
             "overview.html",
             caller=caller,
             overview=found,
-            feed=[entry for entry in found.feed if may_see(caller, entry.incident_id)],
+            feed=[entry for entry in found.feed if may_see(caller, entry)],
             span=span,
             rows=rows,
             spark=spark,
@@ -48,9 +49,11 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         return JSONResponse(rates_json(rows), headers=HEADERS)
 
 
-def may_see(caller: Caller, incident_id: str | None) -> bool:
-    """Tell whether an entry of the audit is for somebody: a VIEWER sees those of incidents only."""
-    return incident_id is not None or caller.role is not Role.VIEWER
+def may_see(caller: Caller, entry: AuditEntry) -> bool:
+    """Tell whether an entry is for somebody's feed: a VIEWER sees incidents only, and who signs in is no news."""
+    if entry.action.startswith("session."):
+        return False
+    return entry.incident_id is not None or caller.role is not Role.VIEWER
 
 
 def rates_json(rows: Sequence[tuple[datetime, Tally]]) -> dict[str, Any]:
