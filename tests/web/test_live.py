@@ -48,6 +48,19 @@ async def test_every_listener_hears_what_is_new_once(web: Web) -> None:
     assert live._poller is None
 
 
+async def test_flood_is_heard_to_its_end(web: Web) -> None:
+    """More at once than one look reads: all of it is told, and what comes after it."""
+    live = Live(web.app, POLL_S)
+    many = [f"n{number}" for number in range(1100)]
+    async with aclosing(live.listen(None)) as stream:
+        told = asyncio.create_task(heard(stream, len(many) + 1))
+        await asyncio.sleep(5 * POLL_S)
+        await note(web, *many)
+        await asyncio.sleep(10 * POLL_S)
+        await note(web, "after")
+        assert await told == [*many, "after"]
+
+
 async def test_late_commit_is_heard(web: Web) -> None:
     """An entry whose id is older than one that was told already is told all the same."""
     live = Live(web.app, POLL_S)
@@ -69,6 +82,9 @@ async def test_listener_goes_on_where_it_stopped(web: Web) -> None:
         seen = (await tx.glance.audit_latest(3))[-1]
     async with aclosing(Live(web.app, POLL_S).listen(seen.id)) as stream:
         assert await heard(stream, 2) == ["missed", "missed, too"]
+        await asyncio.sleep(5 * POLL_S)
+        await note(web, "new")
+        assert await heard(stream, 1) == ["new"]
 
 
 async def test_listener_that_does_not_keep_up_is_let_go(web: Web) -> None:

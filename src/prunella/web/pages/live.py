@@ -27,7 +27,8 @@ POLL_S = 0.5
 _BEAT_S = 15.0
 _ASK_AGAIN_S = 5.0
 """How long a stream may outlive its session."""
-_BATCH_MAX = 200
+_BATCH_MAX = 500
+_LOOK_BACK = 20
 _QUEUE_MAX = 20
 _LATE_POLLS = 10
 """An entry's id is older than its commit: entries of the last polls are looked for again, so that none is missed."""
@@ -43,6 +44,7 @@ class Live:
         self._poll_s = poll_s
         self._listeners: set[asyncio.Queue[Batch | None]] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
 
     @property
     def listening(self) -> int:
@@ -50,16 +52,21 @@ class Live:
         return len(self._listeners)
 
     async def listen(self, after: str | None) -> AsyncGenerator[Batch, None]:
-        """Yield what is new since `after` (None: from now on) batch by batch; an empty batch is a heartbeat."""
+        """Yield what is new since `after` (None: from now on) batch by batch; an empty batch is a heartbeat.
+
+        What came between `after` and the first look comes once, although the poller finds it, too.
+        """
         queue: asyncio.Queue[Batch | None] = asyncio.Queue(_QUEUE_MAX)
         self._listeners.add(queue)
+        told: set[str] = set()
         try:
+            await self._begin()
             if after is not None:
-                yield await self._since(after)
-            if self._poller is None or self._poller.done():
-                self._poller = asyncio.create_task(self._poll(), name="live")
+                missed = await self._since(after)
+                told = {entry.id for entry in missed}
+                yield missed
             while (batch := await self._next(queue)) is not None:
-                yield batch
+                yield [one for one in batch if one.id not in told and (after is None or one.id > after)]
         finally:
             self._listeners.discard(queue)
             if not self._listeners and self._poller is not None:
@@ -72,18 +79,28 @@ class Live:
                 return await queue.get()
         return ()
 
-    async def _poll(self) -> None:
+    async def _begin(self) -> None:
+        """Let the poller look from here on; what is there already is seen."""
+        async with self._turn:
+            if self._poller is not None:
+                return
+            async with self._app.store.transaction() as tx:
+                latest = await tx.glance.audit_latest(_LOOK_BACK)
+            floor = latest[-1].id if len(latest) == _LOOK_BACK else ""
+            self._poller = asyncio.create_task(self._poll(floor, {entry.id for entry in latest}), name="live")
+
+    async def _poll(self, floor: str, seen: set[str]) -> None:
         """Look until this process is told to stop, or the last listener has gone and cancels it."""
         stopping = asyncio.ensure_future(self._app.life.stopping.wait())
+        floors = [floor] * (_LATE_POLLS - 1) + [max(seen, default="")]
         try:
-            floors, seen = await self._begin()
             while not (await asyncio.wait([stopping], timeout=self._poll_s))[0]:
                 with suppress(StoreError):  # it comes back, and nothing is lost meanwhile
                     found = await self._since(floors[0])
                     fresh = [entry for entry in found if entry.id not in seen]
-                    seen = (seen | {entry.id for entry in fresh}) if fresh else seen
-                    floors = [*floors, max([floors[-1], *(entry.id for entry in fresh)])][-_LATE_POLLS:]
-                    seen = {one for one in seen if one > floors[0]}
+                    newest = max([floors[-1], *(entry.id for entry in fresh)])
+                    floors = [*floors[1:], newest] if len(found) < _BATCH_MAX else [newest] * _LATE_POLLS
+                    seen = {one for one in seen if one > floors[0]} | {entry.id for entry in fresh}
                     if fresh:
                         self._hand(fresh)
         finally:
@@ -92,15 +109,6 @@ class Live:
                 self._poller = None
                 for queue in list(self._listeners):
                     self._let_go(queue)
-
-    async def _begin(self) -> tuple[list[str], set[str]]:
-        while True:
-            try:
-                async with self._app.store.transaction() as tx:
-                    latest = await tx.glance.audit_latest(1)
-                return [latest[0].id if latest else ""], set()
-            except StoreError:
-                await self._app.parts.clock.sleep(1.0)
 
     async def _since(self, after: str) -> Batch:
         async with self._app.store.transaction() as tx:
@@ -130,6 +138,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         request: Request,
         feed: bool = False,
         incident: str | None = None,
+        after: str | None = None,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         def spell(batch: Batch) -> str:
@@ -139,7 +148,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 
         stays = _stays(app, request, caller)
         headers = {**HEADERS, "x-accel-buffering": "no"}
-        told = _told(live, last_event_id, spell, stays)
+        told = _told(live, last_event_id or after, spell, stays)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
 
