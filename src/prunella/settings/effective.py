@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MASK: Final = "•••"
 _DEFAULT: Final = "default"
 _CHARS_MAX: Final = 300
+_DAY_S: Final = 86_400
 _OWN: Final = ("listen", "public_url", "environment", "migrate", "metrics_public", "stop_within_s")
 """What of the section `service` always has a value, given or not."""
 _SECRET: Final = ("token", "secret", "password", "key_file", "hmac", "credential")
@@ -54,7 +55,9 @@ def _defaults(settings: Settings) -> Iterator[Line]:
 
 def _default(section: str, name: str, value: Any) -> Line:
     """Spell a default; a duration is said as people say it."""
-    spelled = spell_duration(value) if name.endswith("_s") else _spelled(value)
+    spelled = _spelled(value)
+    if name.endswith("_s"):
+        spelled = spell_duration(value) if value % _DAY_S else f"{value / _DAY_S:g} d"
     return Line(path=f"{section}.{name.removesuffix('_s')}", value=spelled, origin=_DEFAULT)
 
 
