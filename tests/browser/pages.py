@@ -13,6 +13,15 @@ PAGES = {
     "entities": "/entities/order",
     "operations": "/operations",
     "approvals": "/approvals",
+    "approval": "/approvals/{approval}",
+    "operation": "/operations/{operation}",
+    "services": "/services",
+    "service": "/services/stripe",
+    "procedures": "/procedures",
+    "procedure": "/procedures/hide-zero-stock",
+    "known-issues": "/known-issues",
+    "notifications": "/notifications",
+    "audit": "/audit",
     "settings": "/settings",
 }
 """Name of the picture -> address; `{…}` names an incident of the world by its state."""

@@ -10,7 +10,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,26 @@ from typing import Any
 import uvicorn
 
 from prunella.app import App
-from prunella.core.records import AuditEntry, Category, Failure, Incident, Run, Severity, Signal
-from prunella.core.states import IncidentState, RunState
+from prunella.core.records import (
+    AuditEntry,
+    Category,
+    Failure,
+    Gate,
+    Incident,
+    Notification,
+    Operation,
+    Request,
+    Run,
+    Severity,
+    Signal,
+)
+from prunella.core.states import GateState, IncidentState, RunState
+from prunella.engine import orders, payloads
 from prunella.settings import load
 from prunella.store import migrations
 from prunella.web.auth import Role
 from prunella.web.server import bind, create
-from web.market import Market, filled, market
+from web.market import HIDE, Market, filled, market
 
 INGEST = "browser-ingest-token-0123456789"
 _SERVICES = ("stripe", "crm", "warehouse", "mailer", "shipping")
@@ -133,7 +146,62 @@ async def fill(wired: Market) -> dict[str, str]:
         ids[state.value] = await _incident(app, service, kind, began, state, chance)
     for number, minutes in enumerate((44, 61, 95, 180), start=1001):
         wired.order(number, "PENDING" if number % 2 else "CONFIRMED", minutes)
+    await _to_act_on(app, ids)
     return ids
+
+
+async def _to_act_on(app: App, ids: dict[str, str]) -> None:
+    """Leave people something to do: a plan, requests that wait, a service that is shut, a message."""
+    parts, now = app.parts, app.parts.clock.now()
+    await orders.run_now(parts, HIDE, by="prunella")
+    shut = Gate(service="stripe", since=now - timedelta(minutes=7), counting_from=now)
+    shut = replace(shut, state=GateState.DISABLED, reason="9 network failures within 60 minutes", data=2)
+    notice = Notification(
+        id=parts.ids.new(),
+        key="told",
+        channel="dashboard",
+        kind="MANUAL_INTERVENTION_REQUIRED",
+        severity=Severity.HIGH,
+        title="Order 1004 needs a person",
+        facts=(("Order", "1004"), ("Stuck for", "3 h")),
+        incident_id=ids["escalated"],
+        link=None,
+        state="sent",
+        next_at=None,
+        created_at=now,
+    )
+    mail = replace(
+        notice, id=parts.ids.new(), channel="mail", state="waiting", attempts=2, last_error="550 no such box"
+    )
+    async with parts.store.transaction() as tx:
+        (approval,) = await tx.approvals.list(most=1)
+        await tx.gates.save(replace(await tx.gates.take("stripe", now), **_moved(shut)))
+        await tx.outbox.add([notice, replace(mail, next_at=now + timedelta(minutes=4))])
+        await tx.operations.add([_operation(app, ids["open"], number) for number in range(6)])
+        (ids["operation"], *_) = [one.id for one in await tx.operations.list(most=1)]
+    ids["approval"] = approval.id
+
+
+def _moved(gate: Gate) -> dict[str, Any]:
+    return {name: getattr(gate, name) for name in ("state", "reason", "since", "data")}
+
+
+def _operation(app: App, incident: str, number: int) -> Operation:
+    """Return a request that waits."""
+    operation_id = app.parts.ids.new()
+    request = Request(method="POST", endpoint=f"/orders/{number}", payload={"lines": [{"sku": "A-1"}]})
+    return Operation(
+        id=operation_id,
+        incident_id=incident,
+        signal_id=operation_id,
+        service="warehouse",
+        account="",
+        method=request.method,
+        endpoint=request.endpoint,
+        payload_sealed=payloads.seal_request(app.parts, operation_id, request),
+        idempotency_key=operation_id,
+        created_at=app.parts.clock.now() - timedelta(minutes=number),
+    )
 
 
 def _state(number: int, category: Category, chance: random.Random) -> IncidentState:
