@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from playwright.sync_api import expect
 
@@ -24,7 +26,11 @@ def visible(served: World) -> int:
 def proposed(served: World) -> None:
     """Put the products out of stock back on show, and let the plan for them be proposed."""
     served.market.shop.run("UPDATE products SET visible = 1")
-    served.run(orders.run_now(served.app.parts, HIDE, by="prunella"))
+    for _ in range(40):  # what was healed this very moment may come back only a little later
+        if served.run(orders.run_now(served.app.parts, HIDE, by="prunella")).plan is not None:
+            return
+        served.run(asyncio.sleep(0.25))
+    pytest.fail("the plan was never proposed")
 
 
 def test_rejection_asks_for_a_reason(open_page: Open, served: World, proposed: None) -> None:
