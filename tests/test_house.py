@@ -31,6 +31,7 @@ ELSEWHERE = {
     "cli/__init__.py": "cli/test_commands.py",
     "cli/entities.py": "flows/test_marketplace.py",
     "cli/printing.py": "cli/test_procedures.py",
+    "app/messages.py": "web/test_chat.py",
     "checks/contract.py": "checks/test_rows.py",
     "core/retention.py": "engine/test_retention.py",  # one record without behaviour
     "databases/columns.py": "databases/test_catalogue.py",  # what columns are shows in what is refused
@@ -124,6 +125,11 @@ ELSEWHERE = {
     "store/migrations/append_only.py": "store/test_seals.py",
     "web/api/keys.py": "web/test_entrance.py",
     "cli/keys.py": "web/test_entrance.py",
+    "cli/notify.py": "flows/test_messages.py",
+    "engine/chat.py": "web/test_chat.py",  # what a button does, seen from the chat
+    "settings/telling.py": "settings/test_notify.py",
+    "web/api/channels.py": "web/test_channels.py",
+    "web/api/chat.py": "web/test_chat.py",
     "web/access.py": "web/test_auth.py",
     "engine/entrances.py": "web/test_entrance.py",
     "store/entrances.py": "web/test_entrance.py",

@@ -21,7 +21,7 @@ GRAVE = frozenset({Severity.HIGH, Severity.CRITICAL})
 ROUTES = Routes((Route(GRAVE, ("ops",), tiers=(Tier(15 * MINUTE, ("pager",)), Tier(30 * MINUTE, ("boss", "ops")))),))
 
 
-def grave(incident_id: str | None = None, **changed: str) -> Notice:
+def grave(incident_id: str | None = None) -> Notice:
     return Notice(
         key="alarm:1",
         kind="SYSTEM_ALERT",
@@ -29,7 +29,6 @@ def grave(incident_id: str | None = None, **changed: str) -> Notice:
         title="Healing fails too often",
         facts=(("Why", "many"),),
         incident_id=incident_id,
-        **changed,  # type: ignore[arg-type]  # texts only
     )
 
 

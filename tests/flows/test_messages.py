@@ -106,3 +106,16 @@ def test_messages_survive_a_kill(told: Up) -> None:
         eventually(lambda: again.rows(query) == [("sent", 1)])
     finally:
         again.end()
+
+
+def test_person_sees_and_tries_channels_from_the_command_line(told: Up) -> None:
+    """`notify test` brings a message at once, or says why not and fails; `notify channels` knows how each one does."""
+    assert told.cli("notify", "test", "ops").strip() == "ops: the test message arrived"
+    assert "Test message" in told.shop.ledger.requests[-1].body.decode()
+    told.shop.script("/slack-channel", [html(500, "down")])
+    assert "ops: the receiver answered 500" in told.cli("notify", "test", "ops", check=False)
+    found = {one["name"]: one["state"] for one in json.loads(told.cli("notify", "channels", "--json"))["items"]}
+    assert found == {"ops": "failing", "board": "unused", "hook": "unused"}
+    shown = told.cli("notify", "channels")
+    assert "failing since" in shown
+    assert "slack-channel" not in shown

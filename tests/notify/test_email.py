@@ -174,7 +174,7 @@ async def test_mail_goes_over_tls_where_it_is_offered_and_a_password_only_then(
         shown.append((data.login, data.password, session.ssl is not None))
         return AuthResult(success=True)
 
-    how = {"tls_context": showing(certificate), "require_starttls": True, "authenticator": check}
+    how: dict[str, Any] = {"tls_context": showing(certificate), "require_starttls": True, "authenticator": check}
     async with serving(box, **how) as port:
         mail = channel(f"{way}://robot:s%40cret@127.0.0.1:{port}", tls=trusting(certificate))
         await mail.send(notification, caller=caller)
@@ -201,7 +201,7 @@ async def test_starttls_insists_and_strangers_are_not_trusted(
         with pytest.raises(Undelivered, match="STARTTLS"):
             await channel(f"starttls://127.0.0.1:{port}").send(notification, caller=caller)
     async with serving(box, tls_context=showing(certificate)) as port:
-        with pytest.raises(Undelivered, match="CERTIFICATE_VERIFY_FAILED|certificate"):
+        with pytest.raises(Undelivered, match=r"(?i)certificate"):
             await channel(f"starttls://127.0.0.1:{port}").send(notification, caller=caller)
     assert box.envelopes == []
 
@@ -214,7 +214,7 @@ async def test_password_goes_nowhere_without_tls(caller: Egress, notification: N
         shown.append(given)
         return AuthResult(success=True)
 
-    how = {"auth_require_tls": False, "authenticator": check}
+    how: dict[str, Any] = {"auth_require_tls": False, "authenticator": check}
     async with serving(box, host="127.0.0.2", **how) as port:
         with pytest.raises(Undelivered, match="offers no TLS") as failed:
             await channel(f"smtp://robot:secret@127.0.0.2:{port}").send(notification, caller=caller)
@@ -260,7 +260,7 @@ async def test_wrong_password_shows_no_password(caller: Egress, notification: No
     def refuse(*_: object) -> AuthResult:
         return AuthResult(success=False, handled=False)
 
-    how = {"tls_context": showing(certificate), "authenticator": refuse}
+    how: dict[str, Any] = {"tls_context": showing(certificate), "authenticator": refuse}
     async with serving(Postbox(), **how) as port:
         with pytest.raises(Undelivered) as failed:
             url = f"smtp://robot:hunter2-secret@127.0.0.1:{port}"

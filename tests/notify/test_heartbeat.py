@@ -76,14 +76,12 @@ def test_watcher_that_does_not_answer_is_known(sqlite_path: Path) -> None:
     watcher = Watcher([500, EgressFailed("no reply within 10 s", exc_type="TimeoutError")])
 
     async def story(world: World) -> None:
-        for number, (url, words) in enumerate(
-            [
-                (URL, "heartbeat: the watcher answered 500"),
-                (URL, "heartbeat: no reply within 10 s"),
-                (SecretError("the secret watcher is not stored"), "the secret watcher is not stored"),
-            ],
-            start=1,
-        ):
+        told: list[tuple[str | Exception, str]] = [
+            (URL, "heartbeat: the watcher answered 500"),
+            (URL, "heartbeat: no reply within 10 s"),
+            (SecretError("the secret watcher is not stored"), "the secret watcher is not stored"),
+        ]
+        for number, (url, words) in enumerate(told, start=1):
             await heart(world, watcher, url).beat()
             ill = await health(world)
             assert (ill["last_error"], ill["failures"]) == (words, number)

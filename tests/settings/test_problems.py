@@ -378,8 +378,10 @@ BROKEN: list[tuple[str, str, str]] = [
     (
         "a secret one level too high",
         f"notify: {{channels: {{ops: {HUNTER}}}}}",
-        "1:26 notify.channels.ops: must be a mapping, not a text; write slack, teams, webhook, email, apprise, fallback, "
-        "buttons below it",
+        (
+            "1:26 notify.channels.ops: must be a mapping, not a text; "
+            "write slack, teams, webhook, email, apprise, fallback, buttons below it"
+        ),
     ),
     (
         "a bad name of a stored secret",

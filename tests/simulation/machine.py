@@ -220,7 +220,7 @@ class Process:
         )
         self.intake = Intake(self.parts)
         self.procedures = patrol.rounds(services, {})
-        delivery = Delivery(self.store, runner, caller, self._channel, listeners)
+        delivery = Delivery(self.store, runner, caller, self._channel, listeners, Ids(clock, rng))
         runner.handle("heal", partial(heal, self.parts))
         runner.handle("deliver", delivery.deliver)
         runner.handle("procedure", self._procedure)

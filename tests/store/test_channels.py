@@ -46,12 +46,12 @@ async def test_tries_are_kept_in_their_order(store: Store) -> None:
     async with store.transaction() as tx:
         await tx.outbox.add([notification()])
         ids = [one.id for one in await tx.outbox.list(most=5)]
-        for number, words in enumerate(("it's \"down\"", "€ 'x' $[0]")):
+        for number, words in enumerate(('it\'s "down"', "€ 'x' $[0]")):
             tried = {"outcome": "failed", "reason": words, "wait_s": 1.5 * number}
             await tx.outbox.settle(ids, "waiting", next_at=NOW, error=words, sent_at=None, tried=tried)
         (row,) = await tx.outbox.list(most=5)
     assert [dict(one) for one in row.tries] == [
-        {"outcome": "failed", "reason": "it's \"down\"", "wait_s": 0.0},
+        {"outcome": "failed", "reason": 'it\'s "down"', "wait_s": 0.0},
         {"outcome": "failed", "reason": "€ 'x' $[0]", "wait_s": 1.5},
     ]
 

@@ -82,6 +82,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/entities/{entity}/stuck"): ACTS,
     ("GET", "/api/v1/notifications"): ACTS,
     ("GET", "/api/v1/channels"): READS,
+    ("GET", "/api/v1/notifications/{notification_id}/messages"): ACTS,
+    ("POST", "/api/v1/notifications/{notification_id}/resend"): ACTS,
     ("POST", "/api/v1/channels/{name}/test"): ACTS,
     ("POST", "/api/v1/inbound-chat/slack/{channel}"): ANYBODY,  # Slack's signature is asked for instead
     ("GET", "/api/v1/audit"): ACTS,

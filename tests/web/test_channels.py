@@ -47,6 +47,21 @@ async def test_channel_is_unused_ok_and_failing(chat: Chat) -> None:
     assert [one["reason"] for one in await chat.audited("channel.tested")][::-1][0] == "arrived"
 
 
+async def test_messages_of_a_notice_are_listed_and_sent_again_over_the_api(chat: Chat) -> None:
+    """One entry per channel with its tries; sent again it waits, and a second wish is refused."""
+    row, _ = await chat.told()
+    (notice,) = (await chat.mart.get("/api/v1/notifications"))["items"]
+    path = f"/api/v1/notifications/{notice['notification_id']}"
+    listed = {one["channel"]: one for one in (await chat.mart.get(f"{path}/messages"))["items"]}
+    assert {name: one["state"] for name, one in listed.items()} == {"ops": "sent", "dashboard": "sent"}
+    assert [one["outcome"] for one in listed["ops"]["tries"]] == ["sent"]
+    (again,) = (await chat.mart.post(f"{path}/resend"))["items"]
+    assert (again["id"], again["state"]) == (row.id, "waiting")
+    await chat.mart.post(f"{path}/resend", status=409)
+    await chat.mart.post("/api/v1/notifications/nobody/resend", status=404)
+    assert (await chat.mart.ask("GET", "/api/v1/notifications/nobody/messages")).status_code == 404
+
+
 async def test_message_is_sent_once_more_by_a_person(chat: Chat) -> None:
     """By the dashboard's entry on every channel; what is on its way, or unknown, is not."""
     row, _ = await chat.told()

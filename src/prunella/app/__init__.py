@@ -18,15 +18,16 @@ from sqlalchemy import make_url
 
 from prunella import __version__
 from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
+from prunella.app import messages
 from prunella.app.life import Life
 from prunella.app.procedures import Care, take_care
 from prunella.core import redact
 from prunella.core.clock import Clock, Ids, Rng, SystemClock
-from prunella.core.errors import ConfigError, SchemaBehind, SecretError, Undelivered
+from prunella.core.errors import ConfigError, SchemaBehind, SecretError
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.egress import Caller, Egress
-from prunella.engine import escalation, guards, patrol, proposals, requests, retention, seals, workers
+from prunella.engine import guards, patrol, proposals, requests, retention, seals, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
@@ -36,20 +37,14 @@ from prunella.engine.pauses import Pauses
 from prunella.engine.reconcile import reconcile
 from prunella.guard import handover
 from prunella.guard.place import DatabasePlace
-from prunella.notify.contract import Channel
-from prunella.notify.email import EmailChannel
-from prunella.notify.heartbeat import HEARTBEAT, Heartbeat
-from prunella.notify.other import OtherChannel
+from prunella.notify.heartbeat import HEARTBEAT
 from prunella.notify.outbox import Delivery
-from prunella.notify.slack import SlackChannel
-from prunella.notify.teams import TeamsChannel
-from prunella.notify.webhook import WebhookChannel
 from prunella.remedies.http import Probe, Replay
 from prunella.remedies.oauth import RefreshToken
 from prunella.runner.contract import Runner
 from prunella.runner.local import LocalRunner
 from prunella.runner.procrastinate import ProcrastinateRunner, install
-from prunella.settings import AdvisorSettings, ChannelSettings, Settings
+from prunella.settings import AdvisorSettings, Settings
 from prunella.store import migrations, pooling
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore, address
@@ -266,11 +261,8 @@ def wire(
     )
     rounds = patrol.rounds(settings.services, parts.procedures)
     rounds[retention.NAME] = retention.round_of(settings.retention)
-    open_channel, aside = partial(_channel, settings, vault), Ids(clock, Rng())
-    routes = settings.routes
-    delivery = Delivery(store, runner, caller, open_channel, listeners, aside, routes.fallback, routes.after)
-    _handle_work(parts, rounds, care, delivery)
-    runner.handle(HEARTBEAT, _heartbeat(settings, parts, caller, vault).beat)
+    delivery = messages.handle(settings, parts, caller, vault)
+    _handle_work(parts, rounds, care)
     if settings.advisor is not None and advice_caller is not None:
         _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies)))
     intake = Intake(parts)
@@ -292,11 +284,9 @@ def wire(
     )
 
 
-def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care, delivery: Delivery) -> None:
+def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care) -> None:
     """Tell the runner what carries out the engine's work."""
     parts.runner.handle("heal", partial(heal, parts))
-    parts.runner.handle("deliver", delivery.deliver)
-    parts.runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
     parts.runner.handle("approval", partial(proposals.expire, parts))
     parts.runner.handle(seals.HANDLER, partial(seals.seal_in_turn, parts))
@@ -373,49 +363,6 @@ def _advisor(configured: AdvisorSettings, caller: Caller, vault: Vault, remedies
         return secret
 
     return ModelAdvisor(caller, configured.base_url, configured.model, key, remedies, deadline_s=configured.deadline_s)
-
-
-async def _channel(settings: Settings, vault: Vault, name: str) -> Channel:
-    """Open a notification channel with the secrets as they are now."""
-    configured = settings.channels.get(name)
-    if configured is None:
-        raise Undelivered(f"channel {name} is no longer in prunella.yaml", permanent=True)
-    try:
-        url = redact.Secret(await vault.reveal(configured.url))
-        secret = redact.Secret(await vault.reveal(configured.secret)) if configured.secret else None
-    except SecretError as error:
-        raise Undelivered(str(error)) from None
-    return _open_channel(configured, name, url, secret)
-
-
-def _open_channel(configured: ChannelSettings, name: str, url: redact.Secret, secret: redact.Secret | None) -> Channel:
-    match configured.kind:
-        case "slack":
-            return SlackChannel(name, url, buttons=configured.buttons is not None)
-        case "teams":
-            return TeamsChannel(name, url)
-        case "apprise":
-            return OtherChannel(name, url)
-    try:
-        if configured.kind == "email":
-            return EmailChannel(name, url, configured.to, configured.sender)
-        assert secret is not None  # settings demand it for webhooks
-        return WebhookChannel(name, url, secret, clock=SystemClock())
-    except ConfigError as error:
-        raise Undelivered(f"channel {name}: {error}", permanent=True) from None
-
-
-def _heartbeat(settings: Settings, parts: Parts, caller: Caller, vault: Vault) -> Heartbeat:
-    """Return the sign of life; without a watcher it does nothing."""
-    watched = settings.heartbeat
-    if watched is None:
-        return Heartbeat(parts.store, parts.runner, caller, None, 0.0, parts.listeners)
-    source = watched.url
-
-    async def url() -> redact.Secret:
-        return redact.Secret(await vault.reveal(source))
-
-    return Heartbeat(parts.store, parts.runner, caller, url, watched.every_s, parts.listeners)
 
 
 async def _seed(app: App) -> None:

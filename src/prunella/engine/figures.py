@@ -133,7 +133,10 @@ async def raise_alarm(parts: Parts) -> None:
         why = alert(await attempts_lately(tx, now))
         if why is not None:
             waiting = await tx.incidents.list(most=500, state=IncidentState.ESCALATED.value)
-            affected = [("Waiting for people", str(len(waiting))), ("Recommended", "look at: prunella procedures")]
+            affected = [
+                ("Affected", f"{len(waiting)} wait for people"),
+                ("Recommended", "look at: prunella procedures"),
+            ]
             await trail.tell(parts, tx, [notices.system_alert(why, affected, now, parts.public_url)])
 
 

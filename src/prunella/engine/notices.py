@@ -324,8 +324,10 @@ def manual_intervention(policy: Procedure, incident: Incident, why: str, history
         Severity.HIGH,
         title,
         (
+            ("Issue", _issue(policy, incident, history)),
             ("Problem", incident.because),
             ("Why", why),
+            ("Attempts", str(len(history))),
             ("History", _history(history)),
             ("Recommended", _advice(incident, history)),
         ),
@@ -343,7 +345,14 @@ def healing_failed(policy: Procedure, incident: Incident, why: str, history: Seq
         "HEALING_FAILED",
         Severity.HIGH,
         f"{incident.resource}: {last} failed",
-        (("Problem", incident.because), ("Error", why), ("History", _history(history))),
+        (
+            ("Issue", _issue(policy, incident, history)),
+            ("Problem", incident.because),
+            ("Action", last),
+            ("Attempts", str(len(history))),
+            ("Error", why),
+            ("History", _history(history)),
+        ),
         link,
         history[-1].id if history else None,
     )
@@ -407,9 +416,13 @@ def system_alert(why: str, facts: Sequence[tuple[str, str]], now: datetime, link
         kind="SYSTEM_ALERT",
         severity=Severity.CRITICAL,
         title="Healing fails too often",
-        facts=(("Why", why), *facts),
+        facts=(("Alert", "Healing Failure Rate"), ("Why", why), *facts),
         link=link,
     )
+
+
+def _issue(policy: Procedure, incident: Incident, runs: Sequence[Run]) -> str:
+    return (runs[-1].issue if runs else "") or str(incident.memory.get("issue", policy.id))
 
 
 def _history(runs: Sequence[Run]) -> str:
