@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 
 from engine.world import START, World, play
@@ -13,6 +13,7 @@ from prunella.core.events import Listeners
 from prunella.core.records import Notice, Severity
 from prunella.engine import escalation, inbox, notices, people, trail
 from prunella.engine.notices import DASHBOARD, Route, Routes, Tier
+from prunella.engine.quiet import Quiet
 from prunella.engine.reconcile import reconcile
 from prunella.runner.local import LocalRunner
 
@@ -164,6 +165,21 @@ def test_tier_called_too_early_waits_for_its_time(sqlite_path: Path) -> None:
         await escalation.climb(world.parts, "nobody")
 
     play(sqlite_path, story, routes=ROUTES)
+
+
+def test_tiers_count_from_when_the_first_could_know(sqlite_path: Path) -> None:
+    """Held until the morning, the next tier is told a quarter of an hour after it, and not at the same moment."""
+    night = Quiet(begins=time(22), ends=time(7), zone="UTC")
+    late = frozenset({Severity.MEDIUM})
+    routes = Routes((Route(late, ("ops",), tiers=(Tier(15 * MINUTE, ("pager",)),)),), quiet=night)
+
+    async def story(world: World) -> None:
+        await tell(world, replace(grave(), severity=Severity.MEDIUM))
+        await world.later(8 * 3600)
+        due = {one.channel: one.next_at for one in await world.told()}
+        assert due == {"ops": START + timedelta(hours=7), "pager": START + timedelta(hours=7, minutes=15)}
+
+    play(sqlite_path, story, running=True, routes=routes)
 
 
 def test_notice_that_escalates_is_on_the_dashboard_however_quiet(sqlite_path: Path) -> None:

@@ -119,3 +119,34 @@ def test_person_sees_and_tries_channels_from_the_command_line(told: Up) -> None:
     shown = told.cli("notify", "channels")
     assert "failing since" in shown
     assert "slack-channel" not in shown
+
+
+ESCALATING = """
+notify:
+  channels:
+    ops: {slack: secret://slack, fallback: hook}
+    board: {teams: secret://teams}
+    hook: {webhook: {url: secret://hook, secret: "${PRUNELLA_SECRET_KEY}"}}
+  rules:
+    - {severity: [HIGH, CRITICAL], to: [ops], escalate: {after: 1s, to: [board]}}
+  heartbeat: {url: secret://watcher, every: 10s}
+"""
+
+
+def test_message_finds_its_way_by_itself(tmp_path: Path) -> None:
+    """A dead chat, nobody who answers: the stand-in gets it and says why, the next tier is told; the watcher sees life."""
+    url = f"sqlite:///{tmp_path / 'p.db'}"
+    with FaultyServer() as shop, running(tmp_path, shop, url, configuration(shop, ESCALATING)) as up:
+        board, hook, watcher = shop.teams("/teams"), shop.webhook("/hook"), shop.webhook("/watcher")
+        shop.script("/slack", [html(404, "gone")])
+        for name in ("slack", "teams", "hook", "watcher"):
+            up.cli("secret", "set", name, given=f"{shop.url}/{name}")
+        service = up.place()
+        up.heal(event(service, http_status=422, error_message="bad", endpoint=None, payload=None))
+        shop.wait_for(lambda: bool(board.received and hook.received), 20)
+        told = hook.messages[0]["data"]["facts"][-1]
+        assert told["name"] == "Sent Through"
+        assert told["value"] == "hook, because ops does not work (ops: the receiver answered 404)"
+        assert "tier 1 of 1: nobody acknowledged for" in board.received[0].body.decode()
+        shop.wait_for(lambda: bool(watcher.received), 15)
+        assert up.rows("SELECT count(*) FROM notifications WHERE channel = 'board'") == [(len(board.received),)]

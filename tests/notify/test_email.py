@@ -27,6 +27,7 @@ from prunella.core.errors import ConfigError, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
 from prunella.egress import Egress
+from prunella.notify.contract import plain_text
 from prunella.notify.email import EmailChannel, as_html, render, server_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]  # aiosmtpd is of 2024
@@ -144,6 +145,14 @@ def test_mail_is_in_the_words_of_document_b(notification: Notification) -> None:
         "Recovery Plan: refresh\nStatus: pending\n\n"
         "Event ID: e-1\nTimestamp: 2026-03-01T12:30:05+00:00\n\n"
     )
+
+
+def test_our_own_link_in_a_fact_stays_one(notification: Notification) -> None:
+    """Document B's line Dashboard leads somewhere, also when it is copied; somebody else's address does not."""
+    assert notification.link is not None
+    facts = (("Dashboard", notification.link), ("Error", "see https://evil.test"))
+    text = plain_text(replace(notification, facts=facts))
+    assert f"Dashboard: {notification.link}\nError: see https:\u200b//evil.test\n" in text
 
 
 def test_nothing_from_outside_gets_into_a_header_or_becomes_a_link(hostile: Notification) -> None:

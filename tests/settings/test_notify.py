@@ -146,12 +146,12 @@ CASES = [
         "notify.channels.ops.buttons: belong to slack only; remove them, or make this a channel of slack",
     ),
     (
-        "a viewer who would press",
+        "a role that nobody has",
         (
             "notify: {channels: {ops: {slack: secret://ops, buttons: "
-            "{signing_secret: secret://s, workspace: T1, users: {U1: {name: a, role: VIEWER}}}}}}"
+            "{signing_secret: secret://s, workspace: T1, users: {U1: {name: a, role: BOSS}}}}}}"
         ),
-        "notify.channels.ops.buttons.users.U1.role: 'VIEWER' is not one of OPERATIONS, ADMIN",
+        "notify.channels.ops.buttons.users.U1.role: 'BOSS' is not one of VIEWER, OPERATIONS, ADMIN",
     ),
     (
         "a workspace's name in place of its id",

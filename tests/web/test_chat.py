@@ -31,7 +31,10 @@ BUTTONS = Buttons(
     signing_secret=Secret(SIGNING),
     workspace="T1",
     room="C1",
-    users={"U123": Person(name="ada@example.com", role="OPERATIONS")},
+    users={
+        "U123": Person(name="ada@example.com", role="OPERATIONS"),
+        "U777": Person(name="eve@example.com", role="VIEWER"),
+    },
 )
 
 
@@ -162,11 +165,17 @@ async def test_another_plans_digest_approves_nothing(chat: Chat) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"user": {"id": "U666"}}, {"team": {"id": "T2"}}, {"channel": {"id": "C2"}}, {"channel": None}],
-    ids=["stranger", "workspace", "channel", "no channel"],
+    [
+        {"user": {"id": "U666"}},
+        {"user": {"id": "U777"}},
+        {"team": {"id": "T2"}},
+        {"channel": {"id": "C2"}},
+        {"channel": None},
+    ],
+    ids=["stranger", "viewer", "workspace", "channel", "no channel"],
 )
 async def test_only_who_is_named_is_heard(chat: Chat, changed: dict[str, Any]) -> None:
-    """A stranger, another workspace, another channel: nothing is done, it is audited, and the stranger is told."""
+    """A stranger, a viewer, another workspace or channel: nothing is done, it is audited, and the stranger is told."""
     _, message = await chat.told()
     assert (await chat.press(APPROVE, buttons_of(message)[APPROVE], **changed)).status_code == 200
     assert await chat.state() == "waiting"

@@ -35,7 +35,7 @@ async def climb(parts: Parts, notification_id: str) -> None:
             return
         tiers = parts.routes.tiers(told.severity)
         after = tiers[told.tier + 1].after_s if told.tier + 1 < len(tiers) else None
-        next_at = None if after is None else now + timedelta(seconds=after)
+        next_at = None if after is None else min(row.next_at or now for row in rows) + timedelta(seconds=after)
         if not await tx.outbox.climb(told.id, told.tier, next_at):
             return  # another worker was quicker, or a person
         await trail.queue(parts, tx, rows)

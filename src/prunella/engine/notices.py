@@ -64,7 +64,8 @@ class Routes:
         tiers = self.tiers(notice.severity)
         if notice.resource is not None or notice.severity in _LOUD or tiers:
             shown = replace(_row(notice, DASHBOARD, ids, now, next_at=None), state="sent", sent_at=now)
-            climbs = now + timedelta(seconds=tiers[0].after_s) if tiers else None
+            told_at = min(due.values(), default=now)  # who was not told yet can't have answered
+            climbs = told_at + timedelta(seconds=tiers[0].after_s) if tiers else None
             sent.append(replace(shown, escalates_at=climbs))
         return sent
 

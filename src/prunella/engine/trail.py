@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prunella.core.records import AuditEntry, Notice, Notification
 from prunella.engine import notices
@@ -50,17 +50,22 @@ async def queue(parts: Parts, tx: Transaction, queued: list[Notification]) -> No
     """Put rows into the outbox, and wake what delivers them, and what tells others when nobody answers."""
     if not queued:
         return
-    silent_until = parts.pauses.messages(parts.clock.now())
+    now = parts.clock.now()
+    silent_until = parts.pauses.messages(now)
     if silent_until is not None:  # a maintenance window: they go out together at its end
-        queued = [
-            row if row.next_at is None else replace(row, next_at=max(row.next_at, silent_until)) for row in queued
-        ]
+        queued = [_held(row, silent_until, silent_until - now) for row in queued]
     await tx.outbox.add(queued)
     for row in queued:
         if row.state == "waiting":
             await parts.runner.submit("deliver", row.channel, at=row.next_at, tx=tx)
         if row.escalates_at is not None:
             await parts.runner.submit("escalate", row.id, at=row.escalates_at, tx=tx)
+
+
+def _held(row: Notification, until: datetime, rest: timedelta) -> Notification:
+    """Let a message wait for the end of a rest, and those who would be told after it for as long."""
+    next_at = row.next_at and max(row.next_at, until)
+    return replace(row, next_at=next_at, escalates_at=row.escalates_at and row.escalates_at + rest)
 
 
 def link(parts: Parts, incident_id: str) -> str:

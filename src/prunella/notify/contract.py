@@ -97,6 +97,12 @@ def inert(text: str) -> str:
     return _ACTIVE.sub(lambda found: f"{found[0]}\u200b", one_line(text))
 
 
+def value_of(notification: Notification, value: str, chars_max: int) -> str:
+    """Return a fact's value so that nothing in it acts, but for our own link."""
+    link = web_link(notification.link) if value and value == notification.link else None
+    return link or inert(cut(value or "–", chars_max))
+
+
 def one_line(text: str) -> str:
     """Return `text` without anything that ends a line, or is not shown."""
     return "".join(character if character.isprintable() else " " for character in text)
@@ -117,7 +123,7 @@ def plain_text(notification: Notification, chars_max: int = 10_000) -> str:
     blocks = [inert(cut(heading(notification), _TITLE_CHARS_MAX))]
     for group in paragraphs(notification):
         lines = [
-            f"{inert(cut(name, _NAME_CHARS_MAX))}: {inert(cut(value or '–', _VALUE_CHARS_MAX))}"
+            f"{inert(cut(name, _NAME_CHARS_MAX))}: {value_of(notification, value, _VALUE_CHARS_MAX)}"
             for name, value in group
         ]
         blocks.append("\n".join(lines))

@@ -30,6 +30,7 @@ MISSING = 'the extra smtp is not installed; run: pip install "prunella[smtp]"'
 _TIMEOUT_S = 15.0
 _SUBJECT_CHARS_MAX = 180
 _SAID_CHARS_MAX = 200
+_VALUE_CHARS_MAX = 1500
 _WELL_NEAR = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -158,7 +159,8 @@ def render(notification: Notification, sender: str, to: Sequence[str]) -> EmailM
 def as_html(notification: Notification) -> str:
     """Return the message as HTML: no picture, no script, no address but our own link."""
     rows = "".join(
-        f'<tr><th align="left" valign="top">{_cell(name)}</th><td>{_cell(value or "–")}</td></tr>'
+        f'<tr><th align="left" valign="top">{_cell(name)}</th>'
+        f"<td>{escape(contract.value_of(notification, value, _VALUE_CHARS_MAX))}</td></tr>"
         for name, value in contract.facts_of(notification, 40)
     )
     link = contract.web_link(notification.link)
@@ -170,7 +172,7 @@ def as_html(notification: Notification) -> str:
 
 
 def _cell(text: str) -> str:
-    return escape(contract.inert(contract.cut(text, 1500)))
+    return escape(contract.inert(contract.cut(text, _VALUE_CHARS_MAX)))
 
 
 def _safe(text: str) -> str:

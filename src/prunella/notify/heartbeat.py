@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from prunella.core.errors import SecretError, Undelivered
 from prunella.core.events import Listeners
@@ -20,6 +20,7 @@ from prunella.store.contract import Store
 HEARTBEAT = "heartbeat"
 """The handler's name, and under which its health is kept."""
 _OVERDUE = timedelta(minutes=2)
+_ASK_OTHERS_AFTER = timedelta(seconds=30)
 _TIMEOUT_S = 10.0
 
 
@@ -40,9 +41,10 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Call the watcher unless work is overdue, and submit the next call."""
-        if self.url is None:
-            return
         now = self.store.clock.now()
+        if self.url is None:
+            await self._leave_to_others(now)
+            return
         await self.runner.submit(HEARTBEAT, at=now + timedelta(seconds=self.every_s))
         async with self.store.transaction() as tx:
             late = await tx.incidents.overdue(now - _OVERDUE)
@@ -55,6 +57,13 @@ class Heartbeat:
                 await tx.channels.failed(HEARTBEAT, now, error)
         if error is not None:
             self.listeners.emit("notification.failed", channel=HEARTBEAT, reason=error, dead=False)
+
+    async def _leave_to_others(self, now: datetime) -> None:
+        """Let a worker beat that knows a watcher: its configuration may be newer than this one."""
+        async with self.store.transaction() as tx:
+            workers = await tx.workers.all()
+        if len(workers) > 1:
+            await self.runner.submit(HEARTBEAT, at=now + _ASK_OTHERS_AFTER)
 
     async def _call(self) -> str | None:
         assert self.url is not None  # beat() looked

@@ -21,6 +21,9 @@ _TIMEOUT_S = 30.0
 _KINDS = {Severity.LOW: "info", Severity.MEDIUM: "warning", Severity.HIGH: "failure", Severity.CRITICAL: "failure"}
 
 logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+logging.getLogger("urllib3").setLevel(
+    logging.WARNING
+)  # which Apprise calls with, and which logs paths that hold tokens
 
 
 class OtherChannel:

@@ -64,7 +64,7 @@ def _text(text: str, **look: object) -> dict[str, Any]:
 
 def _facts(notification: Notification) -> list[dict[str, str]]:
     return [
-        {"title": _plain(name, _NAME_CHARS_MAX), "value": _plain(value or "–", _VALUE_CHARS_MAX)}
+        {"title": _plain(name, _NAME_CHARS_MAX), "value": contract.value_of(notification, value, _VALUE_CHARS_MAX)}
         for name, value in contract.facts_of(notification, _FACTS_MAX)
     ]
 

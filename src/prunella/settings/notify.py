@@ -123,7 +123,9 @@ class PersonSection(Section):
     """Who somebody in a chat is here."""
 
     name: Annotated[of.Text, AfterValidator(_person)]
-    role: Annotated[Literal["OPERATIONS", "ADMIN"], of.EXPANDED]
+    role: Annotated[Literal["VIEWER", "OPERATIONS", "ADMIN"], of.EXPANDED] = Field(
+        description="VIEWER sees the messages and may press nothing."
+    )
 
 
 class ButtonsSection(Section):

@@ -16,10 +16,13 @@ from prunella.engine import chat
 from prunella.notify import contract, slack, slack_answers
 from prunella.notify.slack_answers import Pressed
 from prunella.settings import Buttons, ChannelSettings
+from prunella.web.auth import Role
 from prunella.web.problems import Problem
 
 _REMEMBERED = timedelta(seconds=3 * slack_answers.WINDOW_S)
 """How long an answer is remembered: longer than its signature is good."""
+
+_MAY_ANSWER = frozenset({Role.OPERATIONS, Role.ADMIN})
 
 
 def router(app: App) -> APIRouter:
@@ -63,8 +66,8 @@ async def _answer(app: App, channel: str, buttons: Buttons, found: Pressed) -> c
     """Carry out what somebody who is named in prunella.yaml wants."""
     elsewhere = found.workspace != buttons.workspace or buttons.room not in (None, found.room)
     person = None if elsewhere else buttons.users.get(found.user)
-    if person is None:
-        why = "the answer came from another workspace or channel" if elsewhere else "this person is not in the list"
+    if person is None or Role(person.role) not in _MAY_ANSWER:
+        why = "the answer came from another workspace or channel" if elsewhere else "nobody of these who may answer"
         await chat.refuse(app.parts, channel, found.user, why)
         return chat.Heard(words="Nothing was done: you may not answer here. Ask for an entry in notify.channels.")
     return await chat.hear(app.parts, channel, found.notification_id, found.action, by=person.name, digest=found.digest)
