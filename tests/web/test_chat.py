@@ -86,7 +86,7 @@ async def opened(shop: Shop, path: Path, slack: FaultyServer, buttons: Buttons |
     settings = Settings(
         channels={"ops": channel},
         routes=Routes((Route(frozenset(Severity), ("ops",)),)),
-        egress=EgressPolicy(allow_hosts=frozenset({"127.0.0.1"}), allow_http=True),
+        egress=EgressPolicy(allow_hosts=frozenset({"127.0.0.0/8"}), allow_http=True),
     )
     async with market(shop, path, settings) as mart:
         yield Chat(mart, slack, room, replies)
