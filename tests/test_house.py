@@ -122,6 +122,9 @@ ELSEWHERE = {
     "web/api/inbound.py": "web/test_inbound.py",
     "core/senders.py": "settings/test_inbound.py",
     "web/api/seals.py": "cli/test_audit.py",
+    "cli/tracing.py": "app/test_tracing.py",
+    "engine/census.py": "web/test_metrics.py",
+    "store/census.py": "web/test_metrics.py",
     "store/migrations/append_only.py": "store/test_seals.py",
     "web/api/keys.py": "web/test_entrance.py",
     "cli/keys.py": "web/test_entrance.py",
@@ -147,7 +150,6 @@ ELSEWHERE = {
     "store/glance.py": "engine/test_overview.py",
     "web/api/self_heal.py": "flows/test_bad_input.py",
     "web/api/self_healing.py": "web/test_self_healing.py",
-    "web/metrics.py": "flows/test_surfaces.py",
     "web/pages/__init__.py": "flows/test_surfaces.py",
     "web/server.py": "flows/test_start.py",
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
-from prunella.core.events import Event, Listeners
+import prunella
+from prunella.core.events import EVENTS, Event, Listeners
 
 
 def test_every_listener_hears_every_event_in_order() -> None:
@@ -77,3 +81,43 @@ def test_event_cannot_be_changed() -> None:
     """What happened has happened: a listener cannot rewrite it for the next one."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Event("a.b").name = "c.d"  # type: ignore[misc]
+
+
+# The table of events --------------------------------------------------------------------------------------------------
+
+SOURCE = Path(prunella.__file__).parent
+
+
+def told_in(text: str) -> set[str]:
+    """Return the names of events in a module: what is emitted or told, and what is logged by name."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+            continue
+        name, on = node.args[0], ast.unparse(node.func.value)
+        logged = on == "structlog.get_logger()" and node.func.attr in ("info", "warning", "error")
+        if not (logged or node.func.attr in ("emit", "tell")):
+            continue
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            found.add(name.value)
+    return found
+
+
+def test_every_event_stands_in_the_table_and_is_told_somewhere() -> None:
+    """What is emitted or logged by name is in EVENTS, and nothing stands there that nobody tells; a new one is noticed."""
+    told = set().union(*(told_in(path.read_text()) for path in SOURCE.rglob("*.py")))
+    assert told == set(EVENTS)
+    assert told_in('listeners.emit("a.b", x=1)\nstructlog.get_logger().error("c d")') == {"a.b", "c d"}
+
+
+def test_names_of_events_have_one_form() -> None:
+    """noun.verb, small letters, and each says what it means in one sentence."""
+    assert [name for name in EVENTS if not re.fullmatch(r"[a-z]+\.[a-z_]+", name)] == []
+    assert [name for name, words in EVENTS.items() if not words.endswith(".")] == []
+    assert list(EVENTS) == sorted(EVENTS)
+
+
+def test_document_shows_the_table() -> None:
+    """docs/observability.md tells every event in the words of the table."""
+    text = (SOURCE.parents[1] / "docs" / "observability.md").read_text()
+    assert dict(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| (.+) \|$", text, re.MULTILINE)) == EVENTS

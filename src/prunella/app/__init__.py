@@ -21,6 +21,8 @@ from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
 from prunella.app import messages
 from prunella.app.life import Life
 from prunella.app.procedures import Care, take_care
+from prunella.app.tracing import acting, traced
+from prunella.app.tracing import listen as trace_event
 from prunella.core import redact
 from prunella.core.clock import Clock, Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SchemaBehind, SecretError
@@ -236,6 +238,7 @@ def wire(
     rng, care = rng or Rng(), care or Care()
     clock = store.clock
     listeners = Listeners()
+    listeners.subscribe(trace_event)
     runner = runs(clock, listeners)
     vault = Vault(store, keys)
     worker = _worker_name()
@@ -245,7 +248,7 @@ def wire(
         runner=runner,
         services=settings.services,
         routes=settings.routes,
-        act=lambda name, target: remedies[name].apply(target),
+        act=acting(lambda name, target: remedies[name].apply(target)),
         seal=keys.seal,
         unseal=keys.open,
         clock=clock,
@@ -286,8 +289,9 @@ def wire(
 
 def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care) -> None:
     """Tell the runner what carries out the engine's work."""
-    parts.runner.handle("heal", partial(heal, parts))
-    parts.runner.handle("procedure", partial(_run_procedure, parts, rounds))
+    parts.runner.handle("heal", traced("prunella.recover", partial(heal, parts), "prunella.incident.id"))
+    procedure = partial(_run_procedure, parts, rounds)
+    parts.runner.handle("procedure", traced("prunella.procedure", procedure, "prunella.procedure"))
     parts.runner.handle("approval", partial(proposals.expire, parts))
     parts.runner.handle(seals.HANDLER, partial(seals.seal_in_turn, parts))
     parts.runner.handle(requests.HANDLER, partial(requests.take_wishes, parts, care.desks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from prunella.app.tracing import traced
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.redact import Secret
@@ -34,7 +35,7 @@ def handle(settings: Settings, parts: Parts, caller: Caller, vault: Vault) -> De
         fallback=settings.routes.fallback,
         after=settings.routes.after,
     )
-    parts.runner.handle("deliver", delivery.deliver)
+    parts.runner.handle("deliver", traced("prunella.notify", delivery.deliver, "prunella.channel"))
     parts.runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     parts.runner.handle(HEARTBEAT, _heartbeat(settings, parts, caller, vault).beat)
     return delivery

@@ -20,6 +20,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from prunella.app import App, open_app, sqlite_path
 from prunella.app.life import leave_on_signals
+from prunella.cli.tracing import configure_tracing
 from prunella.core.clock import SystemClock
 from prunella.core.errors import ConfigError, StoreRefused, StoreUnavailable
 from prunella.core.events import Event
@@ -83,8 +84,9 @@ async def _work_and_tell(settings: Settings) -> None:
 
 def _start(settings: Settings, process: Coroutine[None, None, None]) -> None:
     configure_logs()
+    configure_tracing()
     for warning in settings.warnings:
-        structlog.get_logger().warning("config", warning=warning)
+        structlog.get_logger().warning("config.warning", warning=warning)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(process)
 
@@ -101,7 +103,7 @@ async def _open(settings: Settings, closing: AsyncExitStack) -> App:
             if sqlite_path(settings.database_url) is not None:
                 raise
             if str(error) != told:
-                structlog.get_logger().warning("waiting for the database", reason=str(error), again_s=_AGAIN_S)
+                structlog.get_logger().warning("store.awaited", reason=str(error), again_s=_AGAIN_S)
             told = str(error)
             await SystemClock().sleep(_AGAIN_S)
         else:
@@ -120,7 +122,7 @@ async def _end_anyway(app: App) -> None:
 
 
 def _end_now() -> None:
-    structlog.get_logger().error("ended without a goodbye: the database was silent until the time to stop was up")
+    structlog.get_logger().error("process.cut_off", reason="the database was silent until the time to stop was up")
     os._exit(1)
 
 

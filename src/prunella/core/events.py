@@ -8,17 +8,49 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 _log = logging.getLogger(__name__)
+
+EVENTS: Final[Mapping[str, str]] = {
+    "audit.sealed": "Entries of the audit were sealed; note it for `prunella audit verify --noted NUMBER:DIGEST`.",
+    "breaker.changed": "A guard's breaker opened, closed, or lets a probe through.",
+    "call.degraded": "A guarded call was answered by its fallback.",
+    "call.gave_up": "A guarded call failed for good.",
+    "call.handed_over": "A guarded call was written down and will be made later.",
+    "call.retrying": "A guarded call is tried again after a wait.",
+    "config.warning": "The configuration holds something that a person should know.",
+    "engine.failed": "A handler, a procedure or a remedy raised: a fault of ours, or of a plug-in.",
+    "failure.learned": "A guarded handler failed for good, and what is known of it was kept.",
+    "gate.changed": "Calls to a service may pass, or may not.",
+    "handover.failed": "A guarded call could not be written down.",
+    "inbound.received": "A signed sender told of something: how much was taken, known, put aside, refused.",
+    "inbound.refused": "A request to a sender's address was not signed as it should be.",
+    "incident.resolved": "An incident was proven well.",
+    "issue.noticed": "A guard noticed what a person should know.",
+    "limiter.changed": "A guard's limiter learned another rate.",
+    "notification.failed": "A message did not arrive; `dead`: it is not tried again.",
+    "notification.sent": "Messages arrived.",
+    "plan.decided": "What is done about an incident was decided.",
+    "pool.changed": "A connection pool is at another level.",
+    "process.cut_off": "A process ended before its work did.",
+    "remedy.failed": "A guard's own remedy raised.",
+    "remedy.proven": "A call succeeded after a guard's remedy.",
+    "remedy.tried": "A guard applied its remedy before another attempt.",
+    "retry.budget_exhausted": "A guard retried no more: too many calls are retried.",
+    "run.finished": "An attempt ended.",
+    "run.started": "An attempt began.",
+    "signal.accepted": "An event is recorded.",
+    "store.awaited": "The database does not answer yet; the start waits for it.",
+    "tracing.missing": "Spans were wanted, and what sends them is not installed.",
+    "worker.taken_over": "What a dead worker had begun was taken over.",
+}
+"""Every event and every named line of the log, and what it says; held by tests/core/test_events.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened.
-
-    Names are `noun.verb` in the past tense: signal.accepted, incident.opened, plan.decided, run.started, run.finished,
-    incident.resolved, gate.changed, notification.sent, engine.failed.
-    """
+    """One thing that happened; its name is one of `EVENTS`: noun.verb, in the past tense."""
 
     name: str
     fields: Mapping[str, object] = field(default_factory=dict)

@@ -213,7 +213,10 @@ async def _following(parts: Parts, tx: Transaction, kept: Case) -> Case:
 async def _act(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation | None) -> Outcome:
     """Perform one attempt."""
     assert plan.remedy is not None  # the gate keeper lets nothing else through
-    parts.listeners.emit("run.started", incident=case.incident.id, service=run.service, remedy=run.remedy)
+    acted_s = (case.now - case.incident.first_seen).total_seconds() if run.attempt == 1 else None
+    parts.listeners.emit(
+        "run.started", incident=case.incident.id, service=run.service, remedy=run.remedy, acted_s=acted_s
+    )
     return await perform(parts, plan.remedy, lambda: _target(parts, case, plan, run, operation))
 
 

@@ -392,4 +392,5 @@ def _emit(parts: Parts, arrival: Arrival, belongs: dict[str, str]) -> None:
         because=diagnosis.because if diagnosis else None,
         incident=belongs.get(arrival.signal.id),
         forced=arrival.signal.forced,
+        detected_s=(arrival.signal.received_at - arrival.signal.occurred_at).total_seconds(),
     )

@@ -20,6 +20,7 @@ from prunella.store.advice import AdviceRows
 from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
 from prunella.store.backlog import BacklogRows
+from prunella.store.census import CensusRows
 from prunella.store.channels import ChannelRows
 from prunella.store.credentials import CredentialRows
 from prunella.store.entrances import EntranceRows
@@ -64,6 +65,7 @@ class Transaction:
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
         self.seals = SealRows(session)
+        self.census = CensusRows(session)
         self.advice = AdviceRows(session)
         self.approvals = ApprovalRows(session)
         self.switches = SwitchRows(session)

@@ -1,59 +1,189 @@
-"""Prometheus metrics, fed by the engine's events; our own failures are counted apart from those we heal."""
+"""Prometheus metrics: counters fed by this process's events, gauges by a look at the tables when somebody asks.
+
+Labels are bounded: a service that is not configured counts as `other`. Our own failures are counted apart from those
+we heal. Gauges show the whole deployment, so over several processes take their maximum, not their sum.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+import platform
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from prunella import __version__
 from prunella.core.events import Event
+from prunella.core.states import GateState
+from prunella.engine.census import Census
 
-_RECOVERY_BUCKETS_S = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
+OTHER: Final = "other"
+_BUCKETS_S: Final = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
+_REMEMBERED: Final = 10_000
 
 
 class Metrics:
-    """Count what happens in this process."""
+    """Count what happens in this process, and show how things stand.
 
-    def __init__(self) -> None:
+    Args:
+        services: names that may stand in a label.
+        senders: likewise.
+    """
+
+    def __init__(self, services: Iterable[str], senders: Iterable[str], now: Callable[[], datetime]) -> None:
         self.registry = CollectorRegistry()
+        self._services, self._senders, self._now = frozenset(services), frozenset(senders), now
+        self._ended: OrderedDict[str, datetime] = OrderedDict()
+        self._make_counters()
+        self._make_histograms()
+        self._make_gauges()
+        ProcessCollector(registry=self.registry)
+        self._listening: Mapping[str, Callable[[Mapping[str, object]], None]] = {
+            "signal.accepted": self._signal,
+            "run.started": self._begun,
+            "run.finished": self._run,
+            "incident.resolved": self._incident,
+            "gate.changed": self._gate,
+            "notification.sent": self._sent,
+            "notification.failed": self._unsent,
+            "engine.failed": self._fault,
+            "inbound.received": self._inbound_taken,
+            "inbound.refused": self._inbound_refused,
+        }
+
+    def listen(self, event: Event) -> None:
+        """Count one event."""
+        heard = self._listening.get(event.name)
+        if heard is not None:
+            heard(event.fields)
+
+    def show(self, census: Census | None) -> None:
+        """Show how things stand; None: the database did not tell, and old figures would mislead."""
+        self._store_up.set(census is not None)
+        for gauge in (self._open, self._operations, self._gate_state, self._waiting):
+            gauge.clear()
+        if census is None:
+            for plain in (self._approvals, self._lag, self._unsealed, self._workers):
+                plain.set(float("nan"))
+            return
+        for state, count in census.incidents.items():
+            self._open.labels(state).set(count)
+        for (service, state), count in census.operations.items():
+            self._operations.labels(self._service(service), state).set(count)
+        for service, now_state in census.gates.items():
+            for one in GateState:
+                self._gate_state.labels(self._service(service), one.value).set(one.value == now_state)
+        for channel, count in census.messages.items():
+            self._waiting.labels(channel).set(count)
+        self._approvals.set(census.approvals)
+        self._lag.set(census.lag_s)
+        self._unsealed.set(census.unsealed)
+        self._workers.set(census.workers)
+
+    def page(self) -> bytes:
+        """Return the exposition text."""
+        return generate_latest(self.registry)
+
+    # what is counted ----------------------------------------------------------------------------------------------
+
+    def _make_counters(self) -> None:
         self._signals = self._counter("signals", "Events accepted", "service", "outcome", "category")
         self._runs = self._counter("runs", "Attempts that ended", "service", "remedy", "state")
         self._resolved = self._counter("incidents_resolved", "Incidents proven well", "service", "category")
         self._gates = self._counter("gate_changes", "Gates that changed", "service", "state")
         self._messages = self._counter("notifications", "Messages by fate", "channel", "fate")
         self._own = self._counter("own_failures", "Failures of prunella itself", "handler")
-        self._recovery = Histogram(
-            "prunella_recovery_seconds",
-            "From the first failure to the proof that it is well",
-            ["category"],
-            buckets=_RECOVERY_BUCKETS_S,
-            registry=self.registry,
+        self._inbound = self._counter("inbound_events", "What signed senders sent, by fate", "source", "fate")
+
+    def _make_histograms(self) -> None:
+        self._detection = self._histogram("detection", "From a failure to its arrival here", "service")
+        self._action = self._histogram("action", "From an incident's first failure to the first attempt", "service")
+        self._verification = self._histogram("verification", "From the last attempt to the proof", "service")
+        self._recovery = self._histogram("recovery", "From the first failure to the proof that it is well", "category")
+
+    def _make_gauges(self) -> None:
+        self._open = self._gauge("incidents_open", "Incidents that are open", "state")
+        self._operations = self._gauge(
+            "operations", "Operations that wait, run or are in quarantine", "service", "state"
         )
+        self._gate_state = self._gauge("gate_state", "1 for the state that a gate is in", "service", "state")
+        self._waiting = self._gauge("notifications_waiting", "Messages that wait to be sent", "channel")
+        self._approvals = self._gauge("approvals_waiting", "Plans that wait for a person")
+        self._lag = self._gauge("queue_lag_seconds", "For how long the longest waiting incident is due")
+        self._unsealed = self._gauge("audit_unsealed_entries", "Entries of the audit that wait for their seal")
+        self._workers = self._gauge("workers_alive", "Processes that heal")
+        self._store_up = self._gauge("store_up", "1 when the database told how things stand")
+        build = self._gauge("build_info", "What runs here", "version", "python")
+        build.labels(__version__, platform.python_version()).set(1)
 
-    def listen(self, event: Event) -> None:
-        """Count one event."""
-        fields = {name: str(value) for name, value in event.fields.items()}
-        match event.name:
-            case "signal.accepted":
-                self._signals.labels(fields["service"], fields["outcome"], fields["category"]).inc()
-            case "run.finished":
-                self._runs.labels(fields["service"], fields["remedy"], fields["state"]).inc()
-            case "incident.resolved":
-                self._resolved.labels(fields["service"], fields["category"]).inc()
-                if event.fields["forced"] is False:
-                    self._recovery.labels(fields["category"]).observe(float(fields["took_s"]))
-            case "gate.changed":
-                self._gates.labels(fields["service"], fields["state"]).inc()
-            case "notification.sent":
-                self._messages.labels(fields["channel"], "sent").inc()
-            case "notification.failed":
-                self._messages.labels(fields["channel"], "failed").inc()
-            case "engine.failed":
-                self._own.labels(fields["handler"]).inc()
-            case _:
-                pass
+    def _signal(self, fields: Mapping[str, object]) -> None:
+        service = self._service(fields["service"])
+        self._signals.labels(service, str(fields["outcome"]), str(fields["category"] or "none")).inc()
+        if fields["outcome"] == "failure" and fields["forced"] is False:
+            self._detection.labels(service).observe(_seconds(fields, "detected_s"))
 
-    def page(self) -> bytes:
-        """Return the exposition text."""
-        return generate_latest(self.registry)
+    def _begun(self, fields: Mapping[str, object]) -> None:
+        if fields.get("acted_s") is not None:
+            self._action.labels(self._service(fields["service"])).observe(_seconds(fields, "acted_s"))
+
+    def _run(self, fields: Mapping[str, object]) -> None:
+        self._runs.labels(self._service(fields["service"]), str(fields["remedy"]), str(fields["state"])).inc()
+        incident = str(fields["incident"])
+        self._ended[incident] = self._now()
+        self._ended.move_to_end(incident)
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def _incident(self, fields: Mapping[str, object]) -> None:
+        service = self._service(fields["service"])
+        self._resolved.labels(service, str(fields["category"])).inc()
+        ended = self._ended.pop(str(fields["incident"]), None)
+        if fields["forced"] is not False:
+            return
+        self._recovery.labels(str(fields["category"])).observe(_seconds(fields, "took_s"))
+        if ended is not None:
+            self._verification.labels(service).observe(max((self._now() - ended).total_seconds(), 0.0))
+
+    def _gate(self, fields: Mapping[str, object]) -> None:
+        self._gates.labels(self._service(fields["service"]), str(fields["state"])).inc()
+
+    def _sent(self, fields: Mapping[str, object]) -> None:
+        self._messages.labels(str(fields["channel"]), "sent").inc()
+
+    def _unsent(self, fields: Mapping[str, object]) -> None:
+        self._messages.labels(str(fields["channel"]), "dead" if fields.get("dead") else "failed").inc()
+
+    def _fault(self, fields: Mapping[str, object]) -> None:
+        self._own.labels(str(fields["handler"])).inc()
+
+    def _inbound_taken(self, fields: Mapping[str, object]) -> None:
+        for fate in ("accepted", "duplicate", "aside", "refused"):
+            self._inbound.labels(self._sender(fields), fate).inc(_seconds(fields, fate))
+
+    def _inbound_refused(self, fields: Mapping[str, object]) -> None:
+        self._inbound.labels(self._sender(fields), "unsigned").inc()
+
+    # how ----------------------------------------------------------------------------------------------------------
+
+    def _service(self, name: object) -> str:
+        return str(name) if name in self._services else OTHER
+
+    def _sender(self, fields: Mapping[str, object]) -> str:
+        return str(fields["source"]) if fields["source"] in self._senders else OTHER
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(f"prunella_{name}", words, list(labels), registry=self.registry)
+
+    def _gauge(self, name: str, words: str, *labels: str) -> Gauge:
+        return Gauge(f"prunella_{name}", words, list(labels), registry=self.registry)
+
+    def _histogram(self, name: str, words: str, *labels: str) -> Histogram:
+        return Histogram(f"prunella_{name}_seconds", words, list(labels), buckets=_BUCKETS_S, registry=self.registry)
+
+
+def _seconds(fields: Mapping[str, object], name: str) -> float:
+    value = fields.get(name)
+    return max(float(value), 0.0) if isinstance(value, int | float) else 0.0

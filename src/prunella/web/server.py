@@ -79,8 +79,7 @@ def create(app: App) -> FastAPI:
     gatehouse = _gatehouse(app)
     web.state.gatehouse = gatehouse
     web.state.door = Door(app.settings.senders, app.vault.reveal, app.parts.clock.now, app.parts.listeners)
-    metrics = Metrics()
-    app.parts.listeners.subscribe(metrics.listen)
+    metrics = _metrics(app)
     frame = Frame(app)
     problems.install(web, frame.trouble)
     web.add_middleware(problems.BodyLimit)
@@ -98,11 +97,19 @@ def create_health(app: App) -> FastAPI:
     """Return what a worker answers: whether it is well, and what it counts."""
     web = FastAPI(title="prunella worker", openapi_url=None)
     web.state.gatehouse = _gatehouse(app)
-    metrics = Metrics()
-    app.parts.listeners.subscribe(metrics.listen)
+    metrics = _metrics(app)
     problems.install(web)
     web.include_router(health.router(app, metrics))
     return web
+
+
+def _metrics(app: App) -> Metrics:
+    """Return what counts here; entities and databases are what procedures call a service."""
+    settings = app.settings
+    named = {*settings.services, *settings.databases, *settings.entities, *settings.procedures}
+    metrics = Metrics(named, settings.senders, app.parts.clock.now)
+    app.parts.listeners.subscribe(metrics.listen)
+    return metrics
 
 
 def _gatehouse(app: App) -> Gatehouse:

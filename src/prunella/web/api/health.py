@@ -7,6 +7,8 @@ from fastapi.responses import JSONResponse, Response
 
 from prunella.app import App
 from prunella.app.life import WELL
+from prunella.core.errors import StoreError
+from prunella.engine import census
 from prunella.web.access import may_read
 from prunella.web.metrics import Metrics
 
@@ -34,6 +36,10 @@ def router(app: App, metrics: Metrics) -> APIRouter:
         host, _ = app.settings.listen
         if not (app.settings.metrics_public or host.startswith(_LOOPBACK)):
             await may_read(request)
+        try:
+            metrics.show(await census.take(app.parts, alone=app.alone))
+        except StoreError:
+            metrics.show(None)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
