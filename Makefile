@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage profiles conformance fuzz vendor pictures lock help
+.PHONY: demo test tests unit check format bench chaos outage profiles reference conformance fuzz vendor pictures lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -41,6 +41,9 @@ outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepte
 
 profiles: $(SETUP) ## compile what is known about services, after a profile was changed
 	@$(BIN)/python tools/profiles.py
+
+reference: $(SETUP) ## write docs/reference anew, after a command, setting, error, event or metric was changed
+	@$(BIN)/python tools/reference.py
 
 conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises that others break; PEERS=1 puts them beside
 	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \

@@ -179,12 +179,14 @@ class Egress:
     ) -> None:
         self._policy = policy or EgressPolicy()
         self._clock = clock or SystemClock()
+        self._tls = tls or httpcore2.default_ssl_context()
+        self._network = _CheckedNetwork(self._policy, resolve or _resolve)
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=tls or httpcore2.default_ssl_context(),
+            ssl_context=self._tls,
             max_connections=_CONNECTIONS_MAX,
             max_keepalive_connections=_IDLE_MAX,
             keepalive_expiry=_IDLE_S,
-            network_backend=_CheckedNetwork(self._policy, resolve or _resolve),
+            network_backend=self._network,
         )
 
     async def request(
@@ -237,6 +239,27 @@ class Egress:
                 exc_type=type(cause).__name__,
                 errno_name=_errno_name(cause),
                 sent=watch.sent,
+            ) from None
+
+    async def reach(self, host: str, port: int, *, tls: bool, deadline_s: float = 5.0) -> None:
+        """Connect as a request would, through the same checks, and hang up; nothing is sent.
+
+        Raises:
+            EgressRefused: the address may not be called.
+            EgressFailed: no connection came about.
+        """
+        outer = sys.exception()
+        try:
+            async with asyncio.timeout(deadline_s):
+                stream = await self._network.connect_tcp(host, port)
+                try:
+                    stream = await stream.start_tls(self._tls, server_hostname=host) if tls else stream
+                finally:
+                    await stream.aclose()
+        except _BROKEN as exc:
+            fact = _fact(cause := _innermost(exc, outer), deadline_s)
+            raise EgressFailed(
+                scrub(f"{host}: {fact}"), exc_type=type(cause).__name__, errno_name=_errno_name(cause), sent=False
             ) from None
 
     async def close(self) -> None:

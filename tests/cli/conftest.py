@@ -11,7 +11,7 @@ import pytest
 
 from prunella.cli import commands, world
 
-KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+KEY = "q1GkYw3c0Ue7hXn5Tz9bLrVd2mPfSaJi8oEy4uCKxH0="
 
 
 @dataclass(frozen=True)

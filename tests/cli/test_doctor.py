@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import shlex
+import socket
 import sqlite3
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from checks.test_stuck import orders
 from cli.conftest import Command
+from databases.shop import opened
 from pooler import pooling
+from prunella.cli.doctor import tables
+from prunella.store import migrations
 
 PROCEDURES = """
 databases: {{shop: {{url: "sqlite:///{folder}/shop.db"}}}}
@@ -121,3 +132,167 @@ def test_grants_are_printed_for_what_is_named(command: Command, shop: Path) -> N
     said = command("db", "grant", "--print", "--database", "attic")
     assert (said.status, "known: shop" in said.err) == (2, True)
     assert "SQLite, which knows no roles" in command("db", "grant", "--print").out
+
+
+# What the settings tell -----------------------------------------------------------------------------------------------
+
+
+def found(command: Command, about: str) -> list[dict[str, str]]:
+    """Return the findings about one thing."""
+    said = json.loads(command("doctor", "--json").out)
+    return [one for one in said["findings"] if one["about"] == about]
+
+
+@pytest.mark.parametrize(
+    ("service", "grades"),
+    [
+        ("listen: '127.0.0.1:1'", []),
+        ("listen: '[::1]:1'", []),
+        ("listen: '0.0.0.0:1', public_url: 'https://prunella.example'", []),
+        ("listen: '0.0.0.0:1', public_url: 'http://127.0.0.1:8123'", ["warning"]),
+        ("listen: '0.0.0.0:1'", ["error"]),
+        ("listen: '10.0.0.7:1', environment: development", ["error", "error"]),
+        ("listen: '10.0.0.7:1', public_url: 'https://p.example', metrics_public: true", ["warning"]),
+    ],
+)
+def test_open_door_is_told(command: Command, folder: Path, service: str, grades: list[str]) -> None:
+    """Who listens for other machines without TLS, in development, or with open metrics, is told; loopback is fine."""
+    (folder / "prunella.yaml").write_text(f"service: {{{service}}}\n")
+    told = found(command, "exposed")
+    assert [one["grade"] for one in told] == grades
+    assert all(one["fix"] for one in told)
+
+
+def test_weak_short_and_reused_secrets_are_told_and_never_shown(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typed key, a short token, one secret in two places; status 1, and none of them is printed."""
+    typed = base64.b64encode(b"k" * 32).decode()
+    monkeypatch.setenv("PRUNELLA_SECRET_KEY", typed)
+    monkeypatch.setenv("PRUNELLA_INGEST_TOKEN", "hunter2hunter2")
+    monkeypatch.setenv("CRM", "hunter2hunter2")
+    (folder / "prunella.yaml").write_text('services: {crm: {base_url: "https://crm.invalid", bearer: "${CRM}"}}\n')
+    said = command("doctor")
+    assert said.status == 1
+    assert "only 1 different bytes" in said.out
+    assert "ingest token 1 of 1 has fewer than 20 characters" in said.out
+    assert "the bearer of crm is the same as ingest token 1" in said.out
+    assert "openssl rand" in said.out
+    assert "hunter2" not in said.out + said.err
+    assert typed not in said.out + said.err
+    monkeypatch.setenv("PRUNELLA_SECRET_KEY", "short")
+    assert "0 bytes long, not 32" in command("doctor").out
+
+
+def test_key_file_that_others_can_read_is_told(
+    command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mode is named with the command that helps, and what the command does helps; a missing file is not made."""
+    monkeypatch.delenv("PRUNELLA_SECRET_KEY")
+    file = configured.parent / "prunella.db.key"
+    assert command("doctor").status == 0
+    assert not file.exists()
+    assert command("token").status == 0
+    file.chmod(0o644)
+    (told,) = found(command, "key file")
+    assert "mode 0644" in told["text"]
+    subprocess.run(shlex.split(told["fix"]), check=True)
+    assert found(command, "key file") == []
+
+
+def test_warnings_alone_end_with_status_0(command: Command, configured: Path) -> None:
+    """http in production is something to think about; in development it is not told."""
+    configured.write_text(configured.read_text() + "egress: {allow_http: true}\n")
+    said = command("doctor")
+    assert (said.status, "1 to think about" in said.out) == (0, True)
+    configured.write_text(configured.read_text().replace("service: {", "service: {environment: development, "))
+    assert "all is well" in command("doctor").out
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def test_tables_that_are_behind_are_told(command: Command, configured: Path) -> None:
+    """Where prunella makes them itself it is a note; where a person does, an error with the command."""
+    (configured.parent / "prunella.db").unlink()
+    assert [one["grade"] for one in found(command, "tables")] == ["note"]
+    assert not (configured.parent / "prunella.db").exists()
+    configured.write_text(configured.read_text().replace("service: {", "service: {migrate: manual, "))
+    (told,) = found(command, "tables")
+    assert (told["grade"], told["fix"]) == ("error", "prunella db upgrade")
+    assert command("db", "upgrade").status == 0
+    assert found(command, "tables") == []
+
+
+def test_queue_and_workers_are_looked_at(
+    command: Command, configured: Path, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing queue tables, nobody alive, and a worker of another version are told apart."""
+    monkeypatch.setenv("PRUNELLA_DATABASE_URL", fresh_postgres_url)
+    migrations.upgrade(fresh_postgres_url)
+    assert [one["grade"] for one in found(command, "queue")] == ["note"]
+    assert command("db", "upgrade").status == 0
+    assert found(command, "queue") == []
+    assert "no worker is alive" in found(command, "workers")[0]["text"]
+    with psycopg.connect(fresh_postgres_url) as database:
+        database.execute(
+            "INSERT INTO prunella.workers (name, version, started_at, seen_at) VALUES ('w1', '0.0.1', now(), now())"
+        )
+    (told,) = found(command, "workers")
+    assert (told["grade"], "w1 runs 0.0.1" in told["text"]) == ("warning", True)
+
+
+@pytest.mark.parametrize(("seconds", "grades"), [(0.5, []), (-5, ["warning"]), (40, ["error"]), (-40, ["error"])])
+def test_clocks_that_are_apart_are_told(seconds: float, grades: list[str]) -> None:
+    """Two seconds are worth a warning; more than half a token's life is an error, whichever clock is ahead."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    told = tables.skew(now + timedelta(seconds=seconds), now)
+    assert [one.grade.value for one in told] == grades
+    assert all(("behind" if seconds > 0 else "ahead") in one.text for one in told)
+
+
+# The user's databases -------------------------------------------------------------------------------------------------
+
+
+def test_hidden_rows_are_told_from_rows_that_are_not_there(
+    command: Command, configured: Path, fresh_postgres_url: str
+) -> None:
+    """A table that row-level security hides is an error with the fix; an empty one, seen whole, is not."""
+    with opened(fresh_postgres_url) as shop:
+        orders(shop, (1, "PENDING", 9000))
+        url = shop.role("healer", "GRANT SELECT ON orders TO {role}", "ALTER TABLE orders ENABLE ROW LEVEL SECURITY")
+        configured.write_text(
+            configured.read_text() + f"databases: {{shop: {{url: {json.dumps(url)}}}}}\n"
+            "procedures: {old: {database: shop, every: 1h, remedy: manual_intervention,"
+            " check: {rows: {table: orders, where: {status: PENDING}}}}}\n"
+        )
+        (told,) = found(command, "row-level security")
+        assert told["grade"] == "error"
+        assert "not nothing to heal" in told["text"]
+        assert "db grant --print" in told["fix"]
+        shop.run("ALTER TABLE orders DISABLE ROW LEVEL SECURITY", "DELETE FROM orders")
+        assert found(command, "row-level security") == []
+
+
+# Channels -------------------------------------------------------------------------------------------------------------
+
+
+def test_channels_are_reached_and_nothing_is_sent(
+    command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is opened and closed without a byte; where nobody listens it is a warning without the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("CHAT", f"http://127.0.0.1:{port}/hunter2hunter2")
+        configured.write_text(
+            configured.read_text() + f"egress: {{allow_http: true, allow_hosts: ['127.0.0.1:{port}']}}\n"
+            'notify: {channels: {chat: {slack: "${CHAT}"}, team: {teams: secret://team}}}\n'
+        )
+        told = found(command, "channels")
+        assert [("team" in one["text"], one["fix"]) for one in told] == [(True, "prunella secret set team")]
+        seen, _ = listening.accept()
+        with seen:
+            assert seen.recv(100) == b""
+    said = command("doctor")
+    assert "chat can't be reached" in said.out
+    assert "hunter2" not in said.out

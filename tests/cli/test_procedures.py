@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -237,3 +239,64 @@ def test_retry_of_what_nobody_knows_is_refused(command: Command, plan: str) -> N
     for incident, words in (("i2", "(404)"), ("i1", "no longer in prunella.yaml")):
         said = command("retry", incident)
         assert (said.status, words in said.err) == (1, True)
+
+
+# Dry, and by name -----------------------------------------------------------------------------------------------------
+
+
+def test_answers_can_be_tried_dry(command: Command, plan: str) -> None:
+    """The plan is shown and stays as it is; what could not be answered is refused dry, too."""
+    said = command("approve", plan, "--dry-run")
+    assert (said.status, "would let this plan be carried out, approved by cli:" in said.out) == (0, True)
+    assert "changed 2 rows of products" in said.out
+    assert "would refuse the plan of hide-zero-stock" in command("reject", plan, "--reason", "no", "--dry-run").out
+    assert state(command, plan) == "waiting"
+    other = command("approve", plan, "--dry-run", "--digest", "d2")
+    assert (other.status, "is for the plan d1, not for d2" in other.err) == (1, True)
+    assert command("reject", plan, "--reason", "no").status == 0
+    late = command("approve", plan, "--dry-run")
+    assert (late.status, "is rejected; only one that waits" in late.err) == (1, True)
+
+
+@pytest.mark.parametrize("door", ["cli:", ""])
+def test_who_proposed_may_not_approve(command: Command, plan: str, sqlite_path: Path, door: str) -> None:
+    """Four eyes are two people: the name that typed counts, by whichever door it proposed; the audit names them."""
+    me = world.person().removeprefix("cli:")
+    with closing(sqlite3.connect(sqlite_path)) as database:
+        database.execute("UPDATE approvals SET proposed_by = ?", (f"{door}{me}",))
+        database.commit()
+    said = command("approve", plan, "--yes")
+    assert (said.status, "somebody else has to answer it" in said.err) == (1, True)
+    assert state(command, plan) == "waiting"
+    told = [json.loads(line) for line in command("events", "tail", "--no-follow", "--json").out.splitlines()]
+    assert (told[-1]["action"], told[-1]["actor"]) == ("approval.refused", world.person())
+
+
+def test_answer_carries_the_name_of_who_typed(command: Command, plan: str) -> None:
+    """The plan says who approved it."""
+    assert command("approve", plan, "--yes").status == 0
+    (answered,) = json.loads(command("approvals", "--state", "approved", "--json").out)["items"]
+    assert answered["decided_by"] == world.person()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ("running", "is under way; wait for its end"),
+        ("undone", "was undone before"),
+        ("verified", "would put back what set changed in products (12 rows); nothing was changed"),
+    ],
+)
+def test_undo_can_be_tried_dry(command: Command, monkeypatch: pytest.MonkeyPatch, found: str, words: str) -> None:
+    """It names the rows that would come back, and refuses what would be refused."""
+    run = {"id": "r1", "state": found, "remedy": "set", "resource": "products", "rows": 12}
+    asked: list[str] = []
+
+    def call(method: str, path: str, *_: Any, **__: Any) -> Any:
+        asked.append(f"{method} {path}")
+        return run
+
+    monkeypatch.setattr(world, "call", call)
+    said = command("undo", "r1", "--dry-run")
+    assert words in said.out + said.err
+    assert asked == ["GET /api/v1/runs/r1"]

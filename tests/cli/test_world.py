@@ -81,7 +81,7 @@ def test_minted_token_is_good_for_the_engine_of_this_key(folder: Path) -> None:
     token = world.mint("OPERATIONS", 60)
     caller = Gatehouse(Keys.parse(KEY), (), SystemClock().now).signed(token)
     assert caller is not None
-    assert (caller.name, caller.role) == ("cli", Role.OPERATIONS)
+    assert (caller.name, caller.role) == (world.person(), Role.OPERATIONS)
     assert Gatehouse(Keys.parse(KEY), (), lambda: datetime(2099, 1, 1, tzinfo=UTC)).signed(token) is None
 
 

@@ -91,6 +91,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/pause"): READS,
     ("POST", "/api/v1/pause"): ACTS,
     ("POST", "/api/v1/resume"): ACTS,
+    ("GET", "/api/v1/overview"): READS,
+    ("POST", "/api/v1/links"): RULES,
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
     ("GET", "/approvals"): ACTS,

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, print_json
+from prunella.cli.printing import Cursor, Json, Limit, example, more, print_json, say
 
 cli = typer.Typer()
 
 
-@cli.command()
+@cli.command(epilog=example("prunella entities order"))
 def entities(
     entity: Annotated[str, typer.Argument(help="Its name in prunella.yaml, as order.")],
     as_json: Json = False,
@@ -28,7 +28,7 @@ def entities(
         print(f"no {entity} is stuck")
 
 
-@cli.command()
+@cli.command(epilog=example("prunella statistics --days 30"))
 def statistics(
     days: Annotated[int, typer.Option(min=1, max=365, help="How far back.")] = 7,
     as_json: Json = False,
@@ -40,30 +40,27 @@ def statistics(
         return
     for one in answer["statistics"]:
         counts = f"{one['successful_recoveries']} healed, {one['failed_recoveries']} failed"
-        print(f"{one['issue_type']:<20} {one['recovery_action']:<22} {one['total_cases']:>5} cases: {counts}")
+        say(f"{one['issue_type']:<20} {one['recovery_action']:<22} {one['total_cases']:>5} cases: {counts}", hang=44)
     if not answer["statistics"]:
         print(f"nothing was healed within {days} days")
 
 
-@cli.command()
+@cli.command(epilog=example("prunella notifications", "prunella notifications --all --json"))
 def notifications(
     everything: Annotated[bool, typer.Option("--all", help="What was acknowledged, too.")] = False,
+    limit: Limit = 50,
+    cursor: Cursor = None,
     as_json: Json = False,
 ) -> None:
     """List what people were told and nobody has acknowledged yet."""
-    answer = world.call("GET", "/api/v1/notifications", query={"all": str(everything).lower()})
+    query = {"all": str(everything).lower(), "limit": limit} | ({"cursor": cursor} if cursor else {})
+    answer = world.call("GET", "/api/v1/notifications", query=query)
     if as_json:
         print_json(answer)
         return
     for one in answer["items"]:
         print(f"{one['notification_id']}  {one['severity']:<8} {one['title']}")
-        print(f"{'':38}{one['message']}")
+        say(one["message"], indent=4)
     if not answer["items"]:
         print("nothing to acknowledge")
-
-
-@cli.command()
-def ack(notification: Annotated[str, typer.Argument(help="Its id, as `prunella notifications` shows it.")]) -> None:
-    """Say that you have seen a notification."""
-    answer = world.call("POST", f"/api/v1/self-healing/notifications/{notification}/acknowledge")
-    print(f"acknowledged by {answer['acknowledged_by']}")
+    more(answer)

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, print_json
+from prunella.cli.printing import Dry, Json, example, print_json, say, would
 from prunella.core.clock import SystemClock
+from prunella.core.errors import PrunellaError
 
-cli = typer.Typer(help="Make, list and revoke API keys of programs.", no_args_is_help=True)
+cli = typer.Typer(help="Make, list and revoke API keys of programs.", invoke_without_command=True)
 
 
 class KeyRole(StrEnum):
@@ -25,22 +26,38 @@ class KeyRole(StrEnum):
     ADMIN = "ADMIN"
 
 
-@cli.command()
+@cli.callback(epilog=example("prunella keys", "prunella keys create ci --role INGEST"))
+def keys(context: typer.Context, as_json: Json = False) -> None:
+    """List keys, the revoked ones, too; with a command: make or revoke one."""
+    if context.invoked_subcommand is None:
+        _list(as_json)
+
+
+@cli.command(epilog=example("prunella keys create ci --role INGEST --ttl 90d"))
 def create(
     name: Annotated[str, typer.Argument(help="Whose it is; the audit calls it so.")],
     role: Annotated[KeyRole, typer.Option(help="What it may do.")] = KeyRole.INGEST,
     ttl: Annotated[str | None, typer.Option(help="How long it lasts, as 12h or 90d; default: until revoked.")] = None,
+    dry_run: Dry = False,
 ) -> None:
     """Print a new key, and nothing else; it is shown this once."""
+    if dry_run:
+        world.duration_s(ttl or "1d")
+        would(f"make a key for {name} ({role.value}), good {'until revoked' if ttl is None else f'for {ttl}'}")
+        return
     now = SystemClock().now().astimezone(UTC)
     expires = (now + timedelta(seconds=world.duration_s(ttl))).isoformat() if ttl is not None else None
     wish = {"name": name, "role": role.value, "expires_at": expires}
     print(world.call("POST", "/api/v1/keys", wish, role="ADMIN")["key"])
 
 
-@cli.command("list")
+@cli.command("list", epilog=example("prunella keys list --json"))
 def list_keys(as_json: Json = False) -> None:
     """List keys, the revoked ones, too."""
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
     answer = world.call("GET", "/api/v1/keys", role="ADMIN")
     if as_json:
         print_json(answer)
@@ -48,14 +65,24 @@ def list_keys(as_json: Json = False) -> None:
     now = SystemClock().now()
     for one in answer["items"]:
         used = f"used {one['used_at'][:16]}" if one["used_at"] else "never used"
-        print(f"{one['id']}  {one['role']:<12} {_state(one, now):<22} {used:<21}  {one['name']}")
+        print(f"{one['id']}  {one['role']:<12} {_state(one, now)}")
+        say(f"{one['name']}: {used}", indent=4)
     if not answer["items"]:
         print("no keys; make one with: prunella keys create NAME --role INGEST")
 
 
-@cli.command()
-def revoke(key: Annotated[str, typer.Argument(help="Its id, as `prunella keys list` shows it.")]) -> None:
+@cli.command(epilog=example("prunella keys revoke KEY_ID"))
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="Its id, as `prunella keys` shows it.")],
+    dry_run: Dry = False,
+) -> None:
     """End a key at once."""
+    if dry_run:
+        found = {one["id"]: one for one in world.call("GET", "/api/v1/keys", role="ADMIN")["items"]}.get(key)
+        if found is None:
+            raise PrunellaError(f"there is no key {key!r}; look with: prunella keys")
+        would(f"revoke the key of {found['name']} ({found['role']}), for good")
+        return
     answer = world.call("DELETE", f"/api/v1/keys/{key}", role="ADMIN")
     print(f"{answer['name']}: revoked by {answer['revoked_by']}")
 

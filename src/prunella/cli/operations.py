@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, agreed, print_json
+from prunella.cli.printing import Json, agreed, example, more, print_json, say
 from prunella.core.errors import ConfigError
 
 cli = typer.Typer(help="See waiting work; replay, cancel or quarantine it.", invoke_without_command=True)
@@ -50,7 +50,11 @@ Dry = Annotated[bool, typer.Option("--estimate", "--dry-run", help="Show what it
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@cli.callback()
+@cli.callback(
+    epilog=example(
+        "prunella operations --state dead", "prunella operations replay --service crm --state dead --estimate"
+    )
+)
 def operations(
     context: typer.Context,
     service: OfService = None,
@@ -75,11 +79,10 @@ def operations(
         print_operation(one)
     if not answer["items"]:
         print("no operations")
-    if answer["next_cursor"]:
-        print(f"more: --cursor {answer['next_cursor']}")
+    more(answer)
 
 
-@cli.command()
+@cli.command(epilog=example("prunella operations show ID"))
 def show(operation: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show one operation: its payload's structure, its attempts, and what people did to it."""
     found = world.call("GET", f"/api/v1/operations/{operation}")
@@ -101,7 +104,7 @@ def show(operation: Annotated[str, typer.Argument(metavar="ID")], as_json: Json 
 
 
 def _command(act: str, words: str) -> None:
-    @cli.command(act, help=words)
+    @cli.command(act, help=words, epilog=example(f"prunella operations {act} ID --dry-run"))
     def command(
         operation: OneId = None,
         service: OfService = None,
@@ -136,7 +139,7 @@ def print_operation(one: dict[str, Any]) -> None:
     due = f"due {one['due_at'][:19]}" if one["due_at"] else ""
     print(f"{one['id']}  {one['state']:<10} {one['service']:<16} {one['attempts']} tries  {due}".rstrip())
     if one["last_error"]:
-        print(f"{'':38}{one['last_error']}")
+        say(one["last_error"], indent=4)
 
 
 def _one(act: str, operation: str, reason: str, dry_run: bool, as_json: bool) -> None:
@@ -180,9 +183,8 @@ def print_estimate(found: dict[str, Any]) -> None:
     if found["count"]:
         print(f"  queued from {found['oldest'][:19]} to {found['newest'][:19]} UTC")
     if found["outcome_unknown"]:
-        print(
-            f"  {found['outcome_unknown']} died in mid-call: nobody knows whether they arrived; look before you replay"
-        )
+        unknown = f"{found['outcome_unknown']} died in mid-call: nobody knows whether they arrived"
+        say(f"{unknown}; look before you replay", indent=2)
     for one in found["sample"]:
         print(f"  {one['id']}  {one['state']:<10} {one['service']}  {one['last_error'] or ''}".rstrip())
 

@@ -1,19 +1,96 @@
-"""How commands print: JSON where it is asked for, and a question at a terminal."""
+"""How commands print: tables that fit the terminal, JSON where it is asked for, colour only where it is wanted."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
-from typing import Annotated
+import textwrap
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many, at most.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on behind a page: its next_cursor.")]
+
+_WIDTH_LEAST, _WIDTH_MOST = 60, 120
+_CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+def example(*lines: str) -> str:
+    """Return the end of a command's help: what to type."""
+    return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"\b\n  $ {line}" for line in lines)])
 
 
 def print_json(value: object) -> None:
     """Print a value as JSON that people can read, too."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def would(what: str, as_json: bool = False) -> None:
+    """Say what a change would do, and that it was not done."""
+    if as_json:
+        print_json({"dry_run": True, "would": what})
+    else:
+        say(f"would {what}; nothing was changed")
+
+
+def width() -> int | None:
+    """Return how many columns there are; None where no person reads: nothing is cut or wrapped for a program."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return None
+    return min(max(shutil.get_terminal_size().columns, _WIDTH_LEAST), _WIDTH_MOST)
+
+
+def say(line: str, *, indent: int = 0, hang: int = 2) -> None:
+    """Print a line, wrapped at the terminal's edge.
+
+    Args:
+        indent: blanks before it.
+        hang: blanks more before what is wrapped.
+    """
+    columns, before = width(), " " * indent
+    if columns is None or len(line) + indent <= columns:
+        print(f"{before}{line}".rstrip())
+        return
+    deeper = before + " " * hang
+    print(
+        textwrap.fill(
+            line, columns, initial_indent=before, subsequent_indent=deeper, break_long_words=False,
+            break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False,
+        )
+    )  # fmt: skip
+
+
+def table(rows: Iterable[Sequence[object]], *, gap: int = 2) -> None:
+    """Print rows in columns as wide as their widest value; the last column takes what is left and is cut there."""
+    told = [[_plain(value) for value in row] for row in rows]
+    if not told:
+        return
+    widest = [max(len(row[place]) for row in told) for place in range(len(told[0]) - 1)]
+    columns, used = width(), sum(widest) + gap * len(widest)
+    left = None if columns is None else max(columns - used, 10)
+    for row in told:
+        cells = [f"{value:<{room}}" for value, room in zip(row, widest, strict=False)]
+        print((" " * gap).join([*cells, cut(row[-1], left)]).rstrip())
+
+
+def cut(text: str, room: int | None) -> str:
+    """Return a text that fits; what is cut away shows as …."""
+    return text if room is None or len(text) <= room else text[: room - 1] + "…"
+
+
+def coloured(text: str, colour: str) -> str:
+    """Return a text in a colour, at a terminal whose owner did not refuse it (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
+        return text
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
 
 
 def duration(seconds: float) -> str:
@@ -25,7 +102,28 @@ def duration(seconds: float) -> str:
     return "".join(parts + ([f"{seconds:g}s"] if seconds or not parts else []))
 
 
+def ago(moment: str | None, now: datetime) -> str:
+    """Write how long ago a moment was, roughly: 5s, 3m, 2h, 4d."""
+    if moment is None:
+        return "never"
+    seconds = max((now - datetime.fromisoformat(moment)).total_seconds(), 0.0)
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length_s:
+            return f"{seconds // length_s:.0f}{unit} ago"
+    return f"{seconds:.0f}s ago"
+
+
 def agreed(question: str) -> bool:
     """Ask at a terminal; anything but yes is no."""
     print(f"{question} [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def more(answer: dict[str, Any]) -> None:
+    """Say how a list goes on."""
+    if answer.get("next_cursor"):
+        print(f"more: --cursor {answer['next_cursor']}")
+
+
+def _plain(value: object) -> str:
+    return " ".join(str(value).split()) if value is not None else ""

@@ -8,13 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
-from prunella.cli import world
-from prunella.cli.printing import Json, agreed, duration, print_json
-from prunella.core.errors import ConfigError
+from prunella.cli import services, world
+from prunella.cli.printing import (
+    Cursor,
+    Dry,
+    Json,
+    Limit,
+    Reason,
+    agreed,
+    duration,
+    example,
+    more,
+    print_json,
+    say,
+    would,
+)
+from prunella.core.errors import ConfigError, PrunellaError
 
 cli = typer.Typer()
-Limit = Annotated[int, typer.Option(min=1, max=500)]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
 
 _FIGURES = ("found", "healed", "failed", "resolved", "escalated")
 
@@ -33,7 +44,7 @@ class ApprovalStateName(StrEnum):
     CLOSED = "closed"
 
 
-@cli.command()
+@cli.command(epilog=example("prunella procedures", "prunella procedures --json"))
 def procedures(as_json: Json = False) -> None:
     """List procedures, and what prunella does by itself, with their schedules and what their last run came to."""
     answer = world.call("GET", "/api/v1/procedures")
@@ -43,17 +54,18 @@ def procedures(as_json: Json = False) -> None:
     for one in answer["items"]:
         paused = f"  paused by {one['paused_by']}" if one["paused_by"] else ""
         print(f"{one['name']:<28} {one['level']}  {_schedule(one['schedule']):<16} {one['runs']:>6} runs{paused}")
-        print(f"{'':28} {one['check']} -> {one['remedy'] or 'a person'}; last: {_result(one['last_result'])}")
+        say(f"{one['check']} -> {one['remedy'] or 'a person'}; last: {_result(one['last_result'])}", indent=4)
     if not answer["items"]:
         print("no procedures; write some below procedures: or entities: in prunella.yaml")
     for one in answer["rounds"]:
         schedule = _schedule(one["schedule"])
-        print(f"{one['name']:<28} --  {schedule:<16} {one['runs']:>6} runs; last: {_result(one['last_result'])}")
+        print(f"{one['name']:<28} --  {schedule:<16} {one['runs']:>6} runs")
+        say(f"last: {_result(one['last_result'])}", indent=4)
 
 
-@cli.command()
+@cli.command(epilog=example("prunella run hide-zero-stock --dry-run"))
 def run(
-    procedure: str,
+    procedure: Annotated[str, typer.Argument(metavar="PROCEDURE", help="Its name, as `prunella procedures` shows it.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; nothing is written.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +80,7 @@ def run(
     if verdict["answer"] != "run" and answer["plan"] and verdict["reason"] not in waiting.values():
         print(f"  {verdict['answer']}: {verdict['reason']}")
     for key, why in waiting.items():
-        print(f"  {key}: {why}")
+        say(f"{key}: {why}", indent=2)
     for one in answer["runs"]:
         detail = f": {one['detail']}" if one["detail"] else ""
         print(f"  {one['id']}  {one['resource']}: {one['remedy']} {one['state']}{detail}")
@@ -78,34 +90,42 @@ def run(
         print("  read the plan and answer it: prunella approvals")
 
 
-@cli.command()
+@cli.command(epilog=example("prunella approvals", "prunella approvals --state rejected --json"))
 def approvals(
     state: Annotated[ApprovalStateName | None, typer.Option(help="Only this state; default: waiting.")] = None,
     limit: Limit = 50,
+    cursor: Cursor = None,
     as_json: Json = False,
 ) -> None:
     """List plans that wait for an answer, or were answered."""
-    query = {"state": (state or ApprovalStateName.WAITING).value, "limit": limit}
+    wanted = (state or ApprovalStateName.WAITING).value
+    query = {"state": wanted, "limit": limit} | ({"cursor": cursor} if cursor else {})
     answer = world.call("GET", "/api/v1/approvals", query=query)
     if as_json:
         print_json(answer)
         return
     for one in answer["items"]:
         print(f"{one['id']}  {one['state']:<10} until {one['expires_at'][:16]}  {one['procedure']}")
-        print(f"{'':38}{one['plan']['words']} ({one['plan']['count']} targets)")
+        say(f"{one['plan']['words']} ({one['plan']['count']} targets)", indent=4)
     if not answer["items"]:
-        print(f"no plan is {query['state']}")
+        print(f"no plan is {wanted}")
+    more(answer)
 
 
-@cli.command()
+@cli.command(epilog=example("prunella approve PLAN", "prunella approve PLAN --digest DIGEST"))
 def approve(
-    approval: Annotated[str, typer.Argument(help="The plan's id, as `prunella approvals` shows it.")],
+    approval: Annotated[str, typer.Argument(metavar="PLAN", help="Its id, as `prunella approvals` shows it.")],
     digest: Annotated[str | None, typer.Option(help="Only this plan, as you have seen it.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Dry = False,
 ) -> None:
     """Show a plan, ask, and let it be carried out."""
     found = world.call("GET", f"/api/v1/approvals/{approval}")
     print_plan(found["plan"])
+    if dry_run:
+        _must_wait(found, digest)
+        would(f"let this plan be carried out, approved by {world.person()}")
+        return
     if not (yes or digest or sys.stdin.isatty()):
         raise ConfigError(["approve: nobody can be asked here; write --yes, or --digest with the plan you have seen"])
     if not yes and sys.stdin.isatty() and found["state"] == "waiting" and not agreed("Carry this out?"):
@@ -116,20 +136,40 @@ def approve(
     print(f"{answer['procedure']}: {answer['state']}; it runs at once, and only if nothing has changed")
 
 
-@cli.command()
+@cli.command(epilog=example('prunella reject PLAN --reason "not on a Friday"'))
 def reject(
-    approval: Annotated[str, typer.Argument(help="The plan's id, as `prunella approvals` shows it.")],
+    approval: Annotated[str, typer.Argument(metavar="PLAN", help="Its id, as `prunella approvals` shows it.")],
     reason: Annotated[str, typer.Option(help="Why; it stands in the audit.")],
+    dry_run: Dry = False,
+    as_json: Json = False,
 ) -> None:
     """Refuse a plan; what it was about becomes a person's."""
+    if dry_run:
+        found = world.call("GET", f"/api/v1/approvals/{approval}")
+        _must_wait(found, None)
+        would(f"refuse the plan of {found['procedure']}, and leave it to people, as {world.person()}", as_json)
+        return
     answer = world.call("POST", f"/api/v1/approvals/{approval}/reject", {"reason": reason})
-    print(f"{answer['procedure']}: {answer['state']}")
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{answer['procedure']}: {answer['state']}")
 
 
-@cli.command()
-def undo(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+@cli.command(epilog=example("prunella undo RUN --dry-run"))
+def undo(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Its id, as `prunella run` and `explain` show it.")],
+    dry_run: Dry = False,
+    as_json: Json = False,
+) -> None:
     """Put back what a run changed or deleted, where it still is as the run left it."""
+    if dry_run:
+        would(_would_undo(world.call("GET", f"/api/v1/runs/{run_id}")), as_json)
+        return
     answer = world.call("POST", f"/api/v1/runs/{run_id}/undo", within_s=_RUN_S)
+    if as_json:
+        print_json(answer)
+        raise typer.Exit(1 if answer["refused"] else 0)
     print(f"{answer['restored']} rows put back, {len(answer['refused'])} refused")
     for key, why in answer["refused"].items():
         print(f"  {key}: {why}")
@@ -137,54 +177,93 @@ def undo(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
         raise typer.Exit(1)
 
 
-@cli.command()
+@cli.command(epilog=example('prunella pause --reason "migration"', "prunella pause --service crm"))
 def pause(
     service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
     procedure: Annotated[str | None, typer.Option(help="Only this procedure.")] = None,
     reason: Reason = "",
+    dry_run: Dry = False,
+    as_json: Json = False,
 ) -> None:
     """Let nothing begin (the kill switch), or nothing of one service or procedure, until it is resumed."""
-    _switch("pause", service, procedure, reason)
+    _switch("pause", service, procedure, reason, dry_run, as_json)
 
 
-@cli.command()
+@cli.command(epilog=example("prunella resume", "prunella resume --procedure hide-zero-stock"))
 def resume(
     service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
     procedure: Annotated[str | None, typer.Option(help="Only this procedure.")] = None,
     reason: Reason = "",
+    dry_run: Dry = False,
+    as_json: Json = False,
 ) -> None:
     """End a pause, and look at everything that it held back."""
-    _switch("resume", service, procedure, reason)
+    _switch("resume", service, procedure, reason, dry_run, as_json)
 
 
 def print_plan(plan: dict[str, Any]) -> None:
     """Show a plan as people read it: what, to how many, a sample before and after, the SQL, the digest."""
-    print(f"{plan['procedure']} ({plan['id']}, level {plan['level']}): {plan['words']}")
+    say(f"{plan['procedure']} ({plan['id']}, level {plan['level']}): {plan['words']}")
     share = "" if plan["share_at_most"] is None else f", at most {plan['share_at_most']:.1%} of the table"
-    print(f"  targets   {plan['count']}{share}: {', '.join(plan['targets'][:10])}{_more(plan, 10)}")
+    say(indent=2, hang=10, line=f"targets   {plan['count']}{share}: {', '.join(plan['targets'][:10])}{_more(plan, 10)}")
     for number, row in enumerate(plan["before"]):
-        print(f"  before    {_row(row)}")
+        say(indent=2, hang=10, line=f"before    {_row(row)}")
         if number < len(plan["after"]):
-            print(f"  after     {_row(plan['after'][number])}")
+            say(indent=2, hang=10, line=f"after     {_row(plan['after'][number])}")
     if plan["unknown_until_run"]:
-        print("  after     known only once it ran")
+        say("after     known only once it ran", indent=2)
     if plan["sql"]:
-        print(f"  SQL       {plan['sql']}")
-    print(f"  digest    {plan['digest']}")
+        say(indent=2, hang=10, line=f"SQL       {plan['sql']}")
+    say(indent=2, hang=10, line=f"digest    {plan['digest']}")
 
 
-def _switch(act: str, service: str | None, procedure: str | None, reason: str) -> None:
+def _switch(act: str, service: str | None, procedure: str | None, reason: str, dry_run: bool, as_json: bool) -> None:
     if service is not None and procedure is not None:
         raise typer.BadParameter("name a service or a procedure, not both")
-    if procedure is not None:
-        answer = world.call("POST", f"/api/v1/procedures/{procedure}/{act}", {"reason": reason})
+    if service is not None:
+        services.change(service, act, reason, dry_run, as_json)
+        return
+    if dry_run:
+        would(_would_switch(act, procedure), as_json)
+        return
+    path = f"/api/v1/procedures/{procedure}/{act}" if procedure is not None else f"/api/v1/{act}"
+    answer = world.call("POST", path, {"reason": reason})
+    if as_json:
+        print_json(answer)
+    elif procedure is not None:
         print(f"{procedure}: {'paused' if answer['paused_by'] else 'goes on'}")
-    elif service is not None:
-        answer = world.call("POST", f"/api/v1/services/{service}/{act}", {"reason": reason})
-        print(f"{service}: {answer['gate']['state']}")
     else:
-        answer = world.call("POST", f"/api/v1/{act}", {"reason": reason})
         print(f"everything is paused by {answer['by']}" if answer["paused"] else "everything goes on")
+
+
+def _would_switch(act: str, procedure: str | None) -> str:
+    """Say what a pause or its end would do, or refuse it as the engine would."""
+    if procedure is None:
+        paused = world.call("GET", "/api/v1/pause")["paused"]
+    else:
+        known = {one["name"]: one for one in world.call("GET", "/api/v1/procedures")["items"]}
+        if procedure not in known:
+            raise PrunellaError(f"there is no procedure {procedure!r}; known: {', '.join(known) or 'none'}")
+        paused = known[procedure]["paused_by"]
+    if act == "resume" and not paused:
+        raise PrunellaError(f"{procedure or 'nothing as a whole'} is not paused; resume needs something that is")
+    return f"{act} {procedure or 'everything'} as {world.person()}"
+
+
+def _must_wait(approval: dict[str, Any], digest: str | None) -> None:
+    """Refuse an answer as the engine would."""
+    if approval["state"] != "waiting":
+        raise PrunellaError(f"approval {approval['id']} is {approval['state']}; only one that waits can be answered")
+    if digest not in (None, approval["digest"]):
+        raise PrunellaError(f"approval {approval['id']} is for the plan {approval['digest']}, not for {digest}")
+
+
+def _would_undo(found: dict[str, Any]) -> str:
+    if found["state"] in ("planned", "running"):
+        raise PrunellaError(f"run {found['id']} is under way; wait for its end")
+    if found["state"] == "undone":
+        raise PrunellaError(f"run {found['id']} was undone before")
+    return f"put back what {found['remedy']} changed in {found['resource'] or 'nothing'} ({found['rows']} rows)"
 
 
 def _schedule(schedule: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def work(settings: Settings, *, listen: tuple[str, int] | None = None) -> None:
     Raises:
         ConfigError: the database is a file, which has room for one process.
     """
-    _must_have_room(settings)
+    must_have_room(settings)
     _start(settings, _work(settings) if listen is None else _work_and_tell(replace(settings, listen=listen)))
 
 
@@ -132,7 +132,7 @@ def requeue(settings: Settings) -> int:
     Raises:
         ConfigError: the database is a file, whose one process does it at each start.
     """
-    _must_have_room(settings)
+    must_have_room(settings)
 
     async def run() -> int:
         async with open_app(settings, tell=_say) as app:
@@ -141,7 +141,12 @@ def requeue(settings: Settings) -> int:
     return asyncio.run(run())
 
 
-def _must_have_room(settings: Settings) -> None:
+def must_have_room(settings: Settings) -> None:
+    """Refuse a second process on a file.
+
+    Raises:
+        ConfigError: the database is a file.
+    """
     if sqlite_path(settings.database_url) is not None:
         why = "SQLite is for one process, `prunella up` alone, and its queue is rebuilt at each start"
         raise ConfigError(

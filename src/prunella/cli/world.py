@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from getpass import getpass
 from http.client import HTTPException
@@ -97,14 +98,47 @@ def listening(text: str) -> tuple[str, int]:
     return found
 
 
+def person() -> str:
+    """Return who types, as the audit calls them: the account of this machine, behind sudo the one that asked."""
+    asked = os.environ.get("SUDO_USER") if os.getuid() == 0 else None
+    try:
+        return f"cli:{asked or pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:  # a container's number without a name
+        return f"cli:uid-{os.getuid()}"
+
+
 def mint(role: str, ttl_s: float) -> str:
-    """Return a signed token; it needs the key only, so it works beside a running engine."""
+    """Return a signed token of the person who types; it needs the key only, so it works beside a running engine."""
     from prunella.app import open_keys
     from prunella.core.clock import SystemClock
     from prunella.web.auth import Gatehouse, Role
 
     keys = open_keys(settings(), lambda line: print(line, file=sys.stderr))
-    return Gatehouse(keys, (), SystemClock().now).mint(Role(role), timedelta(seconds=ttl_s))
+    return Gatehouse(keys, (), SystemClock().now).mint(Role(role), timedelta(seconds=ttl_s), person())
+
+
+class NoEngine(PrunellaError):
+    """Say that nobody answers at the configured address."""
+
+
+def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> None:
+    """Read a list to its end, page by page; `each` gets the items of a page."""
+    cursor: str | None = None
+    while True:
+        page = call("GET", path, query={**query, **({"cursor": cursor} if cursor else {})}, role=role)
+        each(page["items"])
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            return
+
+
+def ask_engine(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS") -> Any:
+    """Ask the running engine and nobody else; `NoEngine` where none runs."""
+    try:
+        return _over_http("GET", f"{path}?{urlencode(query)}", None, role, _CALL_S)
+    except URLError:
+        host, port = settings().listen
+        raise NoEngine(f"no engine answers at {host}:{port}; start one with: prunella up") from None
 
 
 def call(
@@ -129,6 +163,25 @@ def call(
         raise PrunellaError(f"the engine did not answer within {within_s:.0f} s; look at its log") from None
     except URLError:
         return asyncio.run(_in_process(method, address, body, role))
+
+
+class Refused(PrunellaError):
+    """Say what the engine refused; `status` is its HTTP status."""
+
+    def __init__(self, status: int, words: str) -> None:
+        self.status = status
+        super().__init__(words)
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is such a thing."""
+    try:
+        call("GET", path)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
 
 
 def _over_http(method: str, address: str, body: Any, role: str, within_s: float) -> Any:
@@ -171,15 +224,15 @@ async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
         return reply.json()
 
 
-def _refused(status: int, raw: bytes) -> PrunellaError:
+def _refused(status: int, raw: bytes) -> Refused:
     try:
         problem = json.loads(raw)
     except ValueError:
         problem = {}
     problem = problem if isinstance(problem, dict) else {}
-    lines = [f"{problem.get('title', 'the engine refused')} ({status})", problem.get("detail", "")]
+    lines = [f"{problem.get('title') or 'the engine refused'} ({status})", problem.get("detail", "")]
     lines += [f"{error['pointer']}: {error['detail']}" for error in problem.get("errors", [])]
-    return PrunellaError("; ".join(filter(None, lines)))
+    return Refused(status, "; ".join(filter(None, lines)))
 
 
 def read_secret(prompt: str) -> str:

@@ -83,6 +83,24 @@ async def first_link(parts: Parts) -> str | None:
     return shown
 
 
+async def new_link(parts: Parts, name: str, role: str, life: timedelta, *, by: str) -> tuple[str, datetime]:
+    """Return what lets a person in once, and until when.
+
+    Raises:
+        InvalidInput: the name is empty or too long.
+    """
+    name, ends = name.strip(), parts.clock.now() + life
+    if not 0 < len(name) <= _NAME_MAX:
+        raise InvalidInput(
+            f"a link needs a name of 1 to {_NAME_MAX} characters, by which the audit knows the person", pointer="/name"
+        )
+    shown = LINK_PREFIX + secrets.token_urlsafe(32)
+    async with parts.store.transaction() as tx:
+        await tx.entrances.add_link(digest_of(shown), name, role, ends)
+        await trail.note(parts, tx, "link.created", name, reason=f"{role}, {_until(ends)}", by=by)
+    return shown, ends
+
+
 async def use_link(parts: Parts, shown: str) -> tuple[str, str] | None:
     """Return name and role of a link and use it up; None where it opens nothing (any more)."""
     async with parts.store.transaction() as tx:

@@ -216,8 +216,13 @@ def _must_fit(approval: Approval, digest: str | None, by: str) -> None:
             f"approval {approval.id} is for the plan {approval.digest}, and the answer names {digest or 'none'}; "
             "look at the plan again and answer with its digest"
         )
-    if approval.proposed_by == by:
+    if _person(approval.proposed_by) == _person(by):
         raise InvalidInput(f"approval {approval.id} was proposed by {by}; somebody else has to answer it")
+
+
+def _person(name: str) -> str:
+    """Return who it is, whether they came by the command line or by the dashboard."""
+    return name.removeprefix("cli:")
 
 
 def _ended(approval: Approval) -> str:

@@ -45,14 +45,24 @@ async def install(url: str) -> None:
     """Make the queue's tables where they are missing; they stand in the schema of ours, never in `public`."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        found = await (await connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",))).fetchone()
-        if found is not None and found[0] is not None:
+        if await _has_tables(connection):
             return
         await connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
         await connection.execute(SchemaManager.get_schema().encode())
         functions = await (await connection.execute(_FUNCTIONS)).fetchall()
         for (change,) in functions:  # its triggers run in transactions of ours, whose search path is the user's
             await connection.execute(change.encode())
+
+
+async def installed(url: str) -> bool:
+    """Tell whether the queue's tables are there."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        return await _has_tables(connection)
+
+
+async def _has_tables(connection: psycopg.AsyncConnection[Any]) -> bool:
+    found = await (await connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",))).fetchone()
+    return found is not None and found[0] is not None
 
 
 class Tables:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
@@ -24,16 +24,18 @@ from prunella.core.senders import Sender
 from prunella.core.services import Issuing, Service
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Routes
-from prunella.settings import build, effective, environment, inbound, records, telling
+from prunella.settings import build, environment, inbound, records, telling
 from prunella.settings.addresses import host_and_port
 from prunella.settings.build import AdvisorSettings, Seeds
-from prunella.settings.effective import Line
 from prunella.settings.model import EgressSection, File, OwnSection
 from prunella.settings.notify import NotifySection
 from prunella.settings.problems import problems_of
 from prunella.settings.source import Loc, Source, read
 from prunella.settings.telling import Buttons, ChannelSettings, HeartbeatSettings
 from prunella.settings.values import Reading, read_variable
+
+if TYPE_CHECKING:
+    from prunella.settings.effective import Shown
 
 __all__ = [
     "AdvisorSettings",
@@ -96,6 +98,7 @@ class Settings:
     secrets: tuple[Secret, ...] = ()
     warnings: tuple[str, ...] = ()
     _places: Source = field(default_factory=lambda: Source(""), repr=False, compare=False)
+    _environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.public_url:
@@ -113,9 +116,11 @@ class Settings:
         """Tell whether failures may be forced."""
         return self.environment == "development"
 
-    def effective(self) -> list[Line]:
+    def effective(self) -> list[Shown]:
         """Return every setting as it stands, with where it was written and secrets masked."""
-        return effective.lines(self, self._places)
+        from prunella.settings.effective import shown  # it looks defaults up in these very records
+
+        return shown(self, self._places, self._environ)
 
     def problem(self, loc: Loc, text: str) -> str:
         """Write a message about the value at `loc` as loading does: file:line:col path: text."""
@@ -182,6 +187,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         senders=inbound.senders(file.inbound),
         secrets=tuple(dict.fromkeys([*reading.secrets, *passwords])),
         warnings=_warnings(file, source, reading),
+        _environ=reading.environ,
         _places=Source(source.name, data=source.data, values=source.values, keys=source.keys),
     )
 

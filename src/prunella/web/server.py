@@ -27,8 +27,10 @@ from prunella.web.api import (
     inbound,
     incidents,
     keys,
+    links,
     notifications,
     operations,
+    overview,
     pause,
     procedures,
     runs,
@@ -64,6 +66,8 @@ _ROOMS = (
     pause,
     secrets,
     keys,
+    links,
+    overview,
 )
 
 

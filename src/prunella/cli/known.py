@@ -1,0 +1,66 @@
+"""Commands about known issues: see them, and try the patterns by which they are recognised."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prunella.cli import world
+from prunella.cli.printing import Cursor, Json, Limit, example, more, print_json, say
+from prunella.core.errors import PrunellaError
+
+cli = typer.Typer(help="See known issues; try the patterns by which they are recognised.", invoke_without_command=True)
+
+
+@cli.callback(epilog=example("prunella known-issues", "prunella known-issues test --patterns known.yaml"))
+def known_issues(context: typer.Context, limit: Limit = 50, cursor: Cursor = None, as_json: Json = False) -> None:
+    """List known issues with cause, remedy and record; with a command: try patterns."""
+    if context.invoked_subcommand is not None:
+        return
+    query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+    try:
+        answer = world.call("GET", "/api/v1/known-issues", query=query)
+    except world.Refused as error:
+        if error.status != 404:
+            raise
+        text = "this engine keeps no known issues; try patterns of your own with: prunella known-issues test"
+        raise PrunellaError(text) from None
+    if as_json:
+        print_json(answer)
+        return
+    for one in answer["items"]:
+        say(f"{one['id']}  {one.get('state', '')}  {one.get('severity', '')}  {one.get('pattern', '')}".rstrip())
+        say(f"{one.get('cause') or 'cause not written down'}; remedy: {one.get('remedy') or 'a person'}", indent=4)
+    if not answer["items"]:
+        print("no known issues")
+    more(answer)
+
+
+@cli.command("test", epilog=example('prunella known-issues test --patterns known.yaml "connection refused"'))
+def try_patterns(
+    patterns: Annotated[Path, typer.Option(help="YAML: a list of {id, pattern, severity, service, kind, remedy ...}.")],
+    message: Annotated[str, typer.Argument(help="The text of an error; - or nothing: standard input.")] = "-",
+    service: Annotated[str | None, typer.Option(help="The service that failed; without it all are meant.")] = None,
+    code: Annotated[str | None, typer.Option(help="With a service: its own code.")] = None,
+    kind: Annotated[str | None, typer.Option(help="The diagnosed kind, as auth.expired.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Try a message on patterns: which fit, where, how quickly, and which counts; status 1 if any is refused."""
+    from prunella.cli.known_issues import read_patterns
+    from prunella.core.clock import SystemClock
+    from prunella.diagnosis.trial import try_out
+
+    known = read_patterns(patterns)
+    text = sys.stdin.read() if message == "-" else message
+    trial = try_out(text, known, SystemClock(), service=service, code=code, kind=kind)
+    if as_json:
+        print_json(trial.as_json())
+    else:
+        print(trial)
+        for note in (*trial.refused.values(), *trial.warnings):
+            print(note, file=sys.stderr)
+    if trial.refused:
+        raise typer.Exit(1)

@@ -1,0 +1,40 @@
+"""/api/v1/links: one-time links into the dashboard; what a link looks like is answered once, when it is made."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from prunella.app import App
+from prunella.engine import entrances
+from prunella.web.access import Rules, Sent
+from prunella.web.api.paging import spell_time
+
+
+class LinkIn(BaseModel):
+    """A link that is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    role: Literal["VIEWER", "OPERATIONS", "ADMIN"] = "VIEWER"
+    ttl_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
+
+
+def router(app: App) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/api/v1/links", tags=["links"])
+
+    @routes.post("", status_code=201)
+    async def make_link(caller: Rules, wish: Annotated[LinkIn, Depends(Sent(LinkIn))]) -> JSONResponse:
+        life = timedelta(seconds=wish.ttl_s)
+        shown, ends = await entrances.new_link(app.parts, wish.name, wish.role, life, by=caller.name)
+        address = f"{app.settings.public_url}/login?token={shown}"
+        made = {"name": wish.name.strip(), "role": wish.role, "expires_at": spell_time(ends), "address": address}
+        return JSONResponse(made, status_code=201)
+
+    return routes
