@@ -67,8 +67,8 @@ def main() -> None:
 def _cli() -> str:
     group: Any = get_command(cli)
     ends = (
-        "Every command takes `--config PATH` (`-c`), before or after it. It ends with status 0 when all is well, 1 when "
-        "something was refused, failed, or is to be put right, 2 on wrong usage or configuration, 130 when "
+        "Every command takes `--config PATH` (`-c`), before or after it. It ends with status 0 when all is well, 1 "
+        "when something was refused, failed, or is to be put right, 2 on wrong usage or configuration, 130 when "
         "interrupted. Lists take `--json`, changes `--dry-run`."
     )
     return "\n\n".join(["# Commands", ends, *_commands(group, "prunella")])
@@ -186,7 +186,7 @@ def _errors() -> str:
     for path in sorted(SOURCE.rglob("*.py")):
         if 'code = "PR' in path.read_text():
             importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
-    found = {one.__dict__["code"]: one for one in _below(PrunellaError) if "code" in one.__dict__}
+    found: dict[str, type] = {one.__dict__["code"]: one for one in _below(PrunellaError) if "code" in one.__dict__}
     rows = [(f"`{code}`", f"`{one.__name__}`", _first_line(one)) for code, one in sorted(found.items())]
     text = "What prunella raises on purpose. A code is never used for a second meaning."
     return "\n\n".join(["# Errors", text, _table(("code", "class", "what it says"), rows)])
@@ -196,7 +196,7 @@ def _first_line(documented: type) -> str:
     return (inspect.getdoc(documented) or "").splitlines()[0]
 
 
-def _below(root: type) -> Iterator[type]:
+def _below(root: type[Any]) -> Iterator[type[Any]]:
     yield root
     for one in root.__subclasses__():
         yield from _below(one)
