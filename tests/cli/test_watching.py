@@ -25,7 +25,7 @@ def test_status_tells_what_the_overview_tells(command: Command, lane: list[str])
     command("pause", "--reason", "migration")
     told = command("status").out
     assert told.splitlines()[0] == f"everything is paused by {world.person()}; go on with: prunella resume"
-    assert "1 open incidents" in told
+    assert "1 open incident" in told
     assert "crm is paused: release" in told
     figures = json.loads(command("status", "--json").out)
     assert (figures["active"], figures["paused_by"]) == (1, world.person())
@@ -72,7 +72,7 @@ def test_export_writes_everything_once(command: Command, lane: list[str], folder
     """JSON lines and CSV hold the same rows; a file that is there stays; how many there were is said aside."""
     said = command("export", "incidents")
     (row,) = map(json.loads, said.out.splitlines())
-    assert (row["id"], said.err) == ("i1", "1 incidents written\n")
+    assert (row["id"], said.err) == ("i1", "1 rows of incidents written\n")
     assert command("export", "incidents", "--format", "csv", "--out", "i.csv").out == ""
     (table,) = csv.DictReader(io.StringIO((folder / "i.csv").read_text()))
     assert (table["id"], set(table)) == ("i1", set(row))

@@ -90,6 +90,9 @@ def run(arguments: Sequence[str]) -> None:
     except _UsageError as error:
         print(_misused(error), file=sys.stderr)
         raise SystemExit(2) from None
+    except typer.Abort:
+        print("prunella: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)
 
 

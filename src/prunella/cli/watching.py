@@ -48,7 +48,7 @@ def status(as_json: Json = False) -> None:
     if answer["paused"]:
         say(coloured(f"everything is paused by {answer['paused_by']}; go on with: prunella resume", "yellow"))
     waiting = f", {answer['needs_person']} wait for a person" if answer["needs_person"] else ""
-    print(f"{answer['active']} open incidents{waiting}")
+    print(f"{answer['active']} open incident{'s' * (answer['active'] != 1)}{waiting}")
     healed = f"{answer['recovered_24h']} recovered"
     if answer["mttr_s"] is not None:
         healed += f", in {duration(round(answer['mttr_s'], 1))} on average"
@@ -141,4 +141,4 @@ def export(
         if out is None:
             raise
         raise ConfigError([f"--out: {out} can't be written ({error.strerror})"]) from None
-    print(f"{writer.count} {what.value} written{'' if out is None else f' to {out}'}", file=sys.stderr)
+    print(f"{writer.count} rows of {what.value} written{'' if out is None else f' to {out}'}", file=sys.stderr)
