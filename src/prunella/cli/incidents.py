@@ -12,7 +12,7 @@ from prunella.cli import world
 from prunella.cli.printing import Cursor, Dry, Json, Limit, Reason, example, more, print_json, say, would
 from prunella.core.errors import PrunellaError
 
-cli = typer.Typer(help="See incidents; look at one.", invoke_without_command=True)
+cli = typer.Typer(invoke_without_command=True)
 acts = typer.Typer()
 
 _PASTED_MAX = 1024 * 1024

@@ -10,7 +10,7 @@ from prunella.cli import services, world
 from prunella.cli.printing import Dry, Json, example, print_json, would
 from prunella.core.errors import PrunellaError
 
-secret_cli = typer.Typer(help="Keep named secrets for secret://NAME.", invoke_without_command=True)
+secret_cli = typer.Typer(invoke_without_command=True)
 credentials_cli = typer.Typer(help="Keep the OAuth tokens of services.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As prunella.yaml names it behind secret://.")]

@@ -13,7 +13,7 @@ from prunella.cli.printing import Dry, Json, example, print_json, say, would
 from prunella.core.clock import SystemClock
 from prunella.core.errors import PrunellaError
 
-cli = typer.Typer(help="Make, list and revoke API keys of programs.", invoke_without_command=True)
+cli = typer.Typer(invoke_without_command=True)
 
 
 class KeyRole(StrEnum):

@@ -12,7 +12,7 @@ from prunella.cli import world
 from prunella.cli.printing import Cursor, Json, Limit, example, more, print_json, say
 from prunella.core.errors import PrunellaError
 
-cli = typer.Typer(help="See known issues; try the patterns by which they are recognised.", invoke_without_command=True)
+cli = typer.Typer(invoke_without_command=True)
 
 
 @cli.callback(epilog=example("prunella known-issues", "prunella known-issues test --patterns known.yaml"))

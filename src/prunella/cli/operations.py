@@ -12,7 +12,7 @@ from prunella.cli import world
 from prunella.cli.printing import Json, agreed, example, more, print_json, say
 from prunella.core.errors import ConfigError
 
-cli = typer.Typer(help="See waiting work; replay, cancel or quarantine it.", invoke_without_command=True)
+cli = typer.Typer(invoke_without_command=True)
 _BULK_S = 600.0
 """How long a person waits: a hundred thousand operations take their time."""
 

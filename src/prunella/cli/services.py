@@ -10,7 +10,7 @@ from prunella.cli import world
 from prunella.cli.printing import Dry, Json, Reason, example, print_json, say, would
 from prunella.core.errors import PrunellaError
 
-cli = typer.Typer(help="See services; enable, disable, pause, resume or probe one.", invoke_without_command=True)
+cli = typer.Typer(invoke_without_command=True)
 
 OneService = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name in prunella.yaml.")]
 _NEEDS = {"enable": "disabled", "resume": "paused"}
