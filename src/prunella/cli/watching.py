@@ -134,7 +134,7 @@ def export(
     try:
         with nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8", newline="") as file:
             writer = Writer(file, table=shape is Shape.CSV, after=after)
-            world.listed(f"/api/v1/{what.value}", {"limit": 500}, each=writer.write)
+            whole = world.listed(f"/api/v1/{what.value}", {"limit": 500}, each=writer.write)
     except FileExistsError:
         raise ConfigError([f"--out: {out} is there already; nothing was written, name a new file"]) from None
     except OSError as error:
@@ -142,3 +142,5 @@ def export(
             raise
         raise ConfigError([f"--out: {out} can't be written ({error.strerror})"]) from None
     print(f"{writer.count} rows of {what.value} written{'' if out is None else f' to {out}'}", file=sys.stderr)
+    if not whole:
+        print("the last page was full and names no next one; older rows may be missing", file=sys.stderr)

@@ -121,15 +121,19 @@ class NoEngine(PrunellaError):
     """Say that nobody answers at the configured address."""
 
 
-def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> None:
-    """Read a list to its end, page by page; `each` gets the items of a page."""
+def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> bool:
+    """Read a list to its end, page by page; `each` gets the items of a page.
+
+    Returns:
+        Whether the end is sure: a last page that is full may have been cut by an engine that gives no cursor.
+    """
     cursor: str | None = None
     while True:
         page = call("GET", path, query={**query, **({"cursor": cursor} if cursor else {})}, role=role)
         each(page["items"])
         cursor = page.get("next_cursor")
         if cursor is None:
-            return
+            return len(page["items"]) < int(query["limit"])
 
 
 def ask_engine(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS") -> Any:
