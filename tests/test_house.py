@@ -36,6 +36,7 @@ ELSEWHERE = {
     "cli/doctor/databases.py": "cli/test_doctor.py",
     "cli/doctor/flaw.py": "cli/test_doctor.py",
     "cli/doctor/tables.py": "cli/test_doctor.py",
+    "cli/drafting.py": "cli/test_beginning.py",
     "cli/exporting.py": "cli/test_watching.py",
     "cli/incidents.py": "cli/test_dry_runs.py",
     "cli/keeping.py": "cli/test_commands.py",

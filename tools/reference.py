@@ -17,7 +17,7 @@ from prunella.core.errors import PrunellaError
 from prunella.core.states import ApprovalState
 from prunella.engine.people import INCIDENT_ACTS, SERVICE_ACTS
 from prunella.settings import json_schema, model
-from prunella.settings.effective import default_of, section_in
+from prunella.settings.origins import default_of, section_in
 from prunella.settings.section import Section
 from prunella.web.metrics import Metrics
 

@@ -35,7 +35,7 @@ from prunella.settings.telling import Buttons, ChannelSettings, HeartbeatSetting
 from prunella.settings.values import Reading, read_variable
 
 if TYPE_CHECKING:
-    from prunella.settings.effective import Shown
+    from prunella.settings.origins import Shown
 
 __all__ = [
     "AdvisorSettings",
@@ -118,7 +118,7 @@ class Settings:
 
     def effective(self) -> list[Shown]:
         """Return every setting as it stands, with where it was written and secrets masked."""
-        from prunella.settings.effective import shown  # it looks defaults up in these very records
+        from prunella.settings.origins import shown  # it looks defaults up in these very records
 
         return shown(self, self._places, self._environ)
 

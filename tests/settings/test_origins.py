@@ -8,7 +8,7 @@ import pytest
 
 from prunella.core.errors import ConfigError
 from prunella.settings import load, model
-from prunella.settings.effective import Shown, default_of
+from prunella.settings.origins import Shown, default_of
 from prunella.settings.procedures import LimitsSection
 from prunella.settings.section import Section
 
