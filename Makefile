@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage profiles reference conformance fuzz vendor pictures lock help
+.PHONY: demo test tests unit check format bench chaos outage profiles reference conformance fuzz fuzz-api vendor pictures lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -53,6 +53,9 @@ fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECON
 	@for target in diagnose scrub masking waits pasted expressions; do \
 	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
+fuzz-api: $(SETUP) ## ask every route as everybody, CASES= times (default 20000), with what is allowed and what is not
+	@PYTHONPATH=tests $(BIN)/python -m web.fuzzing --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
+
 vendor: ## fetch the pages' static files from npm anew, after a version was changed in tools/vendor.py
 	@$(PYTHON) tools/vendor.py
 
@@ -68,7 +71,7 @@ lock: $(UV) ## resolve the development environment anew
 	  --python-version 3.11 requirements/peers.in --upgrade --output-file requirements/peers.txt
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv

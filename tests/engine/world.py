@@ -277,13 +277,13 @@ class World:
 
     async def audit(self, action: str | None = None) -> list[AuditEntry]:
         """Return audit entries, oldest first, of one action where it is named."""
-        equal = {} if action is None else {"action": action}
+        equal: dict[str, Any] = {} if action is None else {"action": action}
         async with self.parts.store.transaction() as tx:
             return (await tx.audit.list(most=500, **equal))[::-1]
 
     async def told(self, kind: str | None = None) -> list[Notification]:
         """Return what was put into the outbox for a channel of the rules, oldest first, of one kind where it is named."""
-        equal = {} if kind is None else {"kind": kind}
+        equal: dict[str, Any] = {} if kind is None else {"kind": kind}
         async with self.parts.store.transaction() as tx:
             told = (await tx.outbox.list(most=500, **equal))[::-1]
         return [one for one in told if one.channel != DASHBOARD]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from fastapi import FastAPI
 from sqlalchemy import select, update
 
 from databases.shop import Shop, opened
@@ -36,6 +37,7 @@ from prunella.core.states import StateMachine
 from prunella.databases.handle import Database
 from prunella.egress import Egress
 from prunella.engine.ready import Ready
+from prunella.guard.place import DatabasePlace
 from prunella.remedies.contract import Assignment, Preview, Undone
 from prunella.remedies.rows import SetRows
 from prunella.settings import Settings
@@ -116,6 +118,7 @@ class Market:
     client: httpx2.AsyncClient
     gatehouse: Gatehouse
     remedies: dict[str, Move]
+    api: FastAPI
     tokens: dict[Role, str] = field(default_factory=dict)
 
     async def ask(self, method: str, path: str, role: Role = Role.OPERATIONS, **how: Any) -> httpx2.Response:
@@ -160,7 +163,9 @@ def filled(url: str) -> Iterator[Shop]:
 
 
 @asynccontextmanager
-async def market(shop: Shop, store_path: Path, settings: Settings | None = None) -> AsyncIterator[Market]:
+async def market(
+    shop: Shop, store_path: Path, settings: Settings | None = None, place: DatabasePlace | None = None
+) -> AsyncIterator[Market]:
     """Wire a prunella that looks after the shop; nothing runs by itself."""
     settings = settings or Settings()
     store = SqliteStore.open_file(store_path, SystemClock())
@@ -169,10 +174,11 @@ async def market(shop: Shop, store_path: Path, settings: Settings | None = None)
     steps = (("reassign_vendor", "CONFIRMED"), ("retry_workflow", "ACCEPTED"), ("cancel_order", "CANCELLED"))
     remedies = {name: Move(database, name, status) for name, status in steps}
     procedures = {ORDERS: _orders(database, remedies), HIDE: _hide(database)}
-    app = wire(settings, store, egress, KEYS, care=Care(procedures=procedures))
-    transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
+    app = wire(settings, store, egress, KEYS, care=Care(procedures=procedures), place=place)
+    api = create(app)
+    transport = httpx2.ASGITransport(app=api, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
-        yield Market(app, shop, client, Gatehouse(KEYS, (), store.clock.now), remedies)
+        yield Market(app, shop, client, Gatehouse(KEYS, (), store.clock.now), remedies, api)
     await egress.close()
     await store.close()
 

@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fastapi.routing import iter_route_contexts
+from fastapi import FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwt
@@ -19,7 +20,9 @@ from joserfc.jwk import RSAKey
 
 from prunella.core.clock import ManualClock
 from prunella.store.secrets import Keys
+from prunella.web.access import Needs, needs_of
 from prunella.web.auth import COOKIE, Gatehouse, Role
+from prunella.web.openapi import document, operations
 from web.conftest import INGEST, KEYS, Web
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +57,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/operations/{act}"): ACTS,
     ("GET", "/api/v1/services"): READS,
     ("POST", "/api/v1/services/{name}/{act}"): ACTS,
+    ("GET", "/api/v1/services/{name}"): READS,
     ("PUT", "/api/v1/services/{name}/credentials"): RULES,
     ("GET", "/api/v1/secrets"): RULES,
     ("PUT", "/api/v1/secrets/{name:path}"): RULES,
@@ -70,6 +74,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/self-healing/notifications"): ACTS,
     ("POST", "/api/v1/self-healing/notifications/{notification_id}/acknowledge"): ACTS,
     ("GET", "/api/v1/procedures"): READS,
+    ("GET", "/api/v1/procedures/{name}"): READS,
     ("POST", "/api/v1/procedures/{name}/run"): ACTS,
     ("POST", "/api/v1/procedures/{name}/{act}"): ACTS,
     ("GET", "/api/v1/approvals"): ACTS,
@@ -79,6 +84,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("GET", "/api/v1/runs"): ACTS,
     ("GET", "/api/v1/runs/{run_id}"): ACTS,
     ("POST", "/api/v1/runs/{run_id}/undo"): ACTS,
+    ("GET", "/api/v1/entities"): ACTS,
     ("GET", "/api/v1/entities/{entity}/stuck"): ACTS,
     ("GET", "/api/v1/notifications"): ACTS,
     ("GET", "/api/v1/channels"): READS,
@@ -86,6 +92,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/notifications/{notification_id}/resend"): ACTS,
     ("POST", "/api/v1/channels/{name}/test"): ACTS,
     ("POST", "/api/v1/inbound-chat/slack/{channel}"): ANYBODY,  # Slack's signature is asked for instead
+    ("POST", "/api/v1/notifications/{notification_id}/acknowledge"): ACTS,
     ("GET", "/api/v1/audit"): ACTS,
     ("GET", "/api/v1/audit/verify"): ACTS,
     ("GET", "/api/v1/pause"): READS,
@@ -161,10 +168,51 @@ def path_of(path: str) -> str:
 # Roles ----------------------------------------------------------------------------------------------------------------
 
 
+def declared(api: FastAPI) -> dict[tuple[str, str | None], frozenset[Role] | None]:
+    """Return every route of an application, and whom its dependencies let in; None: it asks nobody."""
+    return {
+        (method, route.path): needs.roles if (needs := dependencies_of(route)) is not None else ANYBODY
+        for route in iter_route_contexts(api.routes)
+        for method in route.methods or ()
+    }
+
+
+def dependencies_of(route: RouteContext) -> Needs | None:
+    dependant = getattr(route, "dependant", None)
+    return needs_of(dependant) if dependant is not None else None
+
+
 async def test_every_route_has_a_declared_role(web: Web) -> None:
-    """The application's routes are exactly those of the table: none is added without saying who may use it."""
-    found = {(method, route.path) for route in iter_route_contexts(web.api.routes) for method in route.methods or ()}
-    assert found == set(ROUTES)
+    """Each route lets in exactly those of the table: none is added without saying who may use it."""
+    assert declared(web.api) == ROUTES
+
+
+async def test_document_says_whom_each_route_lets_in(web: Web) -> None:
+    """The matrix of routes and roles in the OpenAPI document is that of the table; an open route names nobody."""
+    found = {(method, path): said.get("x-roles") for method, path, said in operations(web.api.openapi())}
+    api = {(method, path): roles for (method, path), roles in ROUTES.items() if not is_page(path)}
+    hidden = {("GET", "/healthz"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+    assert found == {
+        (method, path.replace(":path}", "}")): None if roles is ANYBODY else sorted(roles)
+        for (method, path), roles in api.items()
+        if (method, path) not in hidden
+    }
+
+
+def is_page(path: str) -> bool:
+    """Tell whether an address is for browsers."""
+    return not path.startswith(("/api/", "/integration", "/livez", "/readyz", "/healthz", "/metrics", "/openapi"))
+
+
+async def test_planted_route_without_a_role_is_noticed(web: Web) -> None:
+    """A route that somebody adds without a role is none of the table, in the application and in the document."""
+
+    @web.api.get("/api/v1/planted")
+    async def planted() -> None: ...
+
+    assert set(declared(web.api).items()) - set(ROUTES.items()) == {(("GET", "/api/v1/planted"), ANYBODY)}
+    found = {path for _, path, said in operations(document(web.api)) if "x-roles" not in said}
+    assert found == {"/livez", "/readyz", "/metrics", "/api/v1/planted"}
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route, roles in ROUTES.items() if roles is not ANYBODY])

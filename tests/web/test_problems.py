@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +18,13 @@ from prunella.core.errors import (
     Conflict,
     IllegalTransition,
     InvalidInput,
+    Outdated,
     PrunellaError,
     SchemaBehind,
     StoreError,
     StoreUnavailable,
 )
-from prunella.web.problems import BODY_BYTES_MAX, BodyLimit, CutOff, Problem, install, pointer, unprocessable
+from prunella.web.problems import CutOff, Problem, install, pointer, unprocessable
 
 pytestmark = pytest.mark.anyio
 
@@ -46,15 +46,13 @@ class Order(BaseModel):
     extra: dict[str, Address] = Field(default_factory=dict)
 
 
-def application(bytes_max: int = BODY_BYTES_MAX, raised: Exception | None = None) -> FastAPI:
-    """Return an application that fails as it is told, or returns the size of a body."""
+def application(raised: Exception | None = None) -> FastAPI:
+    """Return an application that fails as it is told, and knows some addresses."""
     app = FastAPI()
     install(app)
-    app.add_middleware(BodyLimit, bytes_max=bytes_max)
 
     @app.post("/size")
-    async def size(request: Request) -> int:
-        return len(await request.body())
+    async def size() -> None: ...
 
     @app.get("/fail")
     async def fail() -> None:
@@ -89,6 +87,7 @@ def problem(answer: httpx2.Response) -> dict[str, Any]:
         (IllegalTransition("incident: a -> b"), 409, "Not in this state"),
         (Conflict("row changed"), 409, "Changed meanwhile"),
         (StoreUnavailable("locked"), 503, "The database does not answer"),
+        (Outdated("version 7, not 6"), 412, "Not the version you have seen"),
         (SchemaBehind("tables are old"), 503, "The database does not answer"),
         (StoreError("?"), 503, "The database does not answer"),
         (PrunellaError("?"), 500, "A fault of prunella's own"),
@@ -195,96 +194,6 @@ def test_pointer_can_be_read_back(parts: list[str | int]) -> None:
     written = pointer(parts)
     read = [one.replace("~1", "/").replace("~0", "~") for one in written.split("/")[1:]]
     assert read == [str(part) for part in parts]
-
-
-# Size of bodies -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("size", "status"), [(0, 200), (9, 200), (10, 200), (11, 413), (10_000, 413)])
-@pytest.mark.parametrize("chunked", [False, True], ids=["claimed", "chunked"])
-async def test_body_beyond_the_limit_is_refused(size: int, status: int, chunked: bool) -> None:
-    """To the byte, whether the length is claimed or the body comes in pieces."""
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(size):
-            yield b"x"
-
-    async with client(application(bytes_max=10)) as web:
-        answer = await web.post("/size", content=pieces() if chunked else b"x" * size)
-    assert answer.status_code == status
-    if status == 413:
-        assert problem(answer)["detail"] == "at most 10 bytes are taken"
-    else:
-        assert answer.json() == size
-
-
-@pytest.mark.parametrize("claimed", [b"3", b"-1", b"many", b"", "²".encode("latin-1")])
-async def test_claimed_length_is_not_believed(claimed: bytes) -> None:
-    """A body that is longer than it claims is stopped where the limit is, whatever the claim."""
-    sent = await through(BodyLimit(application(bytes_max=10**6), bytes_max=10), claimed, [b"x" * 8, b"x" * 8])
-    assert sent == 413
-
-
-async def test_refused_body_is_not_read() -> None:
-    """Nothing of a body that claims to be too long is taken from the wire."""
-    taken: list[int] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        taken.append(1)
-
-    assert await through(BodyLimit(app, bytes_max=10), b"11", [b"x" * 11]) == 413
-    assert taken == []
-
-
-async def test_limit_leaves_other_protocols_alone() -> None:
-    """Start-up messages and the like pass unchanged."""
-    seen: list[str] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["type"])
-
-    async def never() -> Message:
-        raise AssertionError
-
-    async def nowhere(_: Message) -> None: ...
-
-    await BodyLimit(app)({"type": "lifespan"}, never, nowhere)
-    assert seen == ["lifespan"]
-
-
-def test_limit_is_a_megabyte() -> None:
-    """1 MiB: far beyond any event, far below what hurts."""
-    assert BODY_BYTES_MAX == 1024 * 1024
-
-
-async def through(app: Any, claimed: bytes, chunks: list[bytes]) -> int:
-    """Send a POST through an ASGI application past any client, and return the status."""
-    left = list(chunks)
-    statuses: list[int] = []
-
-    async def receive() -> Message:
-        body = left.pop(0) if left else b""
-        return {"type": "http.request", "body": body, "more_body": bool(left)}
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/size",
-        "raw_path": b"/size",
-        "query_string": b"",
-        "headers": [(b"content-length", claimed)],
-        "http_version": "1.1",
-        "scheme": "http",
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 2),
-        "asgi": {"version": "3.0"},
-    }
-    await app(scope, receive, send)
-    return statuses[0]
 
 
 async def test_request_that_is_cut_off_is_told_to_come_again() -> None:

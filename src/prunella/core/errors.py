@@ -3,6 +3,7 @@
 PrunellaError
 ├── ConfigError           the configuration cannot be used; lists every mistake at once
 ├── InvalidInput          a caller handed over something that can't be accepted; nothing was recorded
+├── Outdated              somebody decided on a version that no longer stands
 ├── IllegalTransition     a state change that the state machine does not allow
 ├── StoreError
 │   ├── SchemaBehind      the tables are older than this version of prunella
@@ -57,6 +58,12 @@ class InvalidInput(PrunellaError):
     def __init__(self, detail: str, *, pointer: str = "") -> None:
         self.pointer = pointer
         super().__init__(detail)
+
+
+class Outdated(PrunellaError):
+    """Refuse a change that was meant for another version of the thing; nothing was changed."""
+
+    code = "PR111"
 
 
 class IllegalTransition(PrunellaError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _DAY_S = 86_400.0
+ANSWERS_S = _DAY_S
+"""How long an answer is kept for who asks again with the same Idempotency-Key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from prunella.core.errors import IllegalTransition
-from prunella.core.records import Notification
+from prunella.core.records import Notification, Severity
 from prunella.engine import trail
 from prunella.engine.notices import DASHBOARD, tier_key
 from prunella.engine.parts import Parts
@@ -53,17 +53,27 @@ class Health:
     next_at: datetime | None
 
 
-async def pending(parts: Parts, *, kinds: Sequence[str] = (), everything: bool = False, most: int) -> list[Told]:
+async def pending(
+    parts: Parts,
+    *,
+    kinds: Sequence[str] = (),
+    everything: bool = False,
+    most: int,
+    severity: Severity | None = None,
+    before: tuple[datetime, str] | None = None,
+) -> list[Told]:
     """Return what nobody has acknowledged yet, newest first; with `everything`, the rest as well.
 
     Args:
         kinds: only these; empty: all.
+        before: continues a listing.
     """
     equal: dict[str, Any] = {"channel": DASHBOARD}
     equal |= {"kind": list(kinds)} if kinds else {}
+    equal |= {"severity": severity.value} if severity is not None else {}
     equal |= {} if everything else {"acknowledged_at": None}
     async with parts.store.transaction() as tx:
-        told = await tx.outbox.list(most=most, **equal)
+        told = await tx.outbox.list(most=most, before=before, **equal)
         keys = {key: one.key for one in told for key in _keys(one)}
         rows = await tx.outbox.list(most=most * _CHANNELS_MAX, key=list(keys)) if told else []
     delivery: dict[str, dict[str, str]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from prunella.core.errors import IllegalTransition, InvalidInput
+from prunella.core.errors import IllegalTransition, InvalidInput, Outdated
 from prunella.core.records import Credential, Gate, Incident, Level
 from prunella.core.states import INCIDENT, GateState, IncidentState
 from prunella.engine import gates, patrol, trail
@@ -20,12 +20,19 @@ _FORGOTTEN = frozenset({"gave_up", "flapping", "clean_since", "healed", "runbook
 
 
 @again_on_conflict
-async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, reason: str = "") -> Incident | None:
-    """Carry out one of `INCIDENT_ACTS`; None when there is no such incident, `IllegalTransition` in a wrong state."""
+async def act_on_incident(
+    parts: Parts, incident_id: str, act: str, *, by: str, reason: str = "", seen: int | None = None
+) -> Incident | None:
+    """Carry out one of `INCIDENT_ACTS`; None when there is no such incident, `IllegalTransition` in a wrong state.
+
+    Args:
+        seen: the version that the person decided on; None: whatever stands. `Outdated` where it is another.
+    """
     async with parts.store.transaction() as tx:
         if await tx.incidents.get(incident_id) is None:
             return None
         incident = await tx.incidents.take(incident_id)
+        _must_stand(f"incident {incident_id}", incident.version, seen)
         if not incident.is_open:
             raise IllegalTransition(f"incident {incident_id} is resolved; {act} needs an open one")
         await _INCIDENT[act](parts, tx, incident, by)
@@ -35,10 +42,15 @@ async def act_on_incident(parts: Parts, incident_id: str, act: str, *, by: str, 
 
 
 @again_on_conflict
-async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: str = "") -> Gate | None:
-    """Carry out one of `SERVICE_ACTS`; None when the service is not configured."""
+async def act_on_service(
+    parts: Parts, name: str, act: str, *, by: str, reason: str = "", seen: int | None = None
+) -> Gate | None:
+    """Carry out one of `SERVICE_ACTS`; None when the service is not configured; `seen` as above."""
     if name not in parts.services:
         return None
+    if seen is not None:
+        async with parts.store.transaction() as tx:
+            _must_stand(f"service {name}", (await tx.gates.take(name, parts.clock.now())).version, seen)
     if act == "probe":
         if parts.services[name].health is None:
             raise InvalidInput(
@@ -49,6 +61,8 @@ async def act_on_service(parts: Parts, name: str, act: str, *, by: str, reason: 
     async with parts.store.transaction() as tx:
         now = parts.clock.now()
         gate = await tx.gates.take(name, now)
+        if act != "probe":  # a probe has changed it itself
+            _must_stand(f"service {name}", gate.version, seen)
         if act in ("enable", "resume"):
             _must_be(gate, GateState.DISABLED if act == "enable" else GateState.PAUSED, act)
             await patrol.enable(parts, tx, name, by=by, person=True)
@@ -147,6 +161,11 @@ def _must_not_be(gate: Gate, state: GateState) -> None:
     if gate.state is state:
         because = f": {gate.reason}" if gate.reason else ""
         raise IllegalTransition(f"service {gate.service} is {state.value} already, by {gate.changed_by}{because}")
+
+
+def _must_stand(what: str, version: int, seen: int | None) -> None:
+    if seen is not None and version != seen:
+        raise Outdated(f"{what} is at version {version}, not {seen}; read it again and decide anew")
 
 
 def _must_be(gate: Gate, state: GateState, act: str) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from prunella.core.retention import Retention
+from prunella.core.retention import ANSWERS_S, Retention
 from prunella.engine.parts import Parts
 from prunella.engine.patrol import Round
 from prunella.store import retention as rows
@@ -53,6 +53,9 @@ async def forget(parts: Parts, retention: Retention, *, within_s: float = _BUDGE
     for kind in rows.KINDS:
         await work.rows(kind, now - timedelta(seconds=ages.get(kind, retention.incidents_s)))
     await work.audit(now - timedelta(seconds=retention.audit_s))
+    async with parts.store.transaction() as tx:
+        if answers := await tx.answers.forget(now - timedelta(seconds=ANSWERS_S)):
+            work.gone["answers"] = answers
     if work.is_up():
         await parts.runner.submit("procedure", NAME, at=parts.clock.now() + timedelta(seconds=_GO_ON_AFTER_S))
         return {"deleted": work.gone.total(), **work.gone, "left": "more; goes on in 10 s"}

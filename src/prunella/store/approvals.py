@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from prunella.core.records import Approval
 from prunella.core.states import APPROVAL, ApprovalState
-from prunella.store.session import Session, must_change, record, records, row_of
+from prunella.store.session import Session, behind, must_change, record, records, row_of
 from prunella.store.sql import Sql, param, prepare
 from prunella.store.tables import approvals as t
 
@@ -89,9 +89,10 @@ class ApprovalRows:
         """Return proposals that wait for an answer, those that have waited longest first."""
         return records(Approval, await self._session.fetch(_OLDEST_WAITING, most=most))
 
-    async def list(self, *, most: int, **equal: Any) -> list[Approval]:
-        """Return proposals, newest first, that equal the given columns."""
-        query = select(t).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
+    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Approval]:
+        """Return proposals, newest first, that equal the given columns; `before` continues a listing."""
+        query = select(t).where(behind(t.c.created_at, t.c.id, before))
+        query = query.order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
         return records(Approval, await self._session.fetch(prepare(query, self._session.dialect)))

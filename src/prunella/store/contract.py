@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from prunella.core.clock import Clock
 from prunella.core.errors import Conflict, StoreError
 from prunella.store.advice import AdviceRows
+from prunella.store.answers import AnswerRows
 from prunella.store.approvals import ApprovalRows
 from prunella.store.audit import AuditRows
 from prunella.store.backlog import BacklogRows
@@ -73,6 +74,7 @@ class Transaction:
         self.workers = WorkerRows(session)
         self.entrances = EntranceRows(session)
         self.glance = GlanceRows(session)
+        self.answers = AnswerRows(session)
         self.driver = connection.driver
         self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []

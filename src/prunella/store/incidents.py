@@ -11,7 +11,7 @@ from sqlalchemy import Text, and_, case, cast, func, or_, select, text, update
 from prunella.core.errors import Conflict
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
-from prunella.store.session import Session, must_change, record, records, row_of
+from prunella.store.session import Session, behind, must_change, record, records, row_of
 from prunella.store.sql import Row, Sql, looked_up, member_of, param, prepare
 from prunella.store.tables import incidents as t
 
@@ -358,12 +358,26 @@ class IncidentRows:
         rows = await self._session.fetch(_RELEASE_OF, workers=list(workers), now=now)
         return [(row["id"], row["procedure"]) for row in rows]
 
-    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Incident]:
-        """Return incidents, newest first, that equal the given columns; `before` continues a listing."""
-        query = select(t).order_by(t.c.first_seen.desc(), t.c.id.desc()).limit(most)
+    async def list(
+        self,
+        *,
+        most: int,
+        before: tuple[datetime, str] | None = None,
+        since: datetime | None = None,
+        title: str | None = None,
+        **equal: Any,
+    ) -> list[Incident]:
+        """Return incidents, newest first, that equal the given columns; `before` continues a listing.
+
+        Args:
+            since: seen at or after this moment.
+            title: letters that the title holds, whatever their case.
+        """
+        query = select(t).where(behind(t.c.first_seen, t.c.id, before)).order_by(t.c.first_seen.desc(), t.c.id.desc())
         for name, value in equal.items():
             query = query.where(t.c[name].in_(value) if isinstance(value, (list, tuple)) else t.c[name] == value)
-        if before is not None:
-            moment, incident_id = before
-            query = query.where(or_(t.c.first_seen < moment, and_(t.c.first_seen == moment, t.c.id < incident_id)))
-        return records(Incident, await self._session.fetch(prepare(query, self._session.dialect)))
+        if since is not None:
+            query = query.where(t.c.last_seen >= since)
+        if title is not None:
+            query = query.where(t.c.title.icontains(title, autoescape=True))
+        return records(Incident, await self._session.fetch(prepare(query.limit(most), self._session.dialect)))

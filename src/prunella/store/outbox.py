@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, update
 
 from prunella.core.records import Notification
-from prunella.store.session import Session, record, records, row_of
+from prunella.store.session import Session, behind, record, records, row_of
 from prunella.store.sql import Row, Sql, appended, member_of, param, prepare
 from prunella.store.tables import notifications as t
 
@@ -178,9 +178,10 @@ class OutboxRows:
         """Note that a person has seen it; False when somebody already had."""
         return await self._session.change(_ACKNOWLEDGE, id_=notification_id, by=by, now=now) == 1
 
-    async def list(self, *, most: int, **equal: Any) -> list[Notification]:
-        """Return notifications, newest first, that equal the given columns, or one of several values."""
-        query = select(t).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
+    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Notification]:
+        """Return notifications, newest first, that equal the given columns, or one of several; `before` continues."""
+        query = select(t).where(behind(t.c.created_at, t.c.id, before))
+        query = query.order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name].in_(value) if isinstance(value, (list, tuple)) else t.c[name] == value)
         return records(Notification, await self._session.fetch(prepare(query, self._session.dialect)))

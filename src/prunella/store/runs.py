@@ -11,7 +11,7 @@ from sqlalchemy import and_, exists, func, literal_column, or_, select, update
 from prunella.core.errors import Conflict
 from prunella.core.records import Run
 from prunella.core.states import RunState
-from prunella.store.session import Session, must_change, record, records, row_of
+from prunella.store.session import Session, behind, must_change, record, records, row_of
 from prunella.store.sql import Row, Sql, member_of, param, prepare, seconds_between
 from prunella.store.tables import incidents
 from prunella.store.tables import runs as t
@@ -128,9 +128,10 @@ class RunRows:
         """Count procedures' attempts that began since, by issue, remedy and state; `took_s` from finding to proof."""
         return await self._session.fetch(_TALLIES, since=since)
 
-    async def list(self, *, most: int, **equal: Any) -> list[Run]:
-        """Return attempts, newest first, that equal the given columns."""
-        query = select(t).order_by(t.c.started_at.desc(), t.c.id.desc()).limit(most)
+    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Run]:
+        """Return attempts, newest first, that equal the given columns; `before` continues a listing."""
+        query = select(t).where(behind(t.c.started_at, t.c.id, before))
+        query = query.order_by(t.c.started_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
         return records(Run, await self._session.fetch(prepare(query, self._session.dialect)))

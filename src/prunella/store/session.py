@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Table, and_, or_, true
 
 from prunella.core.errors import Conflict
 from prunella.store.sql import Bound, BulkInsert, Dialect, Prepared, Row, Sql, bulk_insert
@@ -96,6 +97,13 @@ def records(kind: type[Record], rows: Sequence[Row]) -> list[Record]:
 def record(kind: type[Record], row: Row | None) -> Record | None:
     """Make a record of a full row, or None of none."""
     return None if row is None else kind(**row)
+
+
+def behind(moment: Any, id_: Any, mark: tuple[datetime, str] | None) -> Any:
+    """Return the condition of a listing, newest first, that goes on behind `mark`; None begins with the newest."""
+    if mark is None:
+        return true()
+    return or_(moment < mark[0], and_(moment == mark[0], id_ < mark[1]))
 
 
 def must_change(touched: int, what: str) -> None:

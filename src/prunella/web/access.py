@@ -1,39 +1,66 @@
-"""What a route asks of its caller: a role, and a body of a known shape.
+"""What a route asks of its caller: a role, a body of a known shape, the version that a change is meant for.
 
-Both are dependencies, so that FastAPI, OpenAPI and the tests can see them; a route without a role fails a test.
-Roles come first: who may not ask is not told what is wrong with the question.
+All are dependencies, so that FastAPI, the OpenAPI document and the tests can see them; a route without a role fails a
+test. Roles come first: who may not ask is not told what is wrong with the question.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prunella.web.auth import Caller, Gatehouse, Role
+from prunella.web.bodies import read_json
+from prunella.web.limits import Limits, Pace
 from prunella.web.problems import Problem, unprocessable
 
+__all__ = ["Acts", "HandsOver", "Needs", "Reads", "ReasonIn", "Reports", "Rules", "Seen", "Sent", "Why", "read_json"]
+
 B = TypeVar("B", bound=BaseModel)
+_CALLER = "prunella.caller"
 
 
 class Needs:
-    """Let through who has one of `roles`."""
+    """Let through who has one of `roles`, at most as often as `pace` allows, and who asks for nothing unknown."""
 
-    def __init__(self, *roles: Role) -> None:
+    def __init__(self, *roles: Role, pace: Pace = Pace.OTHERS) -> None:
         self.roles = frozenset(roles)
+        self.pace = pace
 
     async def __call__(self, request: Request) -> Caller:
+        known = request.scope.get(_CALLER)
+        if isinstance(known, Caller):  # this request was let in already
+            return known
         gatehouse: Gatehouse = request.app.state.gatehouse
-        caller: Caller = await gatehouse.admit(request, self.roles)
+        limits: Limits | None = getattr(request.app.state, "limits", None)
+        caller = await self._admitted(request, gatehouse)
+        if limits is not None:
+            limits.take(self.pace, caller, request)
+        _must_be_plain(request)
+        request.scope[_CALLER] = caller
         request.state.caller = caller  # an error page shows who looks
         return caller
 
+    async def _admitted(self, request: Request, gatehouse: Gatehouse) -> Caller:
+        """Let somebody in; a token that is no good is told to who listens."""
+        try:
+            return await gatehouse.admit(request, self.roles)
+        except Problem as refused:
+            refusals = getattr(request.app.state, "refusals", None)
+            if refusals is not None and refused.status == 401 and gatehouse.shows_something(request):
+                refusals(request)
+            raise
 
-Reports = Annotated[Caller, Depends(Needs(Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN))]
+
+Reports = Annotated[
+    Caller, Depends(Needs(Role.INGEST, Role.APPLICATION, Role.OPERATIONS, Role.ADMIN, pace=Pace.INTAKE))
+]
 """May report events."""
-HandsOver = Annotated[Caller, Depends(Needs(Role.APPLICATION))]
+HandsOver = Annotated[Caller, Depends(Needs(Role.APPLICATION, pace=Pace.INTAKE))]
 """Applications, whose guards hand calls over and share what they learned."""
 may_read = Needs(Role.VIEWER, Role.OPERATIONS, Role.ADMIN)
 Reads = Annotated[Caller, Depends(may_read)]
@@ -57,7 +84,7 @@ class Sent(Generic[B]):
 class ReasonIn(BaseModel):
     """Why a person does something."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "the vendor confirmed"}]})
 
     reason: Annotated[str, Field(max_length=500)] = ""
 
@@ -65,7 +92,52 @@ class ReasonIn(BaseModel):
 Why = Annotated[ReasonIn, Depends(Sent(ReasonIn))]
 
 
-def parsed(model: type[B], body: dict[str, Any]) -> B:
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What `If-Match` says: the version that somebody has seen and wants to change (RFC 9110 section 13.1.1).
+
+    Args:
+        tag: None: whatever stands there.
+    """
+
+    tag: str | None
+
+    @property
+    def version(self) -> int | None:
+        """Return it as a version; one that never stands anywhere where it is none."""
+        if self.tag is None:
+            return None
+        return int(self.tag) if self.tag.isascii() and self.tag.isdecimal() and len(self.tag) < 10 else -1
+
+
+class IfMatch:
+    """Read the header `If-Match`."""
+
+    async def __call__(self, request: Request) -> Match:
+        said = request.headers.get("if-match", "").strip()
+        return Match(None if said in ("", "*") else said.removeprefix("W/").strip('"'))
+
+
+Seen = Annotated[Match, Depends(IfMatch())]
+
+
+def needs_of(dependant: Dependant) -> Needs | None:
+    """Return what a route asks of who calls; None where it is open."""
+    return next((one for one in calls_of(dependant) if isinstance(one, Needs)), None)
+
+
+def calls_of(dependant: Dependant) -> list[object]:
+    """Return everything that a route depends on."""
+    return [call for one in dependant.dependencies for call in (one.call, *calls_of(one))]
+
+
+def queries_of(dependant: Dependant) -> list[str]:
+    """Return the query parameters that a route knows."""
+    own = [param.alias for param in dependant.query_params]
+    return own + [name for one in dependant.dependencies for name in queries_of(one)]
+
+
+def parsed(model: type[B], body: dict[str, object]) -> B:
     """Return a body as `model`, or answer 422 with every wrong field."""
     try:
         return model.model_validate(body)
@@ -73,21 +145,19 @@ def parsed(model: type[B], body: dict[str, Any]) -> B:
         raise unprocessable(error) from None
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """Read a JSON object; an empty body is an empty object."""
-    raw = await request.body()
-    if not raw.strip():
-        return {}
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "The body is no JSON", _where(error)) from None
-    if not isinstance(body, dict):
-        raise Problem(422, "The body must be a JSON object", errors=[{"pointer": "", "detail": "an object is needed"}])
-    return body
-
-
-def _where(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno}, column {error.colno}"
-    return "it is nested too deeply" if isinstance(error, RecursionError) else "it is not UTF-8"
+def _must_be_plain(request: Request) -> None:
+    """Refuse parameters that no route of this address has: a filter with a typing error would show everything."""
+    route = request.scope.get("route")
+    dependant = getattr(route, "dependant", None)
+    if dependant is None or not request.url.path.startswith("/api/"):
+        return
+    known = queries_of(dependant)
+    wrong = [name for name in request.query_params if name not in known]
+    if wrong:
+        allowed = f"allowed: {', '.join(known)}" if known else "none is taken here"
+        errors = [{"pointer": f"/query/{name[:100]}", "detail": allowed} for name in wrong[:10]]
+        raise Problem(422, "Unknown query parameter", f"{wrong[0][:100]!r}; {allowed}", errors=errors)
+    if "\0" in request.url.path:
+        raise Problem(404, "Not Found", "no address holds a null character")
+    if any("\0" in text for text in request.query_params.values()):
+        raise Problem(422, "No text may hold a null character", "take %00 out of the address")

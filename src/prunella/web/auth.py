@@ -31,7 +31,8 @@ CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 _ISSUER = "prunella"
 _ALGORITHM = "HS256"
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 section 9.2.1)."""
 _FIELDS_MAX = 200
 _SEEN_EVERY = timedelta(minutes=1)  # a row is not written for every click
 
@@ -123,7 +124,7 @@ class Gatehouse:
         if caller.role not in allowed:
             names = ", ".join(sorted(allowed))
             raise Problem(403, "Not with this role", f"the role {caller.role} may not do this; allowed: {names}")
-        if caller.csrf and request.method not in _SAFE:
+        if caller.csrf and request.method not in SAFE:
             await self._must_be_meant(request, caller.csrf)
         return caller
 
@@ -137,6 +138,11 @@ class Gatehouse:
             if (caller := await self.known(token)) is not None:
                 return caller
         return None
+
+    def shows_something(self, request: Request) -> bool:
+        """Tell whether a request shows anything at all, good or not."""
+        shown = (request.headers.get("authorization"), request.headers.get("x-internal-token"), cookie_of(request))
+        return any(shown)
 
     async def known(self, token: str) -> Caller | None:
         """Return who a token stands for, whichever kind it is; None when it is no good."""

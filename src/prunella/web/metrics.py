@@ -95,6 +95,7 @@ class Metrics:
         self._resolved = self._counter("incidents_resolved", "Incidents proven well", "service", "category")
         self._gates = self._counter("gate_changes", "Gates that changed", "service", "state")
         self._messages = self._counter("notifications", "Messages by fate", "channel", "fate")
+        self._refused = self._counter("refused_entrances", "Tokens and sign-ins that were no good", "way")
         self._own = self._counter("own_failures", "Failures of prunella itself", "handler")
         self._inbound = self._counter("inbound_events", "What signed senders sent, by fate", "source", "fate")
 

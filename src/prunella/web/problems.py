@@ -9,8 +9,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prunella.checks.plugin import PluginFailed
@@ -20,11 +22,11 @@ from prunella.core.errors import (
     DatabaseUnavailable,
     IllegalTransition,
     InvalidInput,
+    Outdated,
     StoreError,
 )
 from prunella.core.redact import scrub
 
-BODY_BYTES_MAX = 1024 * 1024
 _RETRY_AFTER_S = "5"
 _FOR_MACHINES = ("/api/", "/integration-self-heal")
 
@@ -106,7 +108,8 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        return answer(request, Problem(error.status_code, str(error.detail), headers=error.headers))
+        headers = {"allow": ", ".join(methods_of(app, request))} if error.status_code == 405 else error.headers
+        return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def _request(_: Request, error: RequestValidationError) -> Response:
@@ -121,9 +124,24 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
     async def _state(request: Request, error: IllegalTransition) -> Response:
         return answer(request, Problem(409, "Not in this state", str(error)))
 
+    @app.exception_handler(Outdated)
+    async def _outdated(_: Request, error: Outdated) -> Response:
+        return Problem(412, "Not the version you have seen", str(error)).response()
+
     @app.exception_handler(Conflict)
     async def _conflict(request: Request, error: Conflict) -> Response:
         return answer(request, Problem(409, "Changed meanwhile", str(error)))
+
+
+def methods_of(app: FastAPI, request: Request) -> list[str]:
+    """Return what may be asked of an address; the framework names the methods of its first route only."""
+    found = {"OPTIONS"}
+    scope = {**request.scope, "root_path": request.scope.get("root_path", "")}
+    for route in iter_route_contexts(app.routes):
+        methods = set(route.methods or ())
+        if methods and route.matches({**scope, "method": next(iter(methods))})[0] is not Match.NONE:
+            found |= methods | ({"HEAD"} if "GET" in methods else set())
+    return sorted(found)
 
 
 def _install_troubles(app: FastAPI, answer: _Answer) -> None:
@@ -174,37 +192,3 @@ class CutOff:
             words = "whether this was recorded is not known; send it again, with the same event id or key"
             headers = {"retry-after": _RETRY_AFTER_S}
             await Problem(503, "This process ends", words, headers=headers).response()(scope, receive, send)
-
-
-class BodyLimit:
-    """Refuse bodies over the limit before they are read whole, whatever their Content-Length claims."""
-
-    def __init__(self, app: ASGIApp, bytes_max: int = BODY_BYTES_MAX) -> None:
-        self._app = app
-        self._bytes_max = bytes_max
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        claimed = dict(scope["headers"]).get(b"content-length", b"0")
-        if claimed.isdigit() and int(claimed) > self._bytes_max:
-            await self._refuse(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._bytes_max:
-                raise self._too_large()
-            return message
-
-        await self._app(scope, counted, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._too_large().response()(scope, receive, send)
-
-    def _too_large(self) -> Problem:
-        return Problem(413, "The body is too large", f"at most {self._bytes_max} bytes are taken")

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from prunella import __version__
 from prunella.app import App
 from prunella.app.life import leave_on_signals
 from prunella.core.errors import ConfigError
-from prunella.web import pages, problems
+from prunella.web import openapi, pages, problems
+from prunella.web.answers import Answers
 from prunella.web.api import (
     approvals,
     audit,
@@ -43,8 +44,10 @@ from prunella.web.api import (
 from prunella.web.auth import Gatehouse
 from prunella.web.inbound.door import Door
 from prunella.web.issuers import JwtIssuer
+from prunella.web.limits import BodyLimit, Limits, address_of
 from prunella.web.metrics import Metrics
 from prunella.web.pages.frame import Frame
+from prunella.web.terms import Terms
 
 _BACKLOG = 2048
 _ROOMS = (
@@ -83,10 +86,14 @@ def create(app: App) -> FastAPI:
     gatehouse = _gatehouse(app)
     web.state.gatehouse = gatehouse
     web.state.door = Door(app.settings.senders, app.vault.reveal, app.parts.clock.now, app.parts.listeners)
+    web.state.limits = Limits(app.parts.clock.monotonic)
+    web.state.refusals = partial(_refused, app)
+    web.state.answers = Answers(app.store, app.vault.keys, app.parts.clock)
     metrics = _metrics(app)
     frame = Frame(app)
     problems.install(web, frame.trouble)
-    web.add_middleware(problems.BodyLimit)
+    web.add_middleware(Terms)
+    web.add_middleware(BodyLimit)
     web.add_middleware(problems.CutOff)
     for room in _ROOMS:
         web.include_router(room.router(app))
@@ -94,6 +101,7 @@ def create(app: App) -> FastAPI:
         web.include_router(guards.router(app.place))
     web.include_router(health.router(app, metrics))
     web.include_router(pages.router(app, gatehouse, frame))
+    openapi.install(web)
     return web
 
 
@@ -114,6 +122,11 @@ def _metrics(app: App) -> Metrics:
     metrics = Metrics(named, settings.senders, app.parts.clock.now)
     app.parts.listeners.subscribe(metrics.listen)
     return metrics
+
+
+def _refused(app: App, request: Request) -> None:
+    """Tell of a token that was no good, for the log and the figures; what was shown is not told."""
+    app.parts.listeners.emit("entrance.refused", way="token", address=address_of(request))
 
 
 def _gatehouse(app: App) -> Gatehouse:

@@ -15,6 +15,14 @@ def test_tokens_are_found_wherever_a_word_begins(before: str) -> None:
     assert [text[start:end] for start, end, _ in tokens(text)] == [token]
 
 
+@pytest.mark.parametrize("beginning", ["prunella_live_", "prunella_link_"])
+def test_what_opens_our_own_doors_is_found(beginning: str) -> None:
+    """API keys and one-time links of prunella itself go nowhere in the clear."""
+    token = beginning + "Zk3-_aB9" * 5
+    text = f"opened with {token}, then"
+    assert [text[start:end] for start, end, _ in tokens(text)] == [token]
+
+
 @pytest.mark.parametrize(
     "text",
     [

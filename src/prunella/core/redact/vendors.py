@@ -21,10 +21,11 @@ _PREFIXES: Final = """
     apify_api_ bkua_ cfat_ cfut_ dckr_pat_ doo_v1_ dop_v1_ dor_v1_ dp.audit. dp.ct. dp.pt. dp.sa. dp.scim. dp.st.
     dt0c01. dt0s01. dt0s16. duffel_live_ duffel_test_ figd_ gho_ ghp_ ghr_ ghs_ ghu_ github_pat_ glagent- glcbt- gldt-
     glft- glimt- gloas- glpat- glptt- glrt- glsa_ glsoat- gsk_ hcaik_ hvb. hvr. hvs. klarna_live_ klarna_test_ lin_api_
-    lin_oauth_ lsv2_pt_ lsv2_sk_ nfp_ ntn_ nvapi- ops_eyJ pnb_ pnu_ pplx- pscale_oauth_ pscale_pw_ pscale_tkn_ rdme_
-    rk_live_ rk_test_ rubygems_ rzp_live_ rzp_test_ sb_secret_ sbp_ shippo_live_ shippo_test_ shpat_ shpca_ shppa_
-    shpss_ shptka_ shpua_ sk_live_ sk_test_ sntryi_ sntrys_ sntryu_ sq0atp- sq0csp- ssk_live_ tfp_ tgp_v1_ tskey- vcp_
-    whsec_ xai- xapp- xkeysib- xsmtpsib- xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr- xoxs- ya29.
+    lin_oauth_ lsv2_pt_ lsv2_sk_ nfp_ ntn_ nvapi- ops_eyJ pnb_ pnu_ pplx- prunella_link_ prunella_live_ pscale_oauth_
+    pscale_pw_ pscale_tkn_ rdme_ rk_live_ rk_test_ rubygems_ rzp_live_ rzp_test_ sb_secret_ sbp_ shippo_live_
+    shippo_test_ shpat_ shpca_ shppa_ shpss_ shptka_ shpua_ sk_live_ sk_test_ sntryi_ sntrys_ sntryu_ sq0atp- sq0csp-
+    ssk_live_ tfp_ tgp_v1_ tskey- vcp_ whsec_ xai- xapp- xkeysib- xsmtpsib- xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo-
+    xoxp- xoxr- xoxs- ya29.
 """
 """Beginnings that are followed by nothing but a secret."""
 

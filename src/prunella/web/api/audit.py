@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import Query
 
 from prunella.app import App
 from prunella.core.records import AuditEntry
 from prunella.web.access import Acts
-from prunella.web.api.paging import PAGE, Limit, given, spell_time
+from prunella.web.api.events import Moment
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, given
+from prunella.web.api.routing import Rooms
 
 
-def router(app: App) -> APIRouter:
+class AuditOut(Out):
+    """An entry of the audit."""
+
+    id: str
+    at: Time
+    actor: str
+    action: str
+    target: str
+    incident_id: str | None
+    reason: str
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> AuditOut:
+        """Spell an entry of the audit."""
+        return cls(
+            id=entry.id,
+            at=entry.at.isoformat(),
+            actor=entry.actor,
+            action=entry.action,
+            target=entry.target,
+            incident_id=entry.incident_id,
+            reason=entry.reason,
+        )
+
+
+def router(app: App) -> Rooms:
     """Return the routes."""
-    routes = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+    routes = Rooms(prefix="/api/v1/audit", tags=["audit"])
 
-    @routes.get("")
-    async def audit(
-        _: Acts, target: str | None = None, incident: str | None = None, limit: Limit = PAGE
-    ) -> JSONResponse:
-        equal = {"target": target, "incident_id": incident}
+    @routes.get("", summary="List what was done, newest first")
+    async def list_audit(
+        _: Acts,
+        target: Text | None = None,
+        incident: Text | None = None,
+        actor: Text | None = None,
+        action: Text | None = None,
+        since: Annotated[Moment | None, Query(description="At or after this moment.")] = None,
+        limit: Limit = PAGE,
+        cursor: Cursor = None,
+    ) -> Page[AuditOut]:
+        equal = {"target": target, "incident_id": incident, "actor": actor, "action": action, "since": since}
         async with app.store.transaction() as tx:
-            found = await tx.audit.list(most=limit, **given(equal))
-        return JSONResponse({"items": [audit_json(one) for one in found], "next_cursor": None})
+            found = await tx.audit.list(most=limit + 1, before=before(cursor), **given(equal))
+        page, next_cursor = cut(found, limit, lambda one: (one.at, one.id))
+        return Page(items=[AuditOut.of(one) for one in page], next_cursor=next_cursor)
 
     return routes
-
-
-def audit_json(entry: AuditEntry) -> dict[str, Any]:
-    """Spell an entry of the audit."""
-    return {
-        "id": entry.id,
-        "at": spell_time(entry.at),
-        "actor": entry.actor,
-        "action": entry.action,
-        "target": entry.target,
-        "incident_id": entry.incident_id,
-        "reason": entry.reason,
-    }

@@ -21,6 +21,7 @@ from prunella.guard.durable import WAIT_S_MAX, Ending, NewCall, storable
 from prunella.guard.place import Place
 from prunella.web.access import HandsOver, Sent
 from prunella.web.api import events
+from prunella.web.api.paging import Out
 
 _LEASE_S_MAX = 3600.0
 
@@ -123,19 +124,67 @@ class Nothing(Body):
     """Nothing."""
 
 
+class DoneOut(Out):
+    """That it was done."""
+
+
+class WrittenOut(Out):
+    """When a call will be made."""
+
+    id: str
+    due_at: float
+
+
+class ClaimedOut(Out):
+    """Calls that were taken."""
+
+    items: list[dict[str, Any]]
+
+
+class EndedOut(Out):
+    """Which call has ended."""
+
+    id: str
+
+
+class StandingsOut(Out):
+    """Where breakers stand."""
+
+    items: list[dict[str, Any]]
+
+
+class VersionOut(Out):
+    """The version that stands now."""
+
+    version: int
+
+
+class GrantedOut(Out):
+    """Whether somebody may probe."""
+
+    granted: bool
+
+
+class RatesOut(Out):
+    """What was learned, by name."""
+
+    rates: dict[str, float]
+
+
 def router(place: Place) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1/guard", tags=["guards"])
     ledger, board = place.ledger, place.board
 
-    def route(path: str, kind: type[B], answer: Callable[[B], dict[str, Any]]) -> None:
+    def route(path: str, kind: type[B], told: type[Out], answer: Callable[[B], dict[str, Any]]) -> None:
         """Answer what is sent to `path`, away from the event loop: the ledger waits for its database."""
         body = Depends(Sent(kind))
 
         async def endpoint(_: HandsOver, sent: Any = body) -> JSONResponse:
             return JSONResponse(await asyncio.to_thread(answer, sent))
 
-        routes.post(path, summary=kind.__doc__, operation_id=f"guard{path.replace('/', '_')}")(endpoint)
+        name = f"guard{path.replace('/', '_')}"
+        routes.post(path, summary=kind.__doc__, operation_id=name, response_model=told)(endpoint)
 
     def write(sent: CallIn) -> dict[str, Any]:
         call_id, due_at = ledger.write(NewCall(**sent.model_dump()))
@@ -160,14 +209,19 @@ def router(place: Place) -> APIRouter:
         board.notice(Notice(**sent.model_dump()))
         return {}
 
-    route("/calls", CallIn, write)
-    route("/calls/claim", ClaimIn, claim)
-    route("/calls/renew", RenewIn, renew)
-    route("/calls/end", EndIn, end)
-    route("/breakers", Nothing, lambda _: {"items": [asdict(one) for one in board.standings()]})
-    route("/breakers/report", StandingIn, lambda sent: {"version": board.report(Standing(**sent.model_dump()))})
-    route("/breakers/probe", ProbeIn, lambda sent: {"granted": board.may_probe(sent.name, sent.lease_s)})
-    route("/rates", Nothing, lambda _: {"rates": board.learned()})
-    route("/rates/learn", RateIn, learn)
-    route("/notices", NoticeIn, notice)
+    route("/calls", CallIn, WrittenOut, write)
+    route("/calls/claim", ClaimIn, ClaimedOut, claim)
+    route("/calls/renew", RenewIn, DoneOut, renew)
+    route("/calls/end", EndIn, EndedOut, end)
+    route("/breakers", Nothing, StandingsOut, lambda _: {"items": [asdict(one) for one in board.standings()]})
+    route(
+        "/breakers/report",
+        StandingIn,
+        VersionOut,
+        lambda sent: {"version": board.report(Standing(**sent.model_dump()))},
+    )
+    route("/breakers/probe", ProbeIn, GrantedOut, lambda sent: {"granted": board.may_probe(sent.name, sent.lease_s)})
+    route("/rates", Nothing, RatesOut, lambda _: {"rates": board.learned()})
+    route("/rates/learn", RateIn, DoneOut, learn)
+    route("/notices", NoticeIn, DoneOut, notice)
     return routes

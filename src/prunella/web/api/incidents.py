@@ -2,65 +2,239 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import Query, Response
 
 from prunella.app import App
-from prunella.core.records import Gate, Incident
-from prunella.core.states import IncidentState
+from prunella.core.records import Category, Gate, Incident, Level, Severity
+from prunella.core.states import IncidentState, RunState
 from prunella.engine import people, report
-from prunella.web.access import Acts, Reads, Why
-from prunella.web.api.paging import PAGE, Limit, before, cursor_of, spell_time, unknown
+from prunella.web.access import Acts, Reads, Seen, Why
+from prunella.web.api.events import Moment
+from prunella.web.api.paging import (
+    PAGE,
+    Cursor,
+    Limit,
+    Out,
+    Page,
+    Status,
+    Text,
+    Time,
+    before,
+    cut,
+    given,
+    spell_time,
+    unknown,
+)
+from prunella.web.api.routing import Rooms, tag_of
+
+State = IncidentState | Literal["open_any"]
 
 
-def router(app: App) -> APIRouter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which incidents are meant; the same for the API, the pages and the command line.
+
+    Args:
+        state: one state; `open_any`: all that somebody still has to do something about.
+        since: seen at or after this moment.
+        q: letters within the title, whatever their case.
+    """
+
+    state: State | None = None
+    service: str | None = None
+    procedure: str | None = None
+    category: str | None = None
+    severity: str | None = None
+    since: Moment | None = None
+    q: str | None = None
+
+
+class EntryOut(Out):
+    """A line of a timeline."""
+
+    at: Time
+    actor: str
+    action: str
+    reason: str
+
+
+class AttemptOut(Out):
+    """An attempt to heal, within its incident's story."""
+
+    id: str
+    remedy: str
+    issue: str | None
+    rows: int
+    state: RunState
+    attempt: int
+    idempotency_key: str
+    status: int | None
+    detail: str
+    started_at: Time
+    ended_at: Time | None
+
+
+class IncidentOut(Out):
+    """An incident."""
+
+    id: str
+    title: str
+    service: str
+    account: str | None
+    procedure: str
+    resource: str | None
+    category: Category
+    kind: str
+    confidence: float
+    because: str
+    state: IncidentState
+    status: Status
+    severity: Severity
+    level: Level
+    attempts: int
+    count: int
+    first_seen: Time
+    last_seen: Time
+    next_at: Time | None
+    held_reason: str | None
+    action_taken: str
+    acknowledged_by: str | None
+    regressed: bool
+    regressions: int
+    previous_id: str | None
+    forced: bool
+    resolved_at: Time | None
+
+    @classmethod
+    def of(cls, incident: Incident, gate: Gate | None) -> IncidentOut:
+        """Spell an incident."""
+        return cls(**_facts(incident, gate))
+
+
+class StoryOut(IncidentOut):
+    """An incident with its timeline and runs."""
+
+    advice: str
+    evidence: Any
+    payload_shape: Any
+    timeline: list[EntryOut]
+    runs: list[AttemptOut]
+
+    @classmethod
+    def told(cls, story: report.Story) -> StoryOut:
+        """Spell an incident's story."""
+        evidence = story.evidence or {}
+        return cls(
+            **_facts(story.incident, story.gate),
+            advice=story.incident.advice,
+            evidence=evidence.get("failure"),
+            payload_shape=evidence.get("payload_shape"),
+            timeline=[
+                EntryOut(at=entry.at.isoformat(), actor=entry.actor, action=entry.action, reason=entry.reason)
+                for entry in story.timeline
+            ],
+            runs=[
+                AttemptOut(
+                    id=run.id,
+                    remedy=run.remedy,
+                    issue=run.issue or None,
+                    rows=run.touched,
+                    state=run.state,
+                    attempt=run.attempt,
+                    idempotency_key=run.idempotency_key,
+                    status=run.status,
+                    detail=run.detail,
+                    started_at=run.started_at.isoformat(),
+                    ended_at=spell_time(run.ended_at),
+                )
+                for run in story.runs
+            ],
+        )
+
+
+def router(app: App) -> Rooms:
     """Return the routes."""
-    routes = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
+    routes = Rooms(prefix="/api/v1/incidents", tags=["incidents"])
 
-    @routes.get("")
+    @routes.get("", summary="List incidents, newest first")
     async def list_incidents(
         _: Reads,
-        state: IncidentState | Literal["open_any"] | None = None,
-        service: str | None = None,
-        procedure: str | None = None,
-        category: str | None = None,
+        state: State | None = None,
+        service: Text | None = None,
+        procedure: Text | None = None,
+        category: Category | None = None,
+        severity: Severity | None = None,
+        since: Annotated[Moment | None, Query(description="Seen at or after this moment.")] = None,
+        q: Annotated[Text | None, Query(description="Letters within the title.")] = None,
         limit: Limit = PAGE,
-        cursor: str | None = None,
-    ) -> JSONResponse:
-        equal: dict[str, Any] = {"service": service, "procedure": procedure, "category": category, "state": state}
-        if state == "open_any":
-            equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
-        wanted = {name: value for name, value in equal.items() if value is not None}
-        async with app.store.transaction() as tx:
-            found = await tx.incidents.list(most=limit + 1, before=before(cursor), **wanted)
-            gates = {gate.service: gate for gate in await tx.gates.all()}
-        items = [incident_json(one, gates.get(one.service)) for one in found[:limit]]
-        last = found[limit - 1] if len(found) > limit else None
-        return JSONResponse({"items": items, "next_cursor": cursor_of(last.first_seen, last.id) if last else None})
+        cursor: Cursor = None,
+    ) -> Page[IncidentOut]:
+        wanted = Wanted(
+            state=state,
+            service=service,
+            procedure=procedure,
+            category=category,
+            severity=severity,
+            since=since,
+            q=q,
+        )
+        found, gates, next_cursor = await page_of(app, wanted, limit, cursor)
+        return Page(items=[IncidentOut.of(one, gates.get(one.service)) for one in found], next_cursor=next_cursor)
 
-    @routes.get("/{incident_id}")
-    async def read_incident(_: Reads, incident_id: str) -> JSONResponse:
+    @routes.get("/{incident_id}", summary="Tell an incident's story")
+    async def read_incident(_: Reads, incident_id: str, answer: Response) -> StoryOut:
         story = await report.story(app.parts, incident_id)
         if story is None:
             raise unknown("incident", incident_id)
-        return JSONResponse(story_json(story))
+        answer.headers["etag"] = tag_of(story.incident.version)
+        return StoryOut.told(story)
 
-    @routes.post("/{incident_id}/{act}")
+    @routes.post("/{incident_id}/{act}", summary="Acknowledge, retry, suppress or hand over an incident")
     async def act_on_incident(
-        caller: Acts, why: Why, incident_id: str, act: Literal["ack", "retry", "suppress", "escalate"]
-    ) -> JSONResponse:
-        incident = await people.act_on_incident(app.parts, incident_id, act, by=caller.name, reason=why.reason)
+        caller: Acts,
+        why: Why,
+        seen: Seen,
+        incident_id: str,
+        act: Literal["ack", "retry", "suppress", "escalate"],
+        answer: Response,
+    ) -> IncidentOut:
+        incident = await people.act_on_incident(
+            app.parts, incident_id, act, by=caller.name, reason=why.reason, seen=seen.version
+        )
         if incident is None:
             raise unknown("incident", incident_id)
-        return JSONResponse(incident_json(incident, None))
+        answer.headers["etag"] = tag_of(incident.version)
+        return IncidentOut.of(incident, None)
 
     return routes
 
 
-def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
-    """Spell an incident."""
+async def page_of(
+    app: App, wanted: Wanted, limit: int, cursor: str | None
+) -> tuple[list[Incident], dict[str, Gate], str | None]:
+    """Return one page of incidents, newest first, the gates of all services, and the cursor of the next page."""
+    equal: dict[str, Any] = {
+        "service": wanted.service,
+        "procedure": wanted.procedure,
+        "category": wanted.category,
+        "severity": wanted.severity,
+        "state": wanted.state,
+    }
+    if wanted.state == "open_any":
+        equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
+    async with app.store.transaction() as tx:
+        found = await tx.incidents.list(
+            most=limit + 1, before=before(cursor), since=wanted.since, title=wanted.q, **given(equal)
+        )
+        gates = {gate.service: gate for gate in await tx.gates.all()}
+    page, next_cursor = cut(found, limit, lambda one: (one.first_seen, one.id))
+    return page, gates, next_cursor
+
+
+def _facts(incident: Incident, gate: Gate | None) -> dict[str, Any]:
     return {
         "id": incident.id,
         "title": incident.title,
@@ -68,14 +242,14 @@ def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
         "account": incident.account or None,
         "procedure": incident.procedure or f"recover.{incident.category.value}",
         "resource": incident.resource or None,
-        "category": incident.category.value,
+        "category": incident.category,
         "kind": incident.kind,
         "confidence": incident.confidence,
         "because": incident.because,
-        "state": incident.state.value,
+        "state": incident.state,
         "status": report.outward_status(incident, gate),
-        "severity": incident.severity.value,
-        "level": incident.level.value,
+        "severity": incident.severity,
+        "level": incident.level,
         "attempts": incident.attempts,
         "count": incident.count,
         "first_seen": spell_time(incident.first_seen),
@@ -89,34 +263,4 @@ def incident_json(incident: Incident, gate: Gate | None) -> dict[str, Any]:
         "previous_id": incident.previous_id,
         "forced": incident.forced,
         "resolved_at": spell_time(incident.resolved_at),
-    }
-
-
-def story_json(story: report.Story) -> dict[str, Any]:
-    """Spell an incident with its timeline and runs."""
-    evidence = story.evidence or {}
-    return incident_json(story.incident, story.gate) | {
-        "advice": story.incident.advice,
-        "evidence": evidence.get("failure"),
-        "payload_shape": evidence.get("payload_shape"),
-        "timeline": [
-            {"at": spell_time(entry.at), "actor": entry.actor, "action": entry.action, "reason": entry.reason}
-            for entry in story.timeline
-        ],
-        "runs": [
-            {
-                "id": run.id,
-                "remedy": run.remedy,
-                "issue": run.issue or None,
-                "rows": run.touched,
-                "state": run.state.value,
-                "attempt": run.attempt,
-                "idempotency_key": run.idempotency_key,
-                "status": run.status,
-                "detail": run.detail,
-                "started_at": spell_time(run.started_at),
-                "ended_at": spell_time(run.ended_at),
-            }
-            for run in story.runs
-        ],
     }

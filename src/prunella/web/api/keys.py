@@ -4,55 +4,83 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import Depends
+from pydantic import BaseModel, ConfigDict, Field
 
 from prunella.app import App
 from prunella.core.records import ApiKey
 from prunella.engine import entrances
 from prunella.web.access import Rules, Sent
-from prunella.web.api.paging import spell_time, unknown
+from prunella.web.api.events import Moment
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, from_list, spell_time, unknown
+from prunella.web.api.routing import Rooms
 from prunella.web.auth import Role
 
 
 class KeyIn(BaseModel):
     """A key that is wanted."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "ci", "role": "OPERATIONS", "expires_at": None}]}
+    )
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
     role: Role
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
-def router(app: App) -> APIRouter:
+class KeyOut(Out):
+    """A key, without anything that opens a door."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: Time
+    created_by: str
+    expires_at: Time | None
+    revoked_at: Time | None
+    revoked_by: str | None
+    used_at: Time | None
+
+    @classmethod
+    def of(cls, key: ApiKey) -> KeyOut:
+        """Spell a key."""
+        return cls(**_facts(key))
+
+
+class NewKeyOut(KeyOut):
+    """A key that was just made."""
+
+    key: Annotated[str, Field(description="Shown this once.")]
+
+
+def router(app: App) -> Rooms:
     """Return the routes."""
-    routes = APIRouter(prefix="/api/v1/keys", tags=["keys"])
+    routes = Rooms(prefix="/api/v1/keys", tags=["keys"])
 
-    @routes.get("")
-    async def list_keys(_: Rules) -> JSONResponse:
+    @routes.get("", summary="List keys, oldest first")
+    async def list_keys(_: Rules, limit: Limit = PAGE, cursor: Cursor = None) -> Page[KeyOut]:
         async with app.store.transaction() as tx:
             found = await tx.entrances.keys()
-        return JSONResponse({"items": [key_json(one) for one in found], "next_cursor": None})
+        page, next_cursor = from_list(found, limit, cursor, lambda one: one.id)
+        return Page(items=[KeyOut.of(one) for one in page], next_cursor=next_cursor)
 
-    @routes.post("", status_code=201)
-    async def make_key(caller: Rules, wish: Annotated[KeyIn, Depends(Sent(KeyIn))]) -> JSONResponse:
+    @routes.post("", status_code=201, summary="Make a key")
+    async def make_key(caller: Rules, wish: Annotated[KeyIn, Depends(Sent(KeyIn))]) -> NewKeyOut:
         key, shown = await entrances.new_key(app.parts, wish.name, wish.role, wish.expires_at, by=caller.name)
-        return JSONResponse(key_json(key) | {"key": shown}, status_code=201)
+        return NewKeyOut(**_facts(key), key=shown)
 
-    @routes.delete("/{key_id}")
-    async def revoke_key(caller: Rules, key_id: str) -> JSONResponse:
+    @routes.delete("/{key_id}", summary="End a key")
+    async def revoke_key(caller: Rules, key_id: str) -> KeyOut:
         ended = await entrances.revoke_key(app.parts, key_id, by=caller.name)
         if ended is None:
             raise unknown("key", key_id)
-        return JSONResponse(key_json(ended))
+        return KeyOut.of(ended)
 
     return routes
 
 
-def key_json(key: ApiKey) -> dict[str, Any]:
-    """Spell a key, without anything that opens a door."""
+def _facts(key: ApiKey) -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,

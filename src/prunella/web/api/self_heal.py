@@ -2,30 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import Field
 
 from prunella.app import App
-from prunella.core.records import Incident
+from prunella.core.records import Category, Incident
 from prunella.engine import patrol, report
 from prunella.web.access import Reports, parsed, read_json
 from prunella.web.api.events import FORCED, FailureEvent, ScanRequest, echo_of, to_signal
+from prunella.web.api.paging import Out, Status, Time, spell_time
 from prunella.web.problems import Problem
 
 ANSWER_WITHIN_S = 8.0
 """An answer comes within 8 s, settled or not, so that no request lasts 10 s (document B)."""
 
 
+class TakenOut(Out):
+    """What became of an event."""
+
+    success: Literal[True] = True
+    recovery_id: str
+    category: Category
+    action_taken: str
+    status: Status
+    retry_scheduled: bool | None = None
+    next_retry_at: Annotated[Time | None, Field(description="Only where a retry is scheduled.")] = None
+
+
+class DecidedOut(Out):
+    """What a scan decided on one incident."""
+
+    event_id: str
+    service_name: str
+    category: Category
+    action_taken: str
+    status: Status
+
+
+class ScannedOut(Out):
+    """What a scan decided."""
+
+    success: Literal[True] = True
+    processed_count: int
+    resolved_count: int
+    pending_count: int
+    disabled_count: int
+    events: list[DecidedOut]
+
+
+class Posted:
+    """Tell the document what may be sent: an event, or a wish for a scan."""
+
+    models = (FailureEvent, ScanRequest)
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        return await read_json(request)
+
+
 def router(app: App) -> APIRouter:
     """Return the route."""
     routes = APIRouter()
 
-    @routes.post("/integration-self-heal", tags=["self-healing"], summary="Report a failed call, or ask for a scan")
-    async def integration_self_heal(_: Reports, request: Request) -> Response:
-        body = await read_json(request)
-        if request.query_params.get("mode", body.get("mode", "webhook")) == "scan":
+    @routes.post(
+        "/integration-self-heal",
+        tags=["self-healing"],
+        summary="Report a failed call, or ask for a scan",
+        response_model=TakenOut | ScannedOut,
+        responses={202: {"model": TakenOut, "description": "Taken; ask for its incident later"}},
+    )
+    async def integration_self_heal(
+        _: Reports,
+        request: Request,
+        body: Annotated[dict[str, Any], Depends(Posted())],
+        mode: Annotated[Literal["webhook", "scan"] | None, Query(description="Stands before the body's.")] = None,
+    ) -> Response:
+        if (mode or body.get("mode", "webhook")) == "scan":
             return await _scan(app, body)
         return await _take_event(app, request, body)
 
@@ -59,52 +113,52 @@ def _forced(app: App, request: Request) -> str | None:
 
 
 def _answer(standing: report.Standing | None, signal_id: str) -> dict[str, Any]:
-    """Spell document B's answer."""
+    """Spell document B's answer; what is not said is left out."""
     if standing is None:
-        return {
-            "success": True,
-            "recovery_id": signal_id,
-            "category": "unknown",
-            "action_taken": "success recorded",
-            "status": "resolved",
-        }
+        said = "success recorded"
+        taken = TakenOut(recovery_id=signal_id, category=Category.UNKNOWN, action_taken=said, status="resolved")
+        return taken.model_dump(mode="json", exclude_none=True)
     incident, next_at = standing.incident, standing.next_at
-    answer: dict[str, Any] = {
-        "success": True,
-        "recovery_id": incident.id,
-        "category": incident.category.value,
-        "action_taken": incident.action_taken,
-        "status": standing.status,
-        "retry_scheduled": next_at is not None,
-    }
-    if next_at is not None:
-        answer["next_retry_at"] = next_at.isoformat()
-    return answer
+    taken = TakenOut(
+        recovery_id=incident.id,
+        category=incident.category,
+        action_taken=incident.action_taken,
+        status=standing.status,
+        retry_scheduled=next_at is not None,
+        next_retry_at=spell_time(next_at),
+    )
+    return taken.model_dump(mode="json", exclude_none=True)
 
 
 async def _scan(app: App, body: dict[str, Any]) -> Response:
     wanted = parsed(ScanRequest, body)
     decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
-    return JSONResponse(await scan_answer(app, decided))
+    return JSONResponse((await scan_answer(app, decided)).model_dump(mode="json"))
 
 
-async def scan_answer(app: App, decided: list[Incident]) -> dict[str, Any]:
+async def scan_answer(app: App, decided: list[Incident]) -> ScannedOut:
     """Spell document B's answer to a scan."""
     async with app.store.transaction() as tx:
         gates = {gate.service: gate for gate in await tx.gates.all()}
         event_ids = await tx.signals.event_ids([incident.signal_id for incident in decided])
     events = [
-        {
-            "event_id": event_ids.get(incident.signal_id, ""),
-            "service_name": incident.service,
-            "category": incident.category.value,
-            "action_taken": incident.action_taken,
-            "status": report.outward_status(incident, gates.get(incident.service)),
-        }
+        DecidedOut(
+            event_id=event_ids.get(incident.signal_id, ""),
+            service_name=incident.service,
+            category=incident.category,
+            action_taken=incident.action_taken,
+            status=report.outward_status(incident, gates.get(incident.service)),
+        )
         for incident in decided
     ]
-    counts = {
-        f"{status}_count": sum(event["status"] == status for event in events)
-        for status in ("resolved", "pending", "disabled")
-    }
-    return {"success": True, "processed_count": len(events), **counts, "events": events}
+
+    def count(status: Status) -> int:
+        return sum(event.status == status for event in events)
+
+    return ScannedOut(
+        processed_count=len(events),
+        resolved_count=count("resolved"),
+        pending_count=count("pending"),
+        disabled_count=count("disabled"),
+        events=events,
+    )

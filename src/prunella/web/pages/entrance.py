@@ -14,6 +14,7 @@ from prunella.app import App
 from prunella.engine import entrances
 from prunella.web.access import Reads
 from prunella.web.auth import COOKIE, SECURE_COOKIE, Caller, Gatehouse, Role, cookie_of, form_of
+from prunella.web.limits import address_of
 from prunella.web.pages.frame import Frame, back_to
 from prunella.web.problems import Problem
 
@@ -29,9 +30,11 @@ def add_routes(routes: APIRouter, app: App, gatehouse: Gatehouse, frame: Frame) 
 
     @routes.post("/login")
     async def sign_in(request: Request) -> Response:
+        request.app.state.limits.sign_in(request)
         token = (await form_of(request)).get("token", "").strip()
         caller = await _who_shows(app, gatehouse, token)
         if caller is None:
+            app.parts.listeners.emit("entrance.refused", way="sign-in", address=address_of(request))
             return frame.page(request, "sign_in.html", 401, token="", refused=True)
         if caller.role not in _MAY_LOOK:
             raise Problem(403, "Not with this role", f"the role {caller.role} has no pages; ask for VIEWER or more")

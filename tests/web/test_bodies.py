@@ -1,0 +1,86 @@
+"""Bodies are JSON objects: each name once, in UTF-8, not nested without end; everything else is said to be wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunella.web.auth import Role
+from prunella.web.bodies import DEPTH_MAX, _depth
+from web.conftest import Web
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 200, ""),
+        (b" \n", 200, ""),
+        (b'{"reason": "x"}', 200, ""),
+        (b'{"reason": "a", "reason": "b"}', 400, "stands twice"),
+        (b'{"reason": {"a": 1, "a": 1}}', 400, "stands twice"),
+        (b'{"reason": NaN}', 400, "NaN is no number"),
+        (b'{"reason": -Infinity}', 400, "Infinity is no number"),
+        (b'{"reason": ' + b"9" * 5000 + b"}", 400, "The body is no JSON"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, 400, "at most 64 levels"),
+        (b"[" * 60_000, 400, "at most 64 levels"),
+        (b'{"reason": "\xff"}', 400, "not UTF-8"),
+        (b'{"reason": "\\ud800"}', 422, "half a character"),
+        (b'{"reason": "\\ud83d\\ude00"}', 200, ""),
+        (b'{"reason": ', 400, "line 1"),
+        (b"[]", 422, "must be a JSON object"),
+    ],
+)
+async def test_body_is_read_or_refused(web: Web, body: bytes, status: int, words: str) -> None:
+    """What can't be understood in one way only is refused, with where and why."""
+    answer = await web.ask("POST", "/api/v1/pause", web.token(Role.ADMIN), content=body)
+    assert (answer.status_code, words in answer.text) == (status, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ('Application/JSON; Charset="UTF-8"', 200),
+        ("application/cloudevents+json", 200),
+        ("application/json; charset=utf-16", 415),
+        ("text/html", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("json", 415),
+    ],
+)
+async def test_content_type_is_believed(web: Web, kind: str, status: int) -> None:
+    """What says that it is no JSON, or not UTF-8, is not read as such; an empty body needs no type."""
+    token = web.token(Role.ADMIN)
+    answer = await web.ask("POST", "/api/v1/pause", token, content=b"{}", headers={"content-type": kind})
+    assert answer.status_code == status, answer.text
+    empty = await web.ask("POST", "/api/v1/pause", token, headers={"content-type": kind})
+    assert empty.status_code == 200
+
+
+def nested(value: object) -> int:
+    """Return how deeply a value is nested, by walking through it."""
+    if isinstance(value, dict | list):
+        return 1 + max((nested(one) for one in (value.values() if isinstance(value, dict) else value)), default=0)
+    return 0
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(alphabet='[]{}"\\a'),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[{"\\'), inner, max_size=2),
+        max_leaves=12,
+    ),
+    st.integers(DEPTH_MAX + 1, DEPTH_MAX + 30),
+)
+def test_depth_is_counted_without_parsing(value: object, more: int) -> None:
+    """Brackets within strings are no depth: the count is that of the parsed value."""
+    for _ in range(more):
+        value = [value]
+    assert _depth(json.dumps(value).encode()) == nested(value)

@@ -1,0 +1,79 @@
+"""HEAD, OPTIONS, wrong methods and forms: every address says what it takes, as problems where it can't."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunella.web.auth import Role
+from prunella.web.terms import takes_json
+from web.conftest import Web
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/v1/keys", "GET, HEAD, OPTIONS, POST"),
+        ("/api/v1/keys/7", "DELETE, OPTIONS"),
+        ("/api/v1/secrets/a/b", "DELETE, OPTIONS, PUT"),
+        ("/api/v1/pause", "GET, HEAD, OPTIONS, POST"),
+        ("/integration-self-heal", "OPTIONS, POST"),
+        ("/login", "GET, HEAD, OPTIONS, POST"),
+    ],
+)
+async def test_wrong_method_names_the_right_ones(web: Web, path: str, allow: str) -> None:
+    """405 is a problem with `Allow` (RFC 9110 section 15.5.6), of all routes of the address; OPTIONS says the same."""
+    wrong = await web.ask("PATCH", path, web.token(Role.ADMIN))
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, allow)
+    assert wrong.headers["content-type"] == "application/problem+json"
+    asked = await web.ask("OPTIONS", path)
+    assert (asked.status_code, asked.headers["allow"], asked.content) == (204, allow, b"")
+
+
+async def test_options_of_nothing_is_404(web: Web) -> None:
+    """An address that is none says so."""
+    assert (await web.ask("OPTIONS", "/nowhere")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/api/v1/incidents", "/livez", "/login", "/api/v1/incidents/nobody"])
+async def test_head_is_get_without_its_body(web: Web, path: str) -> None:
+    """Same status, same length and type, no body."""
+    token = web.token(Role.VIEWER)
+    got, head = await web.ask("GET", path, token), await web.ask("HEAD", path, token)
+    assert head.content == b""
+    assert (head.status_code, head.headers["content-type"]) == (got.status_code, got.headers["content-type"])
+    assert head.headers["content-length"] == got.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "takes"),
+    [
+        ("", True),
+        ("*/*", True),
+        ("application/json", True),
+        ("application/*;q=0.5", True),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", True),
+        ("application/problem+json", True),
+        ("APPLICATION/JSON", True),
+        ("text/html", False),
+        ("application/xml, text/csv", False),
+        ("application/json;q=0", False),
+        ("*/*;q=0.000", False),
+        (";;,,", False),
+    ],
+)
+async def test_who_takes_no_json_is_told(web: Web, accept: str, takes: bool) -> None:
+    """406 on the API only where nothing that we send is taken; pages are for browsers and answer as they are."""
+    answer = await web.ask("GET", "/api/v1/pause", web.token(Role.VIEWER), headers={"accept": accept})
+    assert answer.status_code == (200 if takes else 406)
+    assert takes_json(accept) is takes
+    assert (await web.ask("GET", "/login", headers={"accept": "text/csv"})).status_code == 200
+
+
+@given(st.text(max_size=40))
+def test_no_header_makes_it_stumble(accept: str) -> None:
+    """Whatever stands in `Accept`, the answer is yes or no."""
+    assert takes_json(accept) in (True, False)
