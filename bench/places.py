@@ -165,6 +165,8 @@ service:
   listen: 127.0.0.1:0
   environment: production
   ingest_tokens: ["${BENCH_TOKEN}"]
+  events_per_s: 100000
+  requests_per_s: 100000
 egress:
   allow_hosts: ["127.0.0.0/8"]
   allow_http: true

@@ -118,7 +118,7 @@ class World:
             for name in self.services
         )
         return (
-            'service: {listen: "${LISTEN}", environment: development}\n'
+            'service: {listen: "${LISTEN}", environment: development, requests_per_s: 10000, events_per_s: 100000}\n'
             f"egress: {{allow_http: true, allow_hosts: [{hosts}]}}\nservices:{services}\n"
         )
 

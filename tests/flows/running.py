@@ -162,7 +162,7 @@ def configuration(shop: FaultyServer, extra: str = "") -> str:
     return (
         textwrap.dedent(
             f"""\
-        service: {{listen: "${{LISTEN}}", environment: development}}
+        service: {{listen: "${{LISTEN}}", environment: development, requests_per_s: 10000, events_per_s: 10000}}
         egress: {{allow_http: true, allow_hosts: ["{address}"]}}
         """
         )

@@ -62,6 +62,7 @@ class Settings:
         secret_key: PRUNELLA_SECRET_KEY as it stands in the environment; None where it is not set.
         retention: how long what is over is kept.
         migrate: `auto` brings the tables up to date at the start, `manual` only checks them.
+        events_per_s, requests_per_s: what one caller may ask of one process; twice as many at once.
         stop_within_s: for all that is under way when SIGTERM comes; below the 30 s after which Kubernetes kills.
         procedures: those of the file, and one for each entity.
         seeds: service -> access and refresh token for a store that holds none yet.
@@ -78,6 +79,8 @@ class Settings:
     secret_key: Secret | None = None
     migrate: str = "auto"
     metrics_public: bool = False
+    events_per_s: float = 1000.0
+    requests_per_s: float = 50.0
     retention: Retention = field(default_factory=Retention)
     plugins: tuple[str, ...] = ()
     stop_within_s: float = 25.0

@@ -53,6 +53,12 @@ class OwnSection(Section):
     ingest_tokens: list[of.EnvironmentSecret] | None = None
     migrate: Annotated[Literal["auto", "manual"], of.EXPANDED] | None = None
     metrics_public: of.Flag | None = None
+    events_per_s: of.Rate | None = Field(
+        default=None, description="Events that one token may report per second to one process; twice as many at once."
+    )
+    requests_per_s: of.Rate | None = Field(
+        default=None, description="Other requests of one caller per second to one process; twice as many at once."
+    )
     retention: RetentionSection | None = None
     plugins: list[at.Module] | None = Field(
         default=None, description="Python modules with @check and @remedy functions."

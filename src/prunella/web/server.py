@@ -86,7 +86,7 @@ def create(app: App) -> FastAPI:
     gatehouse = _gatehouse(app)
     web.state.gatehouse = gatehouse
     web.state.door = Door(app.settings.senders, app.vault.reveal, app.parts.clock.now, app.parts.listeners)
-    web.state.limits = Limits(app.parts.clock.monotonic)
+    web.state.limits = Limits(app.parts.clock.monotonic, app.settings.events_per_s, app.settings.requests_per_s)
     web.state.refusals = partial(_refused, app)
     web.state.answers = Answers(app.store, app.vault.keys, app.parts.clock)
     metrics = _metrics(app)
