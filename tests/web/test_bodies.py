@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+import ssl
+from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunella.web.auth import Role
+from prunella.app import wire
+from prunella.core.clock import ManualClock
+from prunella.core.redact import Secret
+from prunella.egress import Egress
+from prunella.runner.local import LocalRunner
+from prunella.settings import Settings
+from prunella.store import migrations
+from prunella.store.postgres import PostgresStore
+from prunella.web.api.paging import cursor_of
+from prunella.web.auth import Gatehouse, Role
 from prunella.web.bodies import DEPTH_MAX, _depth
-from web.conftest import Web
+from prunella.web.server import create
+from web.conftest import CRM, INGEST, KEYS, Web
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +75,62 @@ async def test_content_type_is_believed(web: Web, kind: str, status: int) -> Non
     assert answer.status_code == status, answer.text
     empty = await web.ask("POST", "/api/v1/pause", token, headers={"content-type": kind})
     assert empty.status_code == 200
+
+
+@pytest.fixture
+async def large(anyio_backend: str, fresh_postgres_url: str) -> AsyncIterator[Web]:
+    """A wired prunella on PostgreSQL, which holds no null character."""
+    migrations.upgrade(fresh_postgres_url)
+    store = await PostgresStore.open(fresh_postgres_url)
+    egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    settings = Settings(services={"crm": CRM}, ingest_tokens=(Secret(INGEST),))
+    app = wire(settings, store, egress, KEYS, runs=LocalRunner)
+    api = create(app)
+    transport = httpx2.ASGITransport(app=api, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+        yield Web(app, api, ManualClock(), Gatehouse(KEYS, (), store.clock.now), client)
+    await egress.close()
+    await store.close()
+
+
+async def test_null_characters_are_no_fault_of_ours(large: Web) -> None:
+    """In any text of any body, in addresses, filters and cursors: taken or refused, on PostgreSQL, too."""
+    null = "a\0b"
+    admin = large.token(Role.ADMIN)
+    texts = (
+        "event_id",
+        "service_name",
+        "error_code",
+        "error_message",
+        "endpoint",
+        "user_id",
+        "account",
+        "ordering_key",
+    )
+    event = {"event_id": "e", "service_name": "crm", "http_status": 503}
+    bodies = [{**event, "event_id": f"e-{name}", name: null} for name in texts]
+    bodies += [{**event, "event_id": "p", "endpoint": "/x", "payload": {null: null}}, {**event, "headers": {"a": null}}]
+    for body in bodies:
+        answer = await large.ask(
+            "POST", "/integration-self-heal", INGEST, json=body, headers={"prefer": "respond-async"}
+        )
+        assert answer.status_code in (202, 422), (body, answer.text)
+    asked: list[tuple[str, str, dict[str, object]]] = [
+        ("POST", "pause", {"reason": null}),
+        ("POST", "keys", {"name": null, "role": "VIEWER"}),
+        ("PUT", "secrets/a", {"value": null}),
+        ("PUT", "services/crm/credentials", {"access_token": null, "account": null}),
+        ("PUT", "services/crm/credentials", {"access_token": null, "refresh_token": null}),
+        ("POST", "operations/cancel", {"all": True, "estimate": True, "digest": null}),
+        ("POST", "approvals/x/approve", {"digest": null}),
+        ("GET", "incidents/%00", {}),
+        ("GET", "runs?procedure=%00", {}),
+        ("GET", f"incidents?cursor={cursor_of(large.clock.now(), null)}", {}),
+        ("PUT", "secrets/%00", {"value": "a"}),
+    ]
+    for method, path, wish in asked:
+        answer = await large.ask(method, f"/api/v1/{path}", admin, json=wish)
+        assert answer.status_code in (200, 201, 404, 422), (path, answer.text)
 
 
 def nested(value: object) -> int:

@@ -18,7 +18,20 @@ from prunella.web.bodies import read_json
 from prunella.web.limits import Limits, Pace
 from prunella.web.problems import Problem, unprocessable
 
-__all__ = ["Acts", "HandsOver", "Needs", "Reads", "ReasonIn", "Reports", "Rules", "Seen", "Sent", "Why", "read_json"]
+__all__ = [
+    "Acts",
+    "HandsOver",
+    "Needs",
+    "Reads",
+    "ReasonIn",
+    "Reports",
+    "Rules",
+    "Seen",
+    "Sent",
+    "Why",
+    "Words",
+    "read_json",
+]
 
 B = TypeVar("B", bound=BaseModel)
 _CALLER = "prunella.caller"
@@ -81,12 +94,16 @@ class Sent(Generic[B]):
         return parsed(self.model, await read_json(request))
 
 
+Words = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+"""What a person writes; PostgreSQL holds no null character."""
+
+
 class ReasonIn(BaseModel):
     """Why a person does something."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "the vendor confirmed"}]})
 
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Words = ""
 
 
 Why = Annotated[ReasonIn, Depends(Sent(ReasonIn))]

@@ -13,7 +13,7 @@ from prunella.core.errors import IllegalTransition, Outdated
 from prunella.core.records import Approval
 from prunella.core.states import ApprovalState
 from prunella.engine import proposals
-from prunella.web.access import Acts, Match, Seen, Sent, Why
+from prunella.web.access import Acts, Match, Seen, Sent, Why, Words
 from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, given, spell_time, unknown
 from prunella.web.api.routing import Rooms, tag_of
 from prunella.web.problems import Problem
@@ -26,7 +26,7 @@ class ApproveIn(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"digest": "9c1185a5c5e9fc54612808977ee8f548"}]}
     )
 
-    digest: Annotated[str, Field(min_length=1, max_length=200)]
+    digest: Annotated[Words, Field(min_length=1, max_length=200)]
 
 
 class ApprovalOut(Out):
@@ -92,15 +92,23 @@ def router(app: App) -> Rooms:
 
     @routes.post("/{approval_id}/approve", summary="Agree to a plan")
     async def approve(
-        caller: Acts, sent: Annotated[ApproveIn, Depends(Sent(ApproveIn))], seen: Seen, approval_id: str
+        caller: Acts,
+        sent: Annotated[ApproveIn, Depends(Sent(ApproveIn))],
+        seen: Seen,
+        approval_id: str,
+        answer: Response,
     ) -> ApprovalOut:
         await _must_stand(app, approval_id, seen)
-        return await _answered(app, approval_id, ApprovalState.APPROVED, by=caller.name, digest=sent.digest)
+        approved = await _answered(app, approval_id, ApprovalState.APPROVED, by=caller.name, digest=sent.digest)
+        answer.headers["etag"] = tag_of(approved.digest)
+        return approved
 
     @routes.post("/{approval_id}/reject", summary="Refuse a plan")
-    async def reject(caller: Acts, why: Why, seen: Seen, approval_id: str) -> ApprovalOut:
+    async def reject(caller: Acts, why: Why, seen: Seen, approval_id: str, answer: Response) -> ApprovalOut:
         await _must_stand(app, approval_id, seen)
-        return await _answered(app, approval_id, ApprovalState.REJECTED, by=caller.name, reason=why.reason)
+        rejected = await _answered(app, approval_id, ApprovalState.REJECTED, by=caller.name, reason=why.reason)
+        answer.headers["etag"] = tag_of(rejected.digest)
+        return rejected
 
     return routes
 

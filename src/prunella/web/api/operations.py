@@ -17,7 +17,7 @@ from prunella.core.records import Operation
 from prunella.core.states import IncidentState, OperationState, RunState
 from prunella.engine import bulk, operations
 from prunella.store.backlog import Wanted
-from prunella.web.access import Acts, Sent
+from prunella.web.access import Acts, Sent, Words
 from prunella.web.api.events import Moment
 from prunella.web.api.incidents import EntryOut
 from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, spell_time, unknown
@@ -37,7 +37,7 @@ class ActIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "sent by hand"}]})
 
-    reason: Annotated[str, Field(max_length=500)] = ""
+    reason: Words = ""
     dry_run: bool = False
 
 
@@ -57,9 +57,9 @@ class BulkIn(BaseModel):
     everything: Annotated[bool, Field(alias="all")] = False
     estimate: bool = False
     made_at: Moment | None = None
-    digest: Annotated[str, Field(max_length=200)] | None = None
-    name: Annotated[str, Field(max_length=200)] = ""
-    reason: Annotated[str, Field(max_length=500)] = ""
+    digest: Annotated[Words, Field(max_length=200)] | None = None
+    name: Annotated[Words, Field(max_length=200)] = ""
+    reason: Words = ""
 
 
 class OperationOut(Out):

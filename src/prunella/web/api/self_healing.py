@@ -24,7 +24,7 @@ _DAYS = 7
 Entity = Annotated[str, Query(min_length=1, max_length=200)]
 Days = Annotated[int, Query(ge=1, le=365)]
 Limit = Annotated[int, Query(ge=1, le=500)]
-Word = Annotated[str, Field(min_length=1, max_length=200)]
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class HealIn(BaseModel):
