@@ -133,10 +133,10 @@ def _answer(standing: report.Standing | None, signal_id: str) -> dict[str, Any]:
 async def _scan(app: App, body: dict[str, Any]) -> Response:
     wanted = parsed(ScanRequest, body)
     decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
-    return JSONResponse((await scan_answer(app, decided)).model_dump(mode="json"))
+    return JSONResponse(await scan_answer(app, decided))
 
 
-async def scan_answer(app: App, decided: list[Incident]) -> ScannedOut:
+async def scan_answer(app: App, decided: list[Incident]) -> dict[str, Any]:
     """Spell document B's answer to a scan."""
     async with app.store.transaction() as tx:
         gates = {gate.service: gate for gate in await tx.gates.all()}
@@ -155,10 +155,11 @@ async def scan_answer(app: App, decided: list[Incident]) -> ScannedOut:
     def count(status: Status) -> int:
         return sum(event.status == status for event in events)
 
-    return ScannedOut(
+    scanned = ScannedOut(
         processed_count=len(events),
         resolved_count=count("resolved"),
         pending_count=count("pending"),
         disabled_count=count("disabled"),
         events=events,
     )
+    return scanned.model_dump(mode="json")
