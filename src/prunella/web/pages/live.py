@@ -146,6 +146,8 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
             own = [one for one in batch if may_see(caller, one) and incident in (None, one.incident_id)]
             return _messages(frame, request, own, feed=feed)
 
+        async with app.store.transaction() as tx:  # a database that is away is told now, not in mid-stream
+            await tx.glance.audit_latest(1)
         stays = _stays(app, request, caller)
         headers = {**HEADERS, "x-accel-buffering": "no"}
         told = _told(live, last_event_id or after, spell, stays)
