@@ -13,6 +13,7 @@ from typing import Any
 from typer.main import get_command
 
 from prunella.cli.commands import cli
+from prunella.core.clock import SystemClock
 from prunella.core.errors import PrunellaError
 from prunella.core.states import ApprovalState
 from prunella.engine.people import INCIDENT_ACTS, SERVICE_ACTS
@@ -33,6 +34,7 @@ _ABOUT_SETTINGS = (
 _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "incident.{act}": tuple(f"incident.{act}" for act in INCIDENT_ACTS),
     "gate.{act}": tuple(f"gate.{act}" for act in SERVICE_ACTS if act not in ("enable", "resume", "probe")),
+    "incidents.{act}": ("incidents.retry", "incidents.ack"),
     "operation.{act}": ("operation.replay", "operation.cancel", "operation.quarantine"),
     "operations.{act}": ("operations.replay", "operations.cancel", "operations.quarantine"),
     "operation.{wish}": ("operation.replay", "operation.cancel"),
@@ -255,7 +257,7 @@ def _actions(values: Sequence[ast.expr]) -> Iterator[str]:
 
 
 def _metrics() -> str:
-    registry: Any = Metrics().registry
+    registry: Any = Metrics((), (), SystemClock().now).registry
     rows = []
     for collector in dict.fromkeys(registry._collector_to_names):  # noqa: SLF001, it has no other list
         labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))

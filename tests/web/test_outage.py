@@ -77,7 +77,7 @@ async def test_every_route_says_that_the_database_is_away(dark: Web, fresh_postg
     """Lists, single things and changes: never 500, never a half answer; what is refused before stays refused."""
     database = make_url(fresh_postgres_url).database or ""
     told = 0
-    for method, path in (one for one in (*READS, *CHANGES) if one not in WITHOUT_TABLES):
+    for method, path in (*READS, *CHANGES):
         role = next(iter(sorted(ROUTES[method, path] or ())))
         body = EVENT if path == "/integration-self-heal" else {}
         answer = await dark.ask(method, path_of(path), dark.token(role), json=body)

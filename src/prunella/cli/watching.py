@@ -49,16 +49,17 @@ def status(as_json: Json = False) -> None:
         say(coloured(f"everything is paused by {answer['paused_by']}; go on with: prunella resume", "yellow"))
     waiting = f", {answer['needs_person']} wait for a person" if answer["needs_person"] else ""
     print(f"{answer['active']} open incident{'s' * (answer['active'] != 1)}{waiting}")
-    healed = f"{answer['recovered_24h']} recovered"
-    if answer["mttr_s"] is not None:
-        healed += f", in {duration(round(answer['mttr_s'], 1))} on average"
-    print(f"last 24 h: {answer['opened_24h']} opened, {healed}")
-    for category, count in answer["by_category"].items():
-        print(f"  {category:<12} {count:>6}")
+    day = answer["last_24h"]
+    healed = f"{day['recovered']} recovered"
+    if answer["mttr_p50_s"] is not None:
+        healed += f", half of them within {duration(round(answer['mttr_p50_s'], 1))}"
+    print(f"last 24 h: {day['opened']} opened, {healed}")
+    for category, tally in answer["by_category"].items():
+        if tally["opened"]:
+            print(f"  {category:<12} {tally['opened']:>6}")
     for gate in answer["gates"]:
-        if gate["state"] != "closed":
-            reason = f": {gate['reason']}" if gate["reason"] else ""
-            say(coloured(f"{gate['service']} is {gate['state']}", "red") + reason)
+        reason = f": {gate['reason']}" if gate["reason"] else ""
+        say(coloured(f"{gate['service']} is {gate['state']}", "red") + reason)
     if answer["approvals"]:
         print(f"{answer['approvals']} plans wait for an answer: prunella approvals")
 

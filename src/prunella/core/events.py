@@ -25,6 +25,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "gate.changed": "Calls to a service may pass, or may not.",
     "handover.failed": "A guarded call could not be written down.",
     "inbound.received": "A signed sender told of something: how much was taken, known, put aside, refused.",
+    "entrance.refused": "A token or a sign-in was no good.",
     "inbound.refused": "A request to a sender's address was not signed as it should be.",
     "incident.resolved": "An incident was proven well.",
     "issue.noticed": "A guard noticed what a person should know.",

@@ -52,6 +52,7 @@ class Metrics:
             "engine.failed": self._fault,
             "inbound.received": self._inbound_taken,
             "inbound.refused": self._inbound_refused,
+            "entrance.refused": self._entrance_refused,
         }
 
     def listen(self, event: Event) -> None:
@@ -163,6 +164,9 @@ class Metrics:
     def _inbound_taken(self, fields: Mapping[str, object]) -> None:
         for fate in ("accepted", "duplicate", "aside", "refused"):
             self._inbound.labels(self._sender(fields), fate).inc(_seconds(fields, fate))
+
+    def _entrance_refused(self, fields: Mapping[str, object]) -> None:
+        self._refused.labels(str(fields["way"])).inc()
 
     def _inbound_refused(self, fields: Mapping[str, object]) -> None:
         self._inbound.labels(self._sender(fields), "unsigned").inc()

@@ -70,7 +70,7 @@ def _asks_for_scan(delivered: Delivered) -> bool:
     return delivered.sender.scan and isinstance(delivered.body, dict) and delivered.body.get("mode") == "scan"
 
 
-async def _scan(app: App, body: dict[str, Any]) -> dict[str, Any]:
+async def _scan(app: App, body: dict[str, Any]) -> Any:
     wanted = parsed(ScanRequest, body)
     decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
     return await scan_answer(app, decided)

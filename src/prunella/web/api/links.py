@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import JSONResponse
+from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from prunella.app import App
 from prunella.engine import entrances
 from prunella.web.access import Rules, Sent
-from prunella.web.api.paging import spell_time
+from prunella.web.api.paging import Out, Time
+from prunella.web.api.routing import Rooms
 
 
 class LinkIn(BaseModel):
@@ -25,16 +25,24 @@ class LinkIn(BaseModel):
     ttl_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
 
 
-def router(app: App) -> APIRouter:
-    """Return the routes."""
-    routes = APIRouter(prefix="/api/v1/links", tags=["links"])
+class LinkOut(Out):
+    """A link that was made."""
 
-    @routes.post("", status_code=201)
-    async def make_link(caller: Rules, wish: Annotated[LinkIn, Depends(Sent(LinkIn))]) -> JSONResponse:
+    name: str
+    role: str
+    expires_at: Time
+    address: str
+
+
+def router(app: App) -> Rooms:
+    """Return the routes."""
+    routes = Rooms(prefix="/api/v1/links", tags=["links"])
+
+    @routes.post("", status_code=201, summary="Make a link that signs somebody in, once")
+    async def make_link(caller: Rules, wish: Annotated[LinkIn, Depends(Sent(LinkIn))]) -> LinkOut:
         life = timedelta(seconds=wish.ttl_s)
         shown, ends = await entrances.new_link(app.parts, wish.name, wish.role, life, by=caller.name)
         address = f"{app.settings.public_url}/login?token={shown}"
-        made = {"name": wish.name.strip(), "role": wish.role, "expires_at": spell_time(ends), "address": address}
-        return JSONResponse(made, status_code=201)
+        return LinkOut(name=wish.name.strip(), role=wish.role, expires_at=ends.isoformat(), address=address)
 
     return routes

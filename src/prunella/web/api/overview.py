@@ -2,39 +2,83 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
-
 from prunella.app import App
 from prunella.core.states import ApprovalState
-from prunella.engine import report
+from prunella.engine import overview
 from prunella.engine.pauses import KILL_SWITCH
 from prunella.web.access import Reads
+from prunella.web.api.paging import Out
+from prunella.web.api.routing import Rooms
 
 _PLANS_MAX = 500
 
 
-def router(app: App) -> APIRouter:
-    """Return the routes."""
-    routes = APIRouter(prefix="/api/v1/overview", tags=["overview"])
+class TallyOut(Out):
+    """What became of some incidents of the last 24 hours."""
 
-    @routes.get("")
-    async def overview(_: Reads) -> JSONResponse:
-        found = await report.overview(app.parts)
+    opened: int
+    recovered: int
+    left_to_people: int
+
+
+class GateOut(Out):
+    """A service whose gate is not closed."""
+
+    service: str
+    state: str
+    reason: str | None
+
+
+class OverviewOut(Out):
+    """How everything stands now, and how the last 24 hours went; times to recover are for half and 95 % of them."""
+
+    health: str
+    active: int
+    healing: int
+    needs_person: int
+    disabled: list[str]
+    last_24h: TallyOut
+    recovery_rate: float | None
+    mttr_p50_s: float | None
+    mttr_p95_s: float | None
+    by_category: dict[str, TallyOut]
+    gates: list[GateOut]
+    approvals: int
+    paused: bool
+    paused_by: str | None
+
+
+def router(app: App) -> Rooms:
+    """Return the routes."""
+    routes = Rooms(prefix="/api/v1/overview", tags=["overview"])
+
+    @routes.get("", summary="Say how everything stands")
+    async def read(_: Reads) -> OverviewOut:
+        found = await overview.overview(app.parts)
         async with app.store.transaction() as tx:
             waiting = await tx.approvals.list(most=_PLANS_MAX, state=ApprovalState.WAITING)
             thrown = (await tx.switches.all()).get(KILL_SWITCH)
-        figures = ("active", "needs_person", "disabled", "opened_24h", "recovered_24h", "mttr_s")
-        gates = [{"service": gate.service, "state": gate.state.value, "reason": gate.reason} for gate in found.gates]
-        return JSONResponse(
-            {
-                **{name: getattr(found, name) for name in figures},
-                "by_category": dict(found.by_category),
-                "gates": gates,
-                "approvals": len(waiting),
-                "paused": thrown is not None,
-                "paused_by": thrown["by"] if thrown is not None else None,
-            }
+            gates = [gate for gate in await tx.gates.all() if gate.state.value != "closed"]
+        half_s, most_s = found.mttr_s or (None, None)
+        return OverviewOut(
+            health=found.health,
+            active=found.active,
+            healing=found.healing,
+            needs_person=found.needs_person,
+            disabled=list(found.disabled),
+            last_24h=_tally(found.day),
+            recovery_rate=found.day.rate,
+            mttr_p50_s=half_s,
+            mttr_p95_s=most_s,
+            by_category={name: _tally(one) for name, one in found.categories.items()},
+            gates=[GateOut(service=one.service, state=one.state.value, reason=one.reason) for one in gates],
+            approvals=len(waiting),
+            paused=thrown is not None,
+            paused_by=thrown["by"] if thrown is not None else None,
         )
 
     return routes
+
+
+def _tally(found: overview.Tally) -> TallyOut:
+    return TallyOut(opened=found.opened, recovered=found.recovered, left_to_people=found.left)
