@@ -261,7 +261,7 @@ def _metrics() -> str:
     rows = []
     for collector in dict.fromkeys(registry._collector_to_names):  # noqa: SLF001, it has no other list
         labels = ", ".join(f"`{label}`" for label in getattr(collector, "_labelnames", ()))
-        for family in collector.describe():
+        for family in getattr(collector, "describe", tuple)():  # of the process itself: Prometheus's own names
             name = f"{family.name}_total" if family.type == "counter" else family.name
             rows.append((f"`{name}`", family.type, labels, family.documentation))
     text = "What `/metrics` answers (Prometheus exposition); each process counts for itself."

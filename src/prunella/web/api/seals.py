@@ -53,8 +53,10 @@ class CheckedOut(Out):
             forgotten=found.forgotten,
             unsealed=found.unsealed,
             broken=None if found.broken is None else BrokenOut(seal=found.broken, why=found.why),
-            last=last and LastOut(number=last.number, digest=last.digest, sealed_at=last.sealed_at.isoformat()),
-            noted=last and f"{last.number}:{last.digest}",
+            last=None
+            if last is None
+            else LastOut(number=last.number, digest=last.digest, sealed_at=last.sealed_at.isoformat()),
+            noted=None if last is None else f"{last.number}:{last.digest}",
         )
 
 
