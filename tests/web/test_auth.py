@@ -123,6 +123,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/known-issues/try"): ACTS,
     ("GET", "/notifications"): ACTS,
     ("POST", "/notifications/{notification_id}/acknowledge"): ACTS,
+    ("POST", "/notifications/{notification_id}/resend"): ACTS,
     ("GET", "/audit"): ACTS,
     ("GET", "/audit/export"): ACTS,
     ("GET", "/livez"): ANYBODY,

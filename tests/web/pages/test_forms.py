@@ -27,6 +27,7 @@ FORMS = (
     "/procedures/{name}/{act}",
     "/known-issues/try",
     "/notifications/{notification_id}/acknowledge",
+    "/notifications/{notification_id}/resend",
 )
 
 

@@ -54,3 +54,17 @@ async def test_person_acknowledges_once(web: Web) -> None:
     async with web.app.store.transaction() as tx:
         (latest, *_) = await tx.audit.list(most=9, actor="ada")
     assert latest.action == "notification.ack"
+
+
+async def test_person_sends_once_more(web: Web) -> None:
+    """What failed for good goes out again under the person's name; what is on its way already is explained."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    first = await told(web, 1, state="dead", attempts=9, last_error="550 no such mailbox")
+    page = await ada.open("/notifications")
+    again = await ada.fill(page, f"{first}/resend")
+    assert "On its way once more, to mail." in again.words
+    twice = await ada.fill(page, f"{first}/resend")
+    assert (twice.status, "is on its way already" in twice.words) == (409, True)
+    async with web.app.store.transaction() as tx:
+        (latest, *_) = await tx.audit.list(most=9, actor="ada")
+    assert latest.action == "notification.resent"

@@ -9,7 +9,7 @@ from prunella.app import App
 from prunella.core.records import Notification
 from prunella.engine import inbox
 from prunella.engine.inbox import Told
-from prunella.engine.notices import DASHBOARD
+from prunella.engine.notices import DASHBOARD, tier_key
 from prunella.web.access import Acts
 from prunella.web.auth import Caller
 from prunella.web.pages.forms import Refusal, back_saying, show, tried
@@ -37,25 +37,40 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
             raise Problem(404, "Unknown notification", f"there is no notification {notification_id[:100]!r}")
         return back_saying(request, caller, "/notifications", f"Acknowledged: {came.title}")
 
+    @routes.post("/notifications/{notification_id}/resend")
+    async def resend(caller: Acts, request: Request, notification_id: str) -> Response:
+        came = await tried(inbox.resend(app.parts, notification_id, by=caller.name))
+        if isinstance(came, Refusal):
+            return await _page(app, frame, request, caller, came)
+        if came is None:
+            raise Problem(404, "Unknown notification", f"there is no notification {notification_id[:100]!r}")
+        channels = ", ".join(sorted({one.channel for one in came}))
+        return back_saying(request, caller, "/notifications", f"On its way once more, to {channels}.")
+
 
 async def _page(app: App, frame: Frame, request: Request, caller: Caller, refusal: Refusal | None = None) -> Response:
     unseen = await inbox.pending(app.parts, most=_UNSEEN_MAX)
     latest = await inbox.pending(app.parts, everything=True, most=_SEEN_MAX)
     seen = [one for one in latest if one.notification.acknowledged_at is not None]
     rows = await _rows(app, [*unseen, *seen])
-    shown = {"unseen": unseen, "seen": seen, "rows": rows, "health": [], "resends": False}
+    health = await inbox.health(app.parts, {name: one.kind for name, one in app.settings.channels.items()})
+    shown = {"unseen": unseen, "seen": seen, "rows": rows, "health": health}
     return await show(frame, request, "notifications.html", caller=caller, refusal=refusal, **shown)
 
 
 async def _rows(app: App, told: list[Told]) -> dict[str, list[Notification]]:
-    """Return each notice's messages by key: one row per channel beside the dashboard."""
-    keys = sorted({one.notification.key for one in told})
+    """Return each notice's messages by its key: one row per channel beside the dashboard, tier by tier."""
+    keys = {tier_key(one.notification.key, n): one.notification.key for one in told for n in _tiers(one)}
     if not keys:
         return {}
     async with app.store.transaction() as tx:
-        found = await tx.outbox.list(most=len(keys) * _CHANNELS_MAX, key=keys)
-    by_key: dict[str, list[Notification]] = {key: [] for key in keys}
-    for row in found:
+        found = await tx.outbox.list(most=len(keys) * _CHANNELS_MAX, key=list(keys))
+    by_key: dict[str, list[Notification]] = {key: [] for key in keys.values()}
+    for row in reversed(found):
         if row.channel != DASHBOARD:
-            by_key[row.key].append(row)
+            by_key[keys[row.key]].append(row)
     return by_key
+
+
+def _tiers(told: Told) -> range:
+    return range(told.notification.tier + 1)
