@@ -269,8 +269,7 @@ def wire(
     if settings.advisor is not None and advice_caller is not None:
         _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies)))
     intake = Intake(parts)
-    if place is not None:
-        runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
+    _hear_guards(parts, intake, place)
     return App(
         settings=settings,
         store=store,
@@ -285,6 +284,11 @@ def wire(
         care=care,
         alone=isinstance(store, SqliteStore),
     )
+
+
+def _hear_guards(parts: Parts, intake: Intake, place: DatabasePlace | None) -> None:
+    if place is not None:
+        parts.runner.handle(guards.HANDLER, partial(guards.take_notices, parts, intake, place))
 
 
 def _handle_work(parts: Parts, rounds: Mapping[str, Round], care: Care) -> None:
