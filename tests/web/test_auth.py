@@ -37,7 +37,7 @@ HANDS_OVER = frozenset({Role.APPLICATION})
 READS = frozenset({Role.VIEWER, Role.OPERATIONS, Role.ADMIN})
 ACTS = frozenset({Role.OPERATIONS, Role.ADMIN})
 RULES = frozenset({Role.ADMIN})
-SIGNED = NOBODY
+SIGNED = ANYBODY
 """A route that no role opens: who may come shows a signature (tests/web/test_inbound.py)."""
 
 GUARDS = (

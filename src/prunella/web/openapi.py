@@ -20,6 +20,7 @@ from prunella.web.api import routing
 from prunella.web.api.routing import Route
 from prunella.web.api.self_heal import Posted
 from prunella.web.auth import COOKIE, CSRF_HEADER, SAFE, Role
+from prunella.web.inbound.door import Signed
 from prunella.web.limits import bytes_max_of
 
 _REF = "#/components/schemas/{model}"
@@ -46,6 +47,12 @@ _SCHEMES: Mapping[str, Mapping[str, str]] = {
         "or an ingest token.",
     },
     "internal": {"type": "apiKey", "in": "header", "name": "X-Internal-Token", "description": "An ingest token."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "What a configured sender signs its requests with; each kind has headers of its own.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -102,6 +109,8 @@ def _complete(operation: dict[str, Any], route: RouteContext, method: str) -> No
         operation["security"] = [{"bearer": []}]
         operation["security"] += [{"session": []}] if needs.roles & _PEOPLE else []
         operation["security"] += [{"internal": []}] if Role.INGEST in needs.roles else []
+    if any(isinstance(call, Signed) for call in calls):
+        operation["security"] = [{"signature": []}]
     parameters = operation.setdefault("parameters", [])
     has_input = bool(parameters)
     if changes and needs is not None and isinstance(route.original_route, Route):
@@ -126,6 +135,8 @@ def _problems(operation: dict[str, Any], route: RouteContext, *, changes: bool, 
     statuses = own & set(_PROBLEMS)
     if "x-roles" in operation:
         statuses |= {401, 403, 406, 422, 429, 503}
+    if {"signature": []} in operation.get("security", ()):
+        statuses |= {400, 401, 413, 422, 503}
     if "{" in (route.path or "") or route.path_format in _NAMED_BY_QUERY:
         statuses.add(404)
     if changes and "x-roles" in operation:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 
 from prunella.app import App
 from prunella.engine import patrol
 from prunella.web.access import Reports, parsed, read_json
 from prunella.web.api.events import FailureEvent, ScanRequest, echo_of, to_signal
-from prunella.web.api.self_heal import scan_answer
+from prunella.web.api.paging import Out
+from prunella.web.api.self_heal import ScannedOut, scan_answer
 from prunella.web.inbound import cloudevents, taking
 from prunella.web.inbound.door import BySignature, Delivered
 from prunella.web.inbound.door import parsed as as_json
@@ -19,25 +19,48 @@ from prunella.web.inbound.told import EVENTS_MAX, Aside, Told, text_at, word
 from prunella.web.problems import Problem
 
 
+class ReceiptOut(Out):
+    """An event that was taken, now or before."""
+
+    event_id: str
+    signal_id: str
+    incident_id: str | None
+    duplicate: bool
+
+
+class AsideOut(Out):
+    """An event that is none of ours, or that can't be taken."""
+
+    event_id: str
+    why: str
+
+
+class DeliveryOut(Out):
+    """What came of a delivery."""
+
+    items: list[ReceiptOut]
+    aside: list[AsideOut]
+    refused: list[AsideOut]
+
+
 def router(app: App) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1", tags=["signals"])
 
     @routes.post("/signals", status_code=202, summary="Report failures and successes, in our words or as CloudEvents")
-    async def report_signals(_: Reports, request: Request) -> JSONResponse:
+    async def report_signals(_: Reports, request: Request) -> DeliveryOut:
         headers = {name.lower(): value for name, value in request.headers.items()}
         if cloudevents.is_cloudevent(headers):
             taken = await taking.accept(app, await _of_cloudevents(app, request, headers))
         else:
             taken = await taking.accept(app, [_own(app, await read_json(request), headers)])
-        return JSONResponse(taken.answer(), status_code=202)
+        return DeliveryOut.model_validate(taken.answer())
 
     @routes.post("/inbound/{source}", status_code=202, summary="Take what a configured sender signed")
-    async def take_inbound(delivered: BySignature, source: str) -> JSONResponse:
+    async def take_inbound(delivered: BySignature, source: str) -> DeliveryOut | ScannedOut:
         if _asks_for_scan(delivered):
-            return JSONResponse(await _scan(app, delivered.body))
-        taken = await taking.take(app, delivered)
-        return JSONResponse(taken.answer(), status_code=202)
+            return ScannedOut.model_validate(await _scan(app, delivered.body))
+        return DeliveryOut.model_validate((await taking.take(app, delivered)).answer())
 
     return routes
 
@@ -70,7 +93,7 @@ def _asks_for_scan(delivered: Delivered) -> bool:
     return delivered.sender.scan and isinstance(delivered.body, dict) and delivered.body.get("mode") == "scan"
 
 
-async def _scan(app: App, body: dict[str, Any]) -> Any:
+async def _scan(app: App, body: dict[str, Any]) -> dict[str, Any]:
     wanted = parsed(ScanRequest, body)
     decided = await patrol.scan(app.parts, window_minutes=wanted.window_minutes, limit=wanted.limit)
     return await scan_answer(app, decided)
