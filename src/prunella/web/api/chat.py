@@ -29,7 +29,7 @@ def router(app: App) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/api/v1/inbound-chat", tags=["chat"])
 
-    @routes.post("/slack/{channel}")
+    @routes.post("/slack/{channel}", include_in_schema=False)  # Slack's own shape, for Slack alone
     async def pressed(channel: str, request: Request) -> Response:
         """Take what somebody pressed under a message; the answer goes back to the chat."""
         configured = app.settings.channels.get(channel)

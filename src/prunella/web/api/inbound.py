@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
 from prunella.app import App
 from prunella.engine import patrol
@@ -56,9 +57,15 @@ def router(app: App) -> APIRouter:
             taken = await taking.accept(app, [_own(app, await read_json(request), headers)])
         return DeliveryOut.model_validate(taken.answer())
 
-    @routes.post("/inbound/{source}", status_code=202, summary="Take what a configured sender signed")
-    async def take_inbound(delivered: BySignature, source: str) -> DeliveryOut | ScannedOut:
+    @routes.post(
+        "/inbound/{source}",
+        status_code=202,
+        summary="Take what a configured sender signed",
+        responses={200: {"model": ScannedOut, "description": "What a scan came to, where the sender may ask for one"}},
+    )
+    async def take_inbound(delivered: BySignature, source: str, response: Response) -> DeliveryOut | ScannedOut:
         if _asks_for_scan(delivered):
+            response.status_code = 200
             return ScannedOut.model_validate(await _scan(app, delivered.body))
         return DeliveryOut.model_validate((await taking.take(app, delivered)).answer())
 
