@@ -16,13 +16,15 @@ from prunella.core.records import AuditEntry, Gate
 from prunella.store.session import _ROWS_PER_INSERT, Session, must_change, record, records, row_of
 from prunella.store.sql import Sql, param, prepare
 from prunella.store.sqlite import SqliteStore
-from prunella.store.tables import audit, metadata
+from prunella.store.tables import audit, metadata, switches
 from store.making import credential, entry, incident, notification, operation, run
 
 pytestmark = pytest.mark.anyio
 
 COUNT = Sql(select(func.count().label("count")).select_from(audit))
-RENAME = Sql(update(audit).where(audit.c.actor == param("was")).values(actor=param("becomes")).returning(audit.c.id))
+RENAME = Sql(
+    update(switches).where(switches.c.by == param("was")).values(by=param("becomes")).returning(switches.c.name)
+)
 
 
 @pytest.fixture
@@ -46,8 +48,10 @@ def test_insert_stays_below_the_limits_of_parameters() -> None:
 
 async def test_change_tells_how_many_rows_it_touched(session: Session) -> None:
     """None, some, all; with RETURNING the rows themselves."""
-    await session.insert(audit, [row_of(entry(number)) for number in range(3)])
-    plain = Sql(update(audit).where(audit.c.actor == param("was")).values(actor=param("becomes")))
+    await session.insert(
+        switches, [{"name": str(n), "by": "prunella", "reason": "", "since": entry().at} for n in range(3)]
+    )
+    plain = Sql(update(switches).where(switches.c.by == param("was")).values(by=param("becomes")))
     assert await session.change(plain, was="nobody", becomes="ada") == 0
     assert await session.change(plain, was="prunella", becomes="ada") == 3
     assert len(await session.fetch(RENAME, was="ada", becomes="ben")) == 3
