@@ -100,7 +100,7 @@ def test_worker_waits_for_its_database_and_tells_how_it_is(tmp_path: Path) -> No
     with postgres() as server:
         server.stop()
         with process(tmp_path, server.uri(), "worker", "--listen", address) as worker:
-            assert json.loads(line_with("waiting for the database", worker))["reason"].startswith("PostgreSQL")
+            assert json.loads(line_with("store.awaited", worker))["reason"].startswith("PostgreSQL")
             server.start()
             assert f"is up: http://{address}" in line_with("is up", worker)
             with urlopen(f"http://{address}/readyz") as answer:
@@ -119,7 +119,7 @@ def test_stop_ends_in_time_where_the_database_is_silent(tmp_path: Path) -> None:
         line_with("is up", worker)
         with server.frozen():
             worker.terminate()
-            line_with("ended without a goodbye", worker)
+            line_with("process.cut_off", worker)
             assert worker.wait(8) == 1
 
 
@@ -129,7 +129,7 @@ def test_start_that_waits_ends_when_told_and_takes_no_calls(tmp_path: Path) -> N
     port = free_port()
     url = f"postgresql://prunella:{PASSWORD}@127.0.0.1:1/prunella"
     with process(tmp_path, url, "up", listen=f"127.0.0.1:{port}") as up:
-        assert PASSWORD not in line_with("waiting for the database", up)
+        assert PASSWORD not in line_with("store.awaited", up)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 5)
         up.terminate()
