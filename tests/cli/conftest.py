@@ -28,9 +28,11 @@ Command = Callable[..., Said]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in an empty folder with an environment that names nothing of prunella's but the key."""
+    """Stand in an empty folder with an environment that names nothing of prunella's but the key, and no terminal."""
     for name in [name for name in os.environ if name.startswith("PRUNELLA_")]:
         monkeypatch.delenv(name)
+    for name in ("COLUMNS", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PRUNELLA_SECRET_KEY", KEY)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
