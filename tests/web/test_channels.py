@@ -55,6 +55,10 @@ async def test_messages_of_a_notice_are_listed_and_sent_again_over_the_api(chat:
     listed = {one["channel"]: one for one in (await chat.mart.get(f"{path}/messages"))["items"]}
     assert {name: one["state"] for name, one in listed.items()} == {"ops": "sent", "dashboard": "sent"}
     assert [one["outcome"] for one in listed["ops"]["tries"]] == ["sent"]
+    first = await chat.mart.get(f"{path}/messages?limit=1")
+    second = await chat.mart.get(f"{path}/messages?limit=1&cursor={first['next_cursor']}")
+    assert [one["channel"] for one in first["items"] + second["items"]] == list(listed)
+    assert second["next_cursor"] is None
     (again,) = (await chat.mart.post(f"{path}/resend"))["items"]
     assert (again["id"], again["state"]) == (row.id, "waiting")
     await chat.mart.post(f"{path}/resend", status=409)

@@ -22,7 +22,18 @@ from web.market import Market
 
 pytestmark = pytest.mark.anyio
 
-LISTS = ("approvals", "audit", "entities", "incidents", "keys", "notifications", "operations", "procedures", "runs")
+LISTS = (
+    "approvals",
+    "audit",
+    "channels",
+    "entities",
+    "incidents",
+    "keys",
+    "notifications",
+    "operations",
+    "procedures",
+    "runs",
+)
 FIXED = ("services", "secrets", "entities/order/stuck")
 
 

@@ -12,12 +12,13 @@ from prunella.cli.printing import Json, print_json
 
 cli = typer.Typer(help="See how channels do, and send a test message.", no_args_is_help=True)
 _TEST_S = 60.0
+_CHANNELS_MAX = 500
 
 
 @cli.command()
 def channels(as_json: Json = False) -> None:
     """List the channels of prunella.yaml, and whether what is sent to them arrives."""
-    answer = world.call("GET", "/api/v1/channels")
+    answer = world.call("GET", "/api/v1/channels", query={"limit": _CHANNELS_MAX})
     if as_json:
         print_json(answer)
         return

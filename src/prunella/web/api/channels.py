@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from prunella.app import App
@@ -11,7 +12,7 @@ from prunella.engine import inbox, trail
 from prunella.engine.notices import DASHBOARD
 from prunella.notify.heartbeat import HEARTBEAT
 from prunella.web.access import Acts, Reads
-from prunella.web.api.paging import Out, Page, Time, spell_time
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, before, cut, from_list, spell_time
 from prunella.web.api.routing import ASKS_YOURS, Rooms
 from prunella.web.problems import Problem
 
@@ -95,9 +96,10 @@ def router(app: App) -> Rooms:
     routes = Rooms(prefix="/api/v1", tags=["notifications"])
 
     @routes.get("/channels", summary="List channels, and whether what is sent arrives")
-    async def channels(_: Reads) -> Page[ChannelOut]:
+    async def channels(_: Reads, limit: Limit = PAGE, cursor: Cursor = None) -> Page[ChannelOut]:
         found = await inbox.health(app.parts, kinds_of(app))
-        return Page(items=[ChannelOut.of(one) for one in found])
+        page, next_cursor = from_list(found, limit, cursor, lambda one: one.name)
+        return Page(items=[ChannelOut.of(one) for one in page], next_cursor=next_cursor)
 
     @routes.post("/channels/{name}/test", summary="Send a test message to one channel, at once", responses=ASKS_YOURS)
     async def test(caller: Acts, name: str) -> DeliveredOut:
@@ -113,11 +115,14 @@ def router(app: App) -> Rooms:
         return DeliveredOut(channel=name, delivered=True, remark=remark)
 
     @routes.get("/notifications/{notification_id}/messages", summary="List a notice's messages with every try")
-    async def messages(_: Acts, notification_id: str) -> Page[MessageOut]:
+    async def messages(_: Acts, notification_id: str, limit: Limit = PAGE, cursor: Cursor = None) -> Page[MessageOut]:
         rows = await inbox.rows_of(app.parts, notification_id)
         if not rows:
             raise _unknown(notification_id)
-        return Page(items=[MessageOut.of(one) for one in rows])
+        last = before(cursor)
+        rest = [one for one in rows if last is None or _mark(one) > last]
+        page, next_cursor = cut(rest, limit, _mark)
+        return Page(items=[MessageOut.of(one) for one in page], next_cursor=next_cursor)
 
     @routes.post("/notifications/{notification_id}/resend", summary="Send a notice, or one message of it, once more")
     async def resend(caller: Acts, notification_id: str) -> Page[MessageOut]:
@@ -127,6 +132,10 @@ def router(app: App) -> Rooms:
         return Page(items=[MessageOut.of(one) for one in rows])
 
     return routes
+
+
+def _mark(row: Notification) -> tuple[datetime, str]:
+    return row.created_at, row.id
 
 
 def _unknown(notification_id: str) -> Problem:
