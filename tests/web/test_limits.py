@@ -131,12 +131,13 @@ async def test_failed_token_is_counted(web: Web) -> None:
     [
         ("/integration-self-heal", BODY_BYTES_MAX),
         ("/api/v1/guard/calls", BODY_BYTES_MAX),
+        ("/known-issues/try", BODY_BYTES_MAX),
         ("/api/v1/incidents/1/ack", SMALL_BYTES_MAX),
         ("/login", SMALL_BYTES_MAX),
     ],
 )
 def test_events_may_be_large_and_changes_small(path: str, most: int) -> None:
-    """1 MiB for what others send, 64 KiB for what people decide."""
+    """1 MiB for what others send or a person pastes to try it, 64 KiB for what people decide."""
     assert bytes_max_of(path) == most
 
 

@@ -22,7 +22,14 @@ from prunella.web.problems import Problem
 
 BODY_BYTES_MAX = 1024 * 1024
 SMALL_BYTES_MAX = 64 * 1024
-_LARGE = ("/integration-self-heal", "/api/v1/guard/", "/api/v1/inbound", "/api/v1/signals", "/api/v1/secrets/")
+_LARGE = (
+    "/integration-self-heal",
+    "/api/v1/guard/",
+    "/api/v1/inbound",
+    "/api/v1/signals",
+    "/api/v1/secrets/",
+    "/known-issues/try",
+)
 _SIGN_INS_PER_S = 10 / 60
 _SIGN_INS = 10.0
 _CALLERS_MAX = 10_000
