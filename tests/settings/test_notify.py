@@ -227,6 +227,16 @@ def test_mistake_is_told_with_place_fact_and_next_step(text: str, told: str, hom
     assert place.startswith("prunella.yaml:1:")
 
 
+def test_key_in_the_place_of_a_channels_name_is_not_shown(home: Path) -> None:
+    """A message that lists the channels there are scrubs their names."""
+    key = "sk_live_51HunterHunterHunter2"
+    with pytest.raises(ConfigError) as refused:
+        loaded(f"notify: {{channels: {{ops: {{slack: secret://o, fallback: x}}, {key}: {{slack: secret://t}}}}}}")
+    (problem,) = refused.value.problems
+    assert "'x' is no channel; channels: ops, [REDACTED:" in problem
+    assert key not in problem
+
+
 @pytest.mark.parametrize(
     ("module", "kind", "given"),
     [

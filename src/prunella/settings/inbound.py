@@ -13,7 +13,7 @@ from prunella.core.senders import TOLD, Sender
 from prunella.core.signing import key_of
 from prunella.settings import values as of
 from prunella.settings.section import Found, Section
-from prunella.settings.source import Loc
+from prunella.settings.source import Loc, shown_name
 
 _SECRET_CHARS_MIN: Final = 16
 _PATH: Final = re.compile(r"[\w@$:/-]{1,100}(?:\.[\w@$:/-]{1,100}){0,9}")
@@ -106,7 +106,7 @@ def misfits(senders: Mapping[str, SenderSection], services: Mapping[str, Any]) -
         if section.service is not None:
             named.append((("inbound", name, "service"), section.service))
         named += [(("inbound", name, "services", at_), one) for at_, one in enumerate(section.services or ())]
-    known = list(services)
+    known = [shown_name(name) for name in services]
     allowed = f"; services: {', '.join(known) or 'none'}"
     return [
         (loc, of.wrong(f"is no service{of.nearest(one, known) or allowed}"))

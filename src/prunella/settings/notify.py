@@ -30,6 +30,7 @@ from prunella.notify.other import MISSING as NO_APPRISE
 from prunella.settings import addresses as at
 from prunella.settings import values as of
 from prunella.settings.section import Found, Section
+from prunella.settings.source import shown_name
 
 KINDS: Final = ("slack", "teams", "webhook", "email", "apprise")
 _MAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -280,5 +281,6 @@ class NotifySection(Section):
 
     @staticmethod
     def _unknown(name: str, known: list[str]) -> PydanticCustomError:
-        allowed = f"; channels: {', '.join(known) or 'none'}"
-        return of.wrong(f"is no channel{of.nearest(name, known) or allowed}")
+        shown = [shown_name(one) for one in known]
+        allowed = f"; channels: {', '.join(shown) or 'none'}"
+        return of.wrong(f"is no channel{of.nearest(name, shown) or allowed}")
