@@ -149,10 +149,11 @@ class Crowd:
         return str(self._rng.choice(rows)[0]) if rows else None
 
     def _is_cut_off(self, service: str, account: str) -> bool:
-        """Tell whether only a person's consent brings an account back."""
-        sealed, needs_person = self._machine.database.execute(
-            "SELECT refresh_sealed, needs_person FROM credentials WHERE service = ? AND account = ?", (service, account)
+        """Tell whether only a person's consent brings an account back, or may: whoever began to refresh it is gone."""
+        sealed, needs_person, begun = self._machine.database.execute(
+            "SELECT refresh_sealed, needs_person, refreshing_since FROM credentials WHERE service = ? AND account = ?",
+            (service, account),
         ).fetchone()
         held = KEYS.open(sealed, f"credentials:{service}:{account}:refresh").decode()
         there = self._world.places[service].accounts[account]
-        return there.revoked or needs_person is not None or held != there.refresh
+        return there.revoked or needs_person is not None or begun is not None or held != there.refresh
