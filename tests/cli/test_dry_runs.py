@@ -23,13 +23,13 @@ __all__ = ["lane"]
 LISTS = {
     "incidents", "services", "services list", "operations", "procedures", "approvals", "entities", "notifications",
     "known-issues", "secret", "secret list", "keys", "keys list", "statistics", "status", "events tail", "config show",
-    "db current", "doctor",
+    "db current", "doctor", "notify channels", "audit verify",
 }  # fmt: skip
 CHANGES = {
     "init", "scan", "retry", "suppress", "escalate", "ack", "run", "approve", "reject", "undo", "pause", "resume",
     "reconcile", "services enable", "services disable", "services pause", "services resume", "services probe",
     "operations replay", "operations cancel", "operations quarantine", "secret set", "secret rm", "credentials set",
-    "keys create", "keys revoke", "links create", "db upgrade",
+    "keys create", "keys revoke", "links create", "notify test", "db upgrade",
 }  # fmt: skip
 NEITHER = {
     "up", "worker", "demo", "token", "explain", "incidents show", "operations show", "known-issues test", "export",
@@ -95,6 +95,22 @@ def test_dry_run_says_what_would_happen_and_changes_nothing(
     assert dump(folder) == before
 
 
+def test_test_message_is_not_sent_dry(
+    command: Command, configured: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel and its kind are named; nobody is called, nothing is noted, and the sign of life is no channel."""
+    monkeypatch.setenv("CHAT", "https://chat.invalid/hook")
+    more = 'notify: {channels: {ops: {slack: "${CHAT}"}}, heartbeat: {url: "${CHAT}", every: 1m}}\n'
+    configured.write_text(configured.read_text() + more)
+    before = dump(folder)
+    said = command("notify", "test", "ops", "--dry-run")
+    assert (said.status, said.out) == (0, "would send a test message to ops (slack); nothing was changed\n")
+    assert dump(folder) == before
+    assert "channels: ops\n" in command("notify", "test", "heartbeat", "--dry-run").err
+    assert command("notify", "test", "ops").status == 1
+    assert dump(folder) != before
+
+
 def test_dump_sees_a_change(command: Command, lane: list[str], folder: Path) -> None:
     """The look that finds nothing changed can find something: the same act without --dry-run."""
     before = dump(folder)
@@ -119,6 +135,7 @@ def test_dump_sees_a_change(command: Command, lane: list[str], folder: Path) -> 
         (["reject", "nobody", "--reason", "no"], "there is no approval 'nobody'"),
         (["undo", "nobody"], "there is no run 'nobody'"),
         (["credentials", "set", "nobody"], "there is no service 'nobody'"),
+        (["notify", "test", "nobody"], "there is no channel 'nobody'; channels: none"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )

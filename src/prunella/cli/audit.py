@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, print_json
+from prunella.cli.printing import Json, example, print_json
 
 cli = typer.Typer(help="Check the audit trail.", no_args_is_help=True)
 _WITHIN_S = 600.0  # a million entries take some 20 s
@@ -18,7 +18,7 @@ def audit() -> None:
     """Keep `verify` a command of its own, also while it is the only one."""
 
 
-@cli.command()
+@cli.command(epilog=example("prunella audit verify", "prunella audit verify --json"))
 def verify(
     noted: Annotated[
         str | None, typer.Option(help="A seal as it was noted before, NUMBER:DIGEST; shows a chain made anew.")

@@ -8,14 +8,16 @@ from urllib.parse import quote
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, print_json
+from prunella.cli.printing import Dry, Json, example, print_json, would
+from prunella.core.errors import PrunellaError
 
 cli = typer.Typer(help="See how channels do, and send a test message.", no_args_is_help=True)
 _TEST_S = 60.0
 _CHANNELS_MAX = 500
+_HEARTBEAT = "heartbeat"  # listed with the channels, but nobody reads what is sent there
 
 
-@cli.command()
+@cli.command(epilog=example("prunella notify channels", "prunella notify channels --json"))
 def channels(as_json: Json = False) -> None:
     """List the channels of prunella.yaml, and whether what is sent to them arrives."""
     answer = world.call("GET", "/api/v1/channels", query={"limit": _CHANNELS_MAX})
@@ -32,12 +34,27 @@ def channels(as_json: Json = False) -> None:
         print("no channels; write some below notify: in prunella.yaml")
 
 
-@cli.command("test")
-def try_out(channel: Annotated[str, typer.Argument(help="Its name in prunella.yaml.")], as_json: Json = False) -> None:
+@cli.command("test", epilog=example("prunella notify test ops"))
+def try_out(
+    channel: Annotated[str, typer.Argument(help="Its name in prunella.yaml.")],
+    dry_run: Dry = False,
+    as_json: Json = False,
+) -> None:
     """Send a test message to a channel, at once."""
+    if dry_run:
+        would(f"send a test message to {channel} ({_kind(channel)})", as_json)
+        return
     answer = world.call("POST", f"/api/v1/channels/{quote(channel, safe='')}/test", {}, within_s=_TEST_S)
     if as_json:
         print_json(answer)
         return
     remark = f"; {answer['remark']}" if answer["remark"] else ""
     print(f"{channel}: the test message arrived{remark}")
+
+
+def _kind(channel: str) -> str:
+    found: dict[str, str] = {one["name"]: one["kind"] for one in world.call("GET", "/api/v1/channels")["items"]}
+    kinds = {name: kind for name, kind in found.items() if kind != _HEARTBEAT}
+    if channel not in kinds:
+        raise PrunellaError(f"there is no channel {channel!r}; channels: {', '.join(kinds) or 'none'}")
+    return kinds[channel]
