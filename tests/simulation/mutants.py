@@ -223,11 +223,6 @@ def _save_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(oauth, "insist", once)
 
 
-def _forget_the_begun(patch: pytest.MonkeyPatch) -> None:
-    """Refresh once more what a dead worker had begun, as if nobody had."""
-    patch.setattr(oauth, "_is_left_behind", lambda credential, now: False)
-
-
 def _hot_loop(patch: pytest.MonkeyPatch) -> None:
     """Take time for the only thing that holds an incident, and look again at once, and again."""
 
@@ -301,7 +296,6 @@ MUTANTS = {
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
     "never_come_back": Mutant(_never_come_back, "nobody came", 27),
     "save_once": Mutant(_save_once, "held the new pair", 137),
-    "forget_the_begun": Mutant(_forget_the_begun, "died in the first", 104),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 6),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
