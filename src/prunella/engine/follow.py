@@ -189,8 +189,6 @@ def _due_again(
 def _after_refresh(rng: Rng, case: Case, outcome: Outcome) -> Step:
     if outcome.ok:
         return Step(state=_I.OPEN, action="refreshed the OAuth token", next_at=case.now)
-    if outcome.needs_person and _was_reconnected(case):
-        return Step(state=_I.OPEN, action="the account was connected anew meanwhile", next_at=case.now)
     if outcome.needs_person:
         return Step(
             state=_I.ESCALATED,
@@ -200,13 +198,6 @@ def _after_refresh(rng: Rng, case: Case, outcome: Outcome) -> Step:
             refresh_failed=True,
         )
     return _again_or_rest(rng, case, f"token refresh failed: {outcome.detail}")
-
-
-def _was_reconnected(case: Case) -> bool:
-    """Tell whether a person did, while we were asking, what we were about to ask for."""
-    return (
-        case.credential is not None and case.credential.refresh_sealed is not None and not case.credential.needs_person
-    )
 
 
 def _after_probe(rng: Rng, case: Case, outcome: Outcome) -> Step:
