@@ -51,7 +51,7 @@ def test_delayed_retry_survives_a_kill(tmp_path: Path) -> None:
             try:
                 path = f"/api/v1/incidents/{answer['recovery_id']}"
                 eventually(lambda: again.get(path)["state"] == "resolved", 30)
-                assert shop.ledger.early == []
+                assert [one.path for one in shop.ledger.early if one.method == "POST"] == []  # a probe may come earlier
                 assert shop.ledger.effects == 1
             finally:
                 again.end()
