@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import delete, func, or_, select, update
 
@@ -102,10 +103,7 @@ class CredentialRows:
         """Win the right to refresh this version of the tokens, until `until`; False for everybody else."""
         touched = await self._session.change(
             _CLAIM,
-            service_=credential.service,
-            account_=credential.account,
-            was=credential.version,
-            since=credential.refreshing_since,
+            **_as_read(credential),
             held=credential.refreshing_until,
             worker=worker,
             now=now,
@@ -117,10 +115,7 @@ class CredentialRows:
         """Leave a refresh that nobody ends any more to a person; False where somebody else has seen to it."""
         touched = await self._session.change(
             _GIVE_UP,
-            service_=credential.service,
-            account_=credential.account,
-            was=credential.version,
-            since=credential.refreshing_since,
+            **_as_read(credential),
             held=credential.refreshing_until,
             now=now,
             needs=needs_person,
@@ -167,10 +162,7 @@ class CredentialRows:
         """
         await self._session.change(
             _RELEASE,
-            service_=credential.service,
-            account_=credential.account,
-            was=credential.version,
-            since=credential.refreshing_since,
+            **_as_read(credential),
             worker=worker,
             needs=needs_person,
         )
@@ -206,3 +198,13 @@ class CredentialRows:
     async def secret_names(self) -> list[str]:
         """Return the names of all secrets."""
         return [row["name"] for row in await self._session.fetch(_SECRET_NAMES)]
+
+
+def _as_read(credential: Credential) -> dict[str, Any]:
+    """Return what has to stand in the row still, for a change to be about what was read."""
+    return {
+        "service_": credential.service,
+        "account_": credential.account,
+        "was": credential.version,
+        "since": credential.refreshing_since,
+    }
