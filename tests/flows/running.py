@@ -155,7 +155,7 @@ def configuration(shop: FaultyServer, extra: str = "") -> str:
   s{number}:
     base_url: {shop.url}/s{number}
     timeout: 2s
-    health: {{path: /health, every: 120s}}
+    health: {{path: /health, every: 24h}}
     oauth: {{token_url: "{shop.url}/s{number}-oauth/token", client_id: app, client_secret: "${{APP_SECRET}}"}}"""
         for number in range(PLACES)
     )

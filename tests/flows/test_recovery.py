@@ -84,7 +84,7 @@ def test_dead_refresh_token_asks_a_person_and_disables_at_three(up: Up, service:
 @pytest.mark.parametrize("form", ["seconds", "date", "epoch"])
 def test_short_rate_limit_is_waited_for(up: Up, service: str, form: Literal["seconds", "date", "epoch"]) -> None:
     """Given a 429 that asks for 2 seconds, in any spelling, the replay comes after them and not before."""
-    up.shop.script(f"/{service}", [throttled(2, form=form), "ok"])
+    up.shop.script(f"/{service}/orders", [throttled(2, form=form), "ok"])
     reply = up.client.post(f"{up.shop.url}/{service}/orders", json={"order": 1})
     answer = up.heal(event(service, http_status=429, error_message="slow down", headers=dict(reply.headers)))
     assert (answer["status"], answer["category"]) == ("resolved", "rate_limit")
@@ -122,7 +122,7 @@ def test_rate_limit_never_disables(up: Up, service: str) -> None:
 
 def test_network_failure_is_replayed_three_times_then_healed_by_scan(up: Up, service: str) -> None:
     """Given an outage: three replays at 0.5, 1 and 2 s with jitter, then pending; the scan heals it once it is over."""
-    up.shop.script(f"/{service}", [times(3, html(503, "Maintenance")), "ok"])
+    up.shop.script(f"/{service}/orders", [times(3, html(503, "Maintenance")), "ok"])
     answer = up.heal(event(service, error_code="ECONNRESET"))
     assert (answer["status"], answer["category"], answer["retry_scheduled"]) == ("pending", "network", False)
     seen = calls(up, service)
@@ -191,7 +191,7 @@ def test_five_failures_in_a_row_disable(up: Up, service: str, status: int, text:
 
 def test_unknown_failure_is_retried_once(up: Up, service: str) -> None:
     """Given something nobody knows: one replay after a second at the least, then pending."""
-    up.shop.script(f"/{service}", [418])
+    up.shop.script(f"/{service}/orders", [418])
     sent = up.shop.ledger
     start = max((request.at_s for request in sent.requests), default=0.0)
     answer = up.heal(event(service, http_status=418, error_message="I am a teapot"))
@@ -235,7 +235,7 @@ def test_replay_stays_on_the_services_own_hosts(up: Up, service: str) -> None:
 
 def test_html_with_success_status_is_no_recovery(up: Up, service: str) -> None:
     """Given a replay answered 200 with a web page, nothing is called resolved."""
-    up.shop.script(f"/{service}", [html(200, "Please log in")])
+    up.shop.script(f"/{service}/orders", [html(200, "Please log in")])
     answer = up.heal(event(service))
     assert answer["status"] == "pending"
     story = up.get(f"/api/v1/incidents/{answer['recovery_id']}")
@@ -282,6 +282,6 @@ def test_answer_can_be_asked_for_at_once(up: Up, service: str) -> None:
 
 def test_graphql_style_failure_inside_success_is_no_recovery(up: Up, service: str) -> None:
     """Given a 200 that says ok: false, the recovery has not worked."""
-    up.shop.script(f"/{service}", [words.json(200, {"ok": False, "error": "ratelimited"})])
+    up.shop.script(f"/{service}/orders", [words.json(200, {"ok": False, "error": "ratelimited"})])
     answer = up.heal(event(service))
     assert answer["status"] == "pending"

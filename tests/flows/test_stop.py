@@ -25,7 +25,7 @@ def config(shop: FaultyServer, within: str) -> str:
 
 def under_way(up: Up, service: str) -> str:
     """Let a call hang in the middle; return its incident."""
-    up.shop.script(f"/{service}", [hang(30), "ok"])
+    up.shop.script(f"/{service}/orders", [hang(30), "ok"])
     incident: str = up.heal(event(service), prefer="respond-async")["recovery_id"]
     up.shop.wait_for(lambda: any(one.path == f"/{service}/orders" for one in up.shop.ledger.requests), 10)
     return incident

@@ -83,7 +83,7 @@ def test_secrets_go_in_and_never_come_out(up: Up) -> None:
 
 def test_person_acts_on_an_incident(up: Up, service: str) -> None:
     """Given an incident that rests, a person can acknowledge, suppress and retry it; each act is in its timeline."""
-    up.shop.script(f"/{service}", [422, "ok"])
+    up.shop.script(f"/{service}/orders", [422, "ok"])
     answer = up.heal(event(service))
     path = f"/api/v1/incidents/{answer['recovery_id']}"
     assert up.act("POST", f"{path}/ack", {"reason": "on it"}, "OPERATIONS").json()["acknowledged_by"] == "cli"
