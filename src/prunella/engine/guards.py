@@ -14,13 +14,13 @@ from prunella.guard.board import Notice
 from prunella.guard.place import DatabasePlace
 
 HANDLER = "guards"
-_LOOK_EVERY = timedelta(seconds=1)
+_LOOK_EVERY = timedelta(seconds=2)  # a look is a call through the queue: half of what an idle worker does
 _AT_ONCE = 100
 _log = logging.getLogger(__name__)
 
 
 async def take_notices(parts: Parts, intake: Intake, place: DatabasePlace) -> None:
-    """Accept what was noticed, forget it only then, and look again in a second."""
+    """Accept what was noticed, forget it only then, and look again soon."""
     settled: list[Notice] = []
     try:
         for notice in await asyncio.to_thread(_look, place):

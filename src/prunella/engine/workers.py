@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 from prunella.core.errors import StoreError
 from prunella.engine import trail
@@ -16,6 +17,7 @@ from prunella.runner.vigil import Vigil
 from prunella.store.contract import Transaction, again_on_conflict
 
 _BEAT_S = 1.0
+_BEATS_PER_LOOK = 2
 _LAST_WORDS_S = 2.0
 
 _log = logging.getLogger(__name__)
@@ -24,10 +26,10 @@ _log = logging.getLogger(__name__)
 async def keep_alive(parts: Parts, version: str) -> None:
     """Beat, and bury the dead, until cancelled; an outage of the store ends neither, nor does anything else."""
     vigil = Vigil(parts.clock)
-    while True:
+    for beats in count(1):
         try:
             await beat(parts, version)
-            if vigil.goes_on():
+            if vigil.goes_on() and beats % _BEATS_PER_LOOK == 0:
                 await bury(parts)
         except StoreError:
             pass
