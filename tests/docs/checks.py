@@ -1,0 +1,221 @@
+"""What a page must be: its links lead somewhere, its settings load, its code and its commands exist. Faults are returned."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typer.main import get_command
+
+import prunella
+from docs.pages import ROOT, Block, Page, page, typed
+from prunella.cli.commands import _UsageError as UsageError
+from prunella.cli.commands import cli
+from prunella.core.errors import ConfigError
+from prunella.settings import json_schema, load
+
+SECTIONS = set(json_schema()["properties"])
+
+
+# Links ----------------------------------------------------------------------------------------------------------------
+
+
+def links(of: Page) -> list[str]:
+    """Return where a page leads inside the repository: relative addresses, pictures, too."""
+    named = re.findall(r"\]\(([^)\s]+)\)", of.prose) + re.findall(r"^\[[^]]+\]: (\S+)", of.prose, re.M)
+    return [one for one in named if not re.match(r"[a-z]+:", one)]
+
+
+def anchors(of: Page) -> set[str]:
+    """Return the headings of a page as addresses name them."""
+    heads = re.findall(r"^#+ (.+?)\s*$", of.prose, re.M)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", head).lower() for head in heads]
+    return {re.sub(r"[^\w\- ]", "", head).replace(" ", "-") for head in plain}
+
+
+def dead_links(of: Page) -> list[str]:
+    """Return the links that lead to no file, or to no heading of it."""
+    return [one for one in links(of) if not _leads(of, one)]
+
+
+def _leads(of: Page, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = ((ROOT / of.name).parent / path).resolve() if path else ROOT / of.name
+    if not target.exists() or ROOT not in target.parents:
+        return False
+    return not anchor or anchor in anchors(of if not path else page(str(target.relative_to(ROOT))))
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+def settings_of(of: Page) -> Iterator[tuple[Block, str]]:
+    """Yield each block that is prunella.yaml or a part of it, with the file that a reader of the page has by then.
+
+    A section that a block leaves out is the one that the page showed last.
+    """
+    shown: dict[str, Any] = {}
+    for block in of.blocks("yaml"):
+        if block.file not in ("", "prunella.yaml"):
+            continue
+        held = yaml.safe_load(block.text)
+        if block.place:
+            whole = yaml.safe_load(yaml.safe_dump(shown))
+            _at(whole, block.place).update(held)
+        else:
+            whole = {**shown, **held}
+            shown = whole
+        yield block, yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+
+
+def _at(whole: Any, place: str) -> Any:
+    for name in place.split("."):
+        whole = whole[int(name) if name.isdigit() else name]
+    return whole
+
+
+def wrong_settings(of: Page) -> list[str]:
+    """Return what the real loader refuses or warns of."""
+    return [fault for block, text in settings_of(of) for fault in _refused(text)]
+
+
+def _refused(text: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "prunella.yaml")
+        path.write_text(text, encoding="utf-8")
+        try:
+            return list(load(path, environment(text)).warnings)
+        except ConfigError as refused:
+            return refused.problems
+
+
+def environment(text: str) -> dict[str, str]:
+    """Return a fitting value for each variable that a file names."""
+    return {name: _value(name) for name in re.findall(r"\$\{(\w+)\}", text)}
+
+
+def _value(name: str) -> str:
+    if name.startswith("PARTNER_SECRET"):
+        return f"whsec_{'c' * 44}"
+    if name.startswith("SMTP"):
+        return "smtp://mail.example"
+    if "DATABASE" in name:
+        return "postgresql://prunella:pass-abcdef@db.example/shop"
+    return f"https://{name.lower().replace('_', '-')}.example/x" if name.endswith("_URL") else f"{name.lower()}-0123456789abcdef"
+
+
+def other_yaml(of: Page) -> list[str]:
+    """Return the YAML blocks that can't be read at all."""
+    return [block.text for block in of.blocks("yaml") if not _reads(block.text)]
+
+
+def _reads(text: str) -> bool:
+    try:
+        return yaml.safe_load(text) is not None
+    except yaml.YAMLError:
+        return False
+
+
+# Code -----------------------------------------------------------------------------------------------------------------
+
+
+def wrong_code(of: Page) -> list[str]:
+    """Return names of ours that a page's Python uses and that do not exist, and arguments that are not taken.
+
+    Running a block does not look into the functions that it only defines; this does.
+    """
+    faults: list[str] = []
+    pr: set[str] = set()
+    for block in of.blocks("python"):
+        try:
+            tree = ast.parse(block.text)
+        except SyntaxError as error:
+            faults.append(f"line {error.lineno}: {error.msg}")
+            continue
+        pr |= {one.asname or one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names if one.name == "prunella"}
+        for node in ast.walk(tree):
+            faults += _wrong_node(node, pr)
+    return faults
+
+
+def _wrong_node(node: ast.AST, pr: set[str]) -> list[str]:
+    if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "prunella":
+        module = importlib.import_module(node.module or "")
+        return [f"from {node.module} import {one.name}" for one in node.names if not hasattr(module, one.name)]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in pr:
+        return [] if hasattr(prunella, node.attr) else [f"{node.value.id}.{node.attr}"]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id in pr:
+        taken = inspect.signature(getattr(prunella, node.func.attr, lambda **_: None)).parameters
+        anything = any(one.kind is one.VAR_KEYWORD for one in taken.values())
+        return [f"{node.func.attr}({one.arg}=…)" for one in node.keywords if one.arg and not anything and one.arg not in taken]
+    return []
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
+
+
+def wrong_commands(of: Page) -> list[str]:
+    """Return the commands of a page that the command line does not take as they stand.
+
+    What stands in a sentence may leave arguments out; options and names have to exist there, too.
+    """
+    shown = [line for block in of.blocks("console") for line in typed(block)]
+    told = re.findall(r"`(prunella [^`]+)`", of.prose)
+    return [fault for text in shown for fault in _misused(text, whole=True)] + [fault for text in told for fault in _misused(text, whole=False)]
+
+
+def _misused(text: str, *, whole: bool) -> Iterator[str]:
+    for words in invocations(text):
+        try:
+            parse(words)
+        except UsageError as error:
+            if whole or not type(error).__name__.startswith(("Missing", "NoArgs", "BadOption")):
+                yield f"prunella {' '.join(words)}: {error}"
+
+
+def invocations(text: str) -> Iterator[list[str]]:
+    """Yield the words behind each `prunella` in a line of shell."""
+    split = shlex.shlex(text.replace("$(", " ( "), posix=True, punctuation_chars=True)
+    split.commenters, split.whitespace_split = "#", True
+    words: list[str] | None = None
+    first = True
+    for token in split:
+        if set(token) <= set("();<>|&\n"):
+            if words is not None:
+                yield words
+            words, first = None, True
+        elif words is not None:
+            words.append(token)
+        elif first and token.rpartition("/")[2] == "prunella":
+            words = []
+        else:
+            first = first and re.match(r"\w+=", token) is not None
+    if words is not None:
+        yield words
+
+
+@cache
+def _command_line() -> Any:
+    return get_command(cli)
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command as the command line would, and do nothing."""
+    rest = [one for place, one in enumerate(words) if one not in ("-c", "--config") and words[max(place - 1, 0)] not in ("-c", "--config")]
+    command: Any = _command_line()
+    context, name = None, "prunella"
+    while True:
+        context = command.make_context(name, rest, parent=context)
+        rest = [*getattr(context, "_protected_args", ()), *context.args]
+        if not hasattr(command, "resolve_command") or not rest:
+            return
+        name, command, rest = command.resolve_command(context, rest)
