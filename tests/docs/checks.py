@@ -17,7 +17,7 @@ import yaml
 from typer.main import get_command
 
 import prunella
-from docs.pages import ROOT, Block, Page, page, typed
+from docs.pages import ROOT, Block, Page, page, steps
 from prunella.cli.commands import _UsageError as UsageError
 from prunella.cli.commands import cli
 from prunella.core.errors import ConfigError
@@ -168,7 +168,7 @@ def wrong_commands(of: Page) -> list[str]:
 
     What stands in a sentence may leave arguments out; options and names have to exist there, too.
     """
-    shown = [line for block in of.blocks("console") for line in typed(block)]
+    shown = [command for block in of.blocks("console") for command, _ in steps(block)]
     told = re.findall(r"`(prunella [^`]+)`", of.prose)
     return [fault for text in shown for fault in _misused(text, whole=True)] + [fault for text in told for fault in _misused(text, whole=False)]
 

@@ -66,23 +66,19 @@ def pages() -> list[Page]:
     return [page(str(one.relative_to(ROOT))) for one in sorted(found)]
 
 
-def typed(block: Block) -> list[str]:
-    """Return what a console block tells to type: lines behind `$ `, with those that go on after a backslash or a quote."""
-    lines: list[str] = []
+def steps(block: Block) -> list[tuple[str, list[str]]]:
+    """Return what a console tells to type, behind `$ `, each with the lines that it shows as the answer."""
+    found: list[tuple[str, list[str]]] = []
     for line in block.text.splitlines():
         if line.startswith("$ "):
-            lines.append(line.removeprefix("$ "))
-        elif lines and _goes_on(lines[-1]):
-            lines[-1] += f"\n{line}"
-    return lines
+            found.append((line.removeprefix("$ "), []))
+        elif found and _goes_on(found[-1][0]):
+            found[-1] = (f"{found[-1][0]}\n{line}", [])
+        elif found and line.strip():
+            found[-1][1].append(line)
+    return found
 
 
-def _goes_on(typed: str) -> bool:
+def _goes_on(command: str) -> bool:
     """Tell whether a shell would wait for more: a backslash at the end, or an open quote."""
-    return typed.endswith("\\") or typed.count("'") % 2 == 1
-
-
-def printed(block: Block) -> list[str]:
-    """Return what a console block says that is printed."""
-    commands = "\n".join(typed(block)).splitlines()
-    return [line for line in block.text.splitlines() if not line.startswith("$ ") and line not in commands]
+    return command.endswith("\\") or command.count("'") % 2 == 1
