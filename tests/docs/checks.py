@@ -184,7 +184,7 @@ def _misused(text: str, *, whole: bool) -> Iterator[str]:
 
 def invocations(text: str) -> Iterator[list[str]]:
     """Yield the words behind each `prunella` in a line of shell."""
-    split = shlex.shlex(text.replace("$(", " ( "), posix=True, punctuation_chars=True)
+    split = shlex.shlex(re.sub(r"\b2>", ">", text.replace("$(", " ( ")), posix=True, punctuation_chars=True)
     split.commenters, split.whitespace_split = "#", True
     words: list[str] | None = None
     first = True

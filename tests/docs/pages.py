@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"(?:^ *<!-- belongs to: (?P<place>\S+) -->\n+)?^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.M | re.S)
-_FILE = re.compile(r"# (\S+\.\w+)\b")
+_FILE = re.compile(r"(?:#|--) (\S+\.\w+)\b")
 
 
 @dataclass(frozen=True)

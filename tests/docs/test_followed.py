@@ -48,3 +48,13 @@ async def test_quickstart_heals_and_asks(tmp_path: Path) -> None:
                     assert "Approved" in (await ada.fill(await ada.open("/approvals"), "/approve")).words
                     eventually(lambda: visible(tmp_path / "shop.db") == 0)
     assert "Traceback" not in reader.said
+
+
+@pytest.mark.parametrize("name", ["recover-failed-calls", "heal-a-shop-database", "stuck-orders"])
+def test_way_of_a_guide_is_gone(name: str, tmp_path: Path) -> None:
+    """Every command of the guide ends well and says what is shown."""
+    shown, port, world = page(f"docs/how-to/{name}.md"), free_port(), free_port()
+    with Reader(tmp_path, {"8123": str(port), "8200": str(world)}, {"PRUNELLA_LISTEN": f"127.0.0.1:{port}"}) as reader:
+        reader.write(shown)
+        assert len(list(reader.follow(shown))) > 3
+    assert "Traceback" not in reader.said
