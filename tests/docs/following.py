@@ -81,7 +81,7 @@ class Reader:
 
     def write(self, page: Page) -> None:
         """Write the files that a page shows, and its settings as they are at its end."""
-        for block in (*page.blocks("python"), *page.blocks("sql")):
+        for block in (*page.blocks("python"), *page.blocks("sql"), *page.blocks("yaml")):
             if block.file:
                 (self.folder / block.file).write_text(self.swapped(block.text))
         for _, text in settings_of(page):

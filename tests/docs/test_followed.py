@@ -50,7 +50,7 @@ async def test_quickstart_heals_and_asks(tmp_path: Path) -> None:
     assert "Traceback" not in reader.said
 
 
-@pytest.mark.parametrize("name", ["recover-failed-calls", "heal-a-shop-database", "stuck-orders"])
+@pytest.mark.parametrize("name", ["recover-failed-calls", "heal-a-shop-database", "stuck-orders", "known-errors"])
 def test_way_of_a_guide_is_gone(name: str, tmp_path: Path) -> None:
     """Every command of the guide ends well and says what is shown."""
     shown, port, world = page(f"docs/how-to/{name}.md"), free_port(), free_port()
