@@ -219,3 +219,27 @@ def parse(words: list[str]) -> None:
         if not hasattr(command, "resolve_command") or not rest:
             return
         name, command, rest = command.resolve_command(context, rest)
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def unsaid(of: Page) -> list[str]:
+    """Return the messages in the first column of a page's tables that prunella never says; … stands for what varies."""
+    rows = re.findall(r"^\| (.+?) \|", of.prose, re.M)
+    told = [one for row in rows for one in re.findall(r"`([^`]+)`", row) if " " in one and not one.startswith("prunella ")]
+    parts = [(one, part.strip(" ;,")) for one in told for part in one.split("…")]
+    return [one for one, part in parts if part and not any(part in text for text in _texts())]
+
+
+@cache
+def _texts() -> list[str]:
+    """Return every text in the code, with … for what is put in."""
+    found: list[str] = []
+    for source in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(one.value if isinstance(one, ast.Constant) else "…" for one in node.values))
+    return found

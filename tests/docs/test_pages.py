@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from docs import checks
-from docs.pages import Page, pages
+from docs.pages import Page, page, pages
 
 ALL = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 
@@ -29,3 +29,9 @@ def test_code_uses_what_there_is(page: Page) -> None:
 @ALL
 def test_commands_are_taken_as_they_stand(page: Page) -> None:
     assert checks.wrong_commands(page) == []
+
+
+@pytest.mark.parametrize("name", ["docs/troubleshooting.md", "docs/procedures.md"])
+def test_messages_are_said(name: str) -> None:
+    """What a table of symptoms quotes is what prunella says."""
+    assert checks.unsaid(page(name)) == []
