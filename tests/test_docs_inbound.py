@@ -48,11 +48,6 @@ def test_configuration_is_one(tmp_path: Path) -> None:
     assert dict(rows) == {kind: place for kind, (_, place) in _READERS.items()}
 
 
-def test_other_files_are_yaml() -> None:
-    """Alertmanager's and GitHub's files can be read."""
-    assert all(yaml.safe_load(one) for one in snippets("yaml"))
-
-
 async def test_requests_are_taken(web: Web) -> None:
     """What curl would send is answered with 202."""
     sender = Sender(name="script", kind="token", secrets=(), service="crm", services=frozenset({"crm"}))

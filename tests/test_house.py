@@ -14,10 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 import prunella
-from prunella.cli.commands import cli
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "prunella"
@@ -335,40 +333,6 @@ def test_readme_begins_with_its_two_commands() -> None:
     for target in ("demo", "test"):
         assert any(line.startswith(f"$ make {target}") for line in lines[:30])
         assert target in targets
-
-
-def commands_in(text: str) -> set[tuple[str, ...]]:
-    """Return the words behind each `prunella` in code: the command, and a second word where there is one."""
-    code = re.findall(r"`(prunella [^`]+)`", text) + re.findall(r"^\$ .*?(prunella .*)$", text, re.MULTILINE)
-    found = {re.match(r"prunella ([a-z-]+)(?: ([a-z-]+)\b)?", one) for one in code}
-    return {tuple(word for word in match.groups() if word) for match in found if match}
-
-
-def missing(commands: set[tuple[str, ...]]) -> list[str]:
-    """Return the commands that the command line does not have."""
-    group = get_command(cli)
-    absent = []
-    for first, *rest in sorted(commands):
-        known = group.commands.get(first)  # type: ignore[attr-defined]
-        inner = getattr(known, "commands", None)
-        alone = getattr(known, "invoke_without_command", False)
-        if alone and (not rest or rest[0].startswith("-")):
-            continue  # the group does something by itself, and this is an option of it
-        if known is None or (inner is not None and (not rest or rest[0] not in inner)):
-            absent.append(" ".join((first, *rest)))
-    return absent
-
-
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])
-def test_every_command_of_the_documents_exists(document: str) -> None:
-    """What a document tells to type can be typed."""
-    assert missing(commands_in((ROOT / document).read_text())) == []
-
-
-def test_readme_names_commands_and_a_wrong_one_is_noticed() -> None:
-    """The look finds commands in the README, and says so when one does not exist."""
-    assert {("up",), ("services", "pause"), ("config", "check")} <= commands_in((ROOT / "README.md").read_text())
-    assert missing({("heal",), ("services", "fix"), ("services", "pause")}) == ["heal", "services fix"]
 
 
 # The checks are seen to fail ------------------------------------------------------------------------------------------

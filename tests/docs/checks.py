@@ -31,13 +31,13 @@ SECTIONS = set(json_schema()["properties"])
 
 def links(of: Page) -> list[str]:
     """Return where a page leads inside the repository: relative addresses, pictures, too."""
-    named = re.findall(r"\]\(([^)\s]+)\)", of.prose) + re.findall(r"^\[[^]]+\]: (\S+)", of.prose, re.M)
+    named = re.findall(r"\]\(([^)\s]+)\)", of.prose) + re.findall(r"^\[[^]]+\]: (\S+)", of.prose, re.MULTILINE)
     return [one for one in named if not re.match(r"[a-z]+:", one)]
 
 
 def anchors(of: Page) -> set[str]:
     """Return the headings of a page as addresses name them."""
-    heads = re.findall(r"^#+ (.+?)\s*$", of.prose, re.M)
+    heads = re.findall(r"^#+ (.+?)\s*$", of.prose, re.MULTILINE)
     plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", head).lower() for head in heads]
     return {re.sub(r"[^\w\- ]", "", head).replace(" ", "-") for head in plain}
 
@@ -49,10 +49,12 @@ def dead_links(of: Page) -> list[str]:
 
 def _leads(of: Page, link: str) -> bool:
     path, _, anchor = link.partition("#")
-    target = ((ROOT / of.name).parent / path).resolve() if path else ROOT / of.name
+    if not path:
+        return anchor in anchors(of)
+    target = ((ROOT / of.name).parent / path).resolve()
     if not target.exists() or ROOT not in target.parents:
         return False
-    return not anchor or anchor in anchors(of if not path else page(str(target.relative_to(ROOT))))
+    return not anchor or anchor in anchors(page(str(target.relative_to(ROOT))))
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
@@ -110,7 +112,11 @@ def _value(name: str) -> str:
         return "smtp://mail.example"
     if "DATABASE" in name:
         return "postgresql://prunella:pass-abcdef@db.example/shop"
-    return f"https://{name.lower().replace('_', '-')}.example/x" if name.endswith("_URL") else f"{name.lower()}-0123456789abcdef"
+    return (
+        f"https://{name.lower().replace('_', '-')}.example/x"
+        if name.endswith("_URL")
+        else f"{name.lower()}-0123456789abcdef"
+    )
 
 
 def other_yaml(of: Page) -> list[str]:
@@ -141,7 +147,13 @@ def wrong_code(of: Page) -> list[str]:
         except SyntaxError as error:
             faults.append(f"line {error.lineno}: {error.msg}")
             continue
-        pr |= {one.asname or one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names if one.name == "prunella"}
+        pr |= {
+            one.asname or one.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for one in node.names
+            if one.name == "prunella"
+        }
         for node in ast.walk(tree):
             faults += _wrong_node(node, pr)
     return faults
@@ -153,10 +165,19 @@ def _wrong_node(node: ast.AST, pr: set[str]) -> list[str]:
         return [f"from {node.module} import {one.name}" for one in node.names if not hasattr(module, one.name)]
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in pr:
         return [] if hasattr(prunella, node.attr) else [f"{node.value.id}.{node.attr}"]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id in pr:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in pr
+    ):
         taken = inspect.signature(getattr(prunella, node.func.attr, lambda **_: None)).parameters
         anything = any(one.kind is one.VAR_KEYWORD for one in taken.values())
-        return [f"{node.func.attr}({one.arg}=…)" for one in node.keywords if one.arg and not anything and one.arg not in taken]
+        return [
+            f"{node.func.attr}({one.arg}=…)"
+            for one in node.keywords
+            if one.arg and not anything and one.arg not in taken
+        ]
     return []
 
 
@@ -170,7 +191,9 @@ def wrong_commands(of: Page) -> list[str]:
     """
     shown = [command for block in of.blocks("console") for command, _ in steps(block)]
     told = re.findall(r"`(prunella [^`]+)`", of.prose)
-    return [fault for text in shown for fault in _misused(text, whole=True)] + [fault for text in told for fault in _misused(text, whole=False)]
+    return [fault for text in shown for fault in _misused(text, whole=True)] + [
+        fault for text in told for fault in _misused(text, whole=False)
+    ]
 
 
 def _misused(text: str, *, whole: bool) -> Iterator[str]:
@@ -210,7 +233,11 @@ def _command_line() -> Any:
 
 def parse(words: list[str]) -> None:
     """Parse a command as the command line would, and do nothing."""
-    rest = [one for place, one in enumerate(words) if one not in ("-c", "--config") and words[max(place - 1, 0)] not in ("-c", "--config")]
+    rest = [
+        one
+        for place, one in enumerate(words)
+        if one not in ("-c", "--config") and words[max(place - 1, 0)] not in ("-c", "--config")
+    ]
     command: Any = _command_line()
     context, name = None, "prunella"
     while True:
@@ -226,8 +253,10 @@ def parse(words: list[str]) -> None:
 
 def unsaid(of: Page) -> list[str]:
     """Return the messages in the first column of a page's tables that prunella never says; … stands for what varies."""
-    rows = re.findall(r"^\| (.+?) \|", of.prose, re.M)
-    told = [one for row in rows for one in re.findall(r"`([^`]+)`", row) if " " in one and not one.startswith("prunella ")]
+    rows = re.findall(r"^\| (.+?) \|", of.prose, re.MULTILINE)
+    told = [
+        one for row in rows for one in re.findall(r"`([^`]+)`", row) if " " in one and not one.startswith("prunella ")
+    ]
     parts = [(one, part.strip(" ;,")) for one in told for part in one.split("…")]
     return [one for one, part in parts if part and not any(part in text for text in _texts())]
 
@@ -241,5 +270,5 @@ def _texts() -> list[str]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(one.value if isinstance(one, ast.Constant) else "…" for one in node.values))
+                found.append("".join(str(one.value) if isinstance(one, ast.Constant) else "…" for one in node.values))
     return found

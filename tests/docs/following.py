@@ -118,7 +118,7 @@ class Reader:
     def _until(self, pattern: str) -> re.Match[str]:
         assert self._shell.stdout is not None
         end = time.monotonic() + PATIENCE_S
-        wanted = re.compile(pattern, re.M)
+        wanted = re.compile(pattern, re.MULTILINE)
         while (found := wanted.search(self.said, self._seen)) is None:
             ready, _, _ = select.select([self._shell.stdout], [], [], max(end - time.monotonic(), 0))
             more = os.read(self._shell.stdout.fileno(), 65536) if ready else b""

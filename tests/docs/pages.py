@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_FENCE = re.compile(r"(?:^ *<!-- belongs to: (?P<place>\S+) -->\n+)?^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.M | re.S)
+_FENCE = re.compile(
+    r"(?:^ *<!-- belongs to: (?P<place>\S+) -->\n+)?^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
+)
 _FILE = re.compile(r"(?:#|--) (\S+\.\w+)\b")
 
 
@@ -46,7 +48,7 @@ class Page:
     def _blocks(self) -> Iterator[Block]:
         for found in _FENCE.finditer(self.text):
             text = textwrap.dedent(found["text"])
-            language = found["language"] or ("console" if re.search(r"^\$ ", text, re.M) else "text")
+            language = found["language"] or ("console" if re.search(r"^\$ ", text, re.MULTILINE) else "text")
             yield Block(language, text, found["place"] or "")
 
     @property
@@ -62,7 +64,10 @@ def page(name: str) -> Page:
 
 def pages() -> list[Page]:
     """Return every document of the repository."""
-    found = {*ROOT.glob("*.md"), *(one for room in ("docs", "examples", "bench", "deploy") for one in (ROOT / room).rglob("*.md"))}
+    found = {
+        *ROOT.glob("*.md"),
+        *(one for room in ("docs", "examples", "bench", "deploy") for one in (ROOT / room).rglob("*.md")),
+    }
     return [page(str(one.relative_to(ROOT))) for one in sorted(found)]
 
 

@@ -21,14 +21,15 @@ SHOWN = [one for one in pages() if one.blocks("python") and one.name not in ELSE
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stand in an empty folder, wait for nothing, and forget what was registered."""
     monkeypatch.chdir(tmp_path)
-    before = dict(CHECKS), dict(REMEDIES)
+    checks, remedies = set(CHECKS), set(REMEDIES)
     try:
         with HOST.replaced(sleep=lambda _: None):
             yield
     finally:
-        for registry, kept in zip((CHECKS, REMEDIES), before, strict=True):
-            for name in set(registry) - set(kept):
-                del registry[name]
+        for name in set(CHECKS) - checks:
+            del CHECKS[name]
+        for name in set(REMEDIES) - remedies:
+            del REMEDIES[name]
 
 
 def run(page: Page) -> list[str]:
@@ -38,7 +39,7 @@ def run(page: Page) -> list[str]:
     for block in page.blocks("python"):
         if not block.file or f"python {block.file}" not in commands:
             exec(compile(block.text, page.name, "exec"), names)
-            said += re.findall(r"^ *print\(.*\)  # (.+)$", block.text, re.M)
+            said += re.findall(r"^ *print\(.*\)  # (.+)$", block.text, re.MULTILINE)
     return said
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from docs import following
 from docs.following import Reader
-from docs.pages import page
+from docs.pages import Page, page
 from flows.running import eventually
 from pooler import free_port
 from web.person import Person, page_of
@@ -33,7 +34,7 @@ async def test_quickstart_heals_and_asks(tmp_path: Path) -> None:
     with Reader(tmp_path, {"8123": str(port), "8200": str(world)}, {"PRUNELLA_LISTEN": f"127.0.0.1:{port}"}) as reader:
 
         def incident() -> str:
-            return str(re.findall(r"^(\S+)  resolved", reader.said, re.M)[-1])
+            return str(re.findall(r"^(\S+)  resolved", reader.said, re.MULTILINE)[-1])
 
         async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
             ada = Person(client, {})
@@ -58,3 +59,11 @@ def test_way_of_a_guide_is_gone(name: str, tmp_path: Path) -> None:
         reader.write(shown)
         assert len(list(reader.follow(shown))) > 3
     assert "Traceback" not in reader.said
+
+
+@pytest.mark.parametrize("text", ["$ ls nowhere", "$ echo well\nbroken"])
+def test_page_that_is_not_true_is_noticed(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that ends badly ends the reading, and so does one that does not say what is shown."""
+    monkeypatch.setattr(following, "PATIENCE_S", 0.2)
+    with Reader(tmp_path, {}, {}) as reader, pytest.raises(AssertionError, match=r"nowhere|broken"):
+        list(reader.follow(Page("planted.md", f"```console\n{text}\n```\n")))

@@ -255,13 +255,3 @@ def test_missing_extra_is_told_before_anything_starts(
     (problem,) = refused.value.problems
     told = f'notify.channels.ops.{kind}: the extra {extra} is not installed; run: pip install "prunella[{extra}]"'
     assert problem.partition(" ")[2] == told
-
-
-@pytest.mark.parametrize("position", [0, 1])
-def test_snippet_of_the_documents_loads_without_a_warning(position: int, home: Path) -> None:
-    """What docs/notifications.md shows can be copied."""
-    text = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
-    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("notify:")]
-    environ = {**ENVIRON, "HOOK_URL": "https://hook.example/x", "WATCHER_URL": "https://watcher.example/x"}
-    Path("prunella.yaml").write_text(blocks[position])
-    assert load(Path("prunella.yaml"), environ).warnings == ()

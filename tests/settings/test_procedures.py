@@ -18,7 +18,6 @@ from prunella.core.errors import ConfigError
 from prunella.core.records import Level
 from prunella.core.redact import Secret
 from prunella.core.services import SecretRef
-from prunella.plugin import CHECKS, REMEDIES
 from prunella.settings import Settings, json_schema, load
 
 EXAMPLE = (Path(__file__).parents[1] / "data" / "example.yaml").read_text()
@@ -990,13 +989,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=[text.split()[1] for text in blocks("yaml")])
-def test_every_block_of_the_guide_loads(block: str, home: Path) -> None:
-    """What is copied from the guide into a file works beside the guide's database, and nothing in it is idle."""
-    top = "" if block.startswith("databases:") else "databases: {shop: {url: 'sqlite:///shop.db'}}\n"
-    assert loaded(top + block, {**ENVIRON, "HUBSPOT_CLIENT_ID": "client"}).warnings == ()
-
-
 def test_guide_has_a_chapter_for_each_shipped_procedure() -> None:
     """The documents' procedures are all there, and those of a database with a block of their id."""
     assert re.findall(r"^### (HEAL_\w+)", GUIDE, re.MULTILINE) == SHIPPED
@@ -1010,24 +1002,6 @@ def test_guide_names_every_check_and_remedy() -> None:
     for section in ("CheckSection", "RemedySection"):
         kinds = set(parts[section]["anyOf"][1]["properties"]) - {"then"}
         assert [kind for kind in kinds if f"| `{kind}` |" not in GUIDE] == []
-
-
-def test_code_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The functions of the guide register themselves under the names that its blocks use, and inserts heal as it says."""
-    before = set(CHECKS), set(REMEDIES)
-    try:
-        for block in blocks("python"):
-            exec(compile(block, "guide", "exec"), {"__name__": "guide"})
-        assert {"double_bookings", "late_parcels"} == set(CHECKS) - before[0]
-        assert {"reassign_vendor"} == set(REMEDIES) - before[1]
-        said = ["['upserted', 'inserted']", "inserted {'country': 'DE'}", "upserted"]
-        assert capsys.readouterr().out.splitlines() == said
-        assert [one for one in said if f"# {one}" not in GUIDE] == []
-    finally:
-        for name in set(CHECKS) - before[0]:
-            del CHECKS[name]
-        for name in set(REMEDIES) - before[1]:
-            del REMEDIES[name]
 
 
 def test_figures_of_the_guide_are_the_defaults(home: Path) -> None:
