@@ -159,6 +159,8 @@ def _kind(schema: Mapping[str, Any], allowed: Mapping[str, Any]) -> str:
     if str(allowed.get("pattern", "")).startswith("^([0-9]"):
         return "duration"
     kind = allowed.get("type", "any value")
+    if isinstance(kind, list):
+        return " or ".join(_kind(schema, {"type": one}) for one in kind)
     if kind == "array":
         return f"list of {_kind(schema, allowed.get('items', {}))}"
     if kind == "object":

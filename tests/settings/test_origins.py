@@ -84,6 +84,7 @@ def test_configuration_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
         (model.DisableSection, "network", {"count": 9, "within": "1h"}),
         (model.ServiceSection, "reply", "json"),
         (model.OwnSection, "stop_within", "25s"),
+        (model.OwnSection, "events_per_s", 1000.0),  # a rate is no duration
         (LimitsSection, "cool_down", "10m"),
         (model.RateSection, "initial_per_s", None),
     ],
