@@ -109,3 +109,23 @@ async def test_post_refuses_a_private_receiver_by_default(receiver: object) -> N
     with pytest.raises(Undelivered, match=r"address 127\.0\.0\.1 is not public"):
         await contract.post(egress, Secret("https://127.0.0.1/"), channel="ops", json={})
     await egress.close()
+
+
+def test_inert_turns_no_text_around_and_keeps_letters_together() -> None:
+    """Signs that reverse the reading go, those that hold an emoji or a Persian word together stay."""
+    assert contract.inert("a\u202etxt.exe\u2066 b\u2028c\r\nd") == "a txt.exe  b c  d"
+    person = contract.EMOJI["MANUAL_INTERVENTION_REQUIRED"]
+    assert contract.inert(f"{person} \u0645\u06cc\u200c\u062e") == f"{person} \u0645\u06cc\u200c\u062e"
+
+
+def test_inert_breaks_addresses_in_angles() -> None:
+    """What Markdown would make a link of any scheme is shown, and is none; a plain < stays as it is."""
+    assert (
+        contract.inert("<tel:1900> <a.b+c:x> a < b <declined>") == "<\u200btel:1900> <\u200ba.b+c:x> a < b <declined>"
+    )
+
+
+def test_link_that_is_too_long_is_left_out() -> None:
+    """A chat would refuse the whole message because of it."""
+    assert contract.web_link("https://p.example/" + "a" * 1900) is not None
+    assert contract.web_link("https://p.example/" + "é" * 1000) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import partial
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +313,95 @@ def test_address_names_way_port_user_and_password() -> None:
     assert [server_of(f"{way}://h").port for way in ("smtp", "starttls", "smtps")] == [25, 587, 465]
     server = server_of("smtps://r%40x:p%3Aw@h:2525")
     assert (server.user, server.password, server.port) == ("r@x", Secret("p:w"), 2525)
+
+
+async def test_recipient_who_is_to_come_again_is_told_later_and_nobody_twice(
+    caller: Egress, notification: Notification
+) -> None:
+    """One is greylisted: the try names who is left, the next one goes to them alone, whatever becomes of it."""
+    box = Postbox({"bob@example.com": "451 greylisted"})
+    async with serving(box) as port:
+        mail = channel(f"smtp://127.0.0.1:{port}")
+        with pytest.raises(Undelivered) as failed:
+            await mail.send(notification, caller=caller)
+        assert (failed.value.left, failed.value.permanent) == (("bob@example.com",), False)
+        again = replace(notification, tries=({"outcome": "failed", "left": list(failed.value.left)},))
+        with pytest.raises(Undelivered) as failed:
+            await mail.send(again, caller=caller)
+        assert failed.value.left == ("bob@example.com",)
+        box.refused["bob@example.com"] = "550 gone"
+        assert "550 gone" in (await mail.send(again, caller=caller) or "")
+        box.refused.clear()
+        assert await mail.send(again, caller=caller) is None
+    assert [one.rcpt_tos for one in box.envelopes] == [["ada@example.com"], ["bob@example.com"]]
+
+
+async def test_server_without_a_goodbye_has_the_mail(
+    caller: Egress, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the mail and hangs up, or says nothing, at QUIT: that is a delivery, and nobody waits for it."""
+
+    class Rude(SMTP):
+        async def smtp_QUIT(self, arg: str) -> None:  # noqa: N802
+            if self.transport is None or not box.envelopes[1:]:
+                await asyncio.sleep(3600)
+            else:
+                self.transport.close()
+
+    box = Postbox()
+    monkeypatch.setattr("prunella.notify.email._GOODBYE_S", 0.05)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Rude(box, hostname="localhost", loop=loop), "127.0.0.1", 0)
+    async with server:
+        for _ in range(2):
+            mail = channel(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            assert await mail.send(notification, caller=caller) is None
+    assert len(box.envelopes) == 2
+
+
+async def test_server_that_drips_is_left(
+    caller: Egress, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step in time and all together too slow: an end is made, and it is tried again."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        while not reader.at_eof():
+            writer.write(b"250-x\r\n")
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    monkeypatch.setattr("prunella.notify.email._DEADLINE_S", 0.2)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        with pytest.raises(Undelivered) as failed:
+            await channel(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}").send(notification, caller=caller)
+    assert not failed.value.permanent
+
+
+def test_both_parts_say_the_same_however_long(hostile: Notification) -> None:
+    """Forty long facts: each stands in the text as in the HTML, up to its last sign."""
+    facts = tuple((f"Fact {number}", f"begins{number} {'long ' * 400} ends{number}") for number in range(50))
+    mail = render(replace(hostile, title="t" * 1000, facts=facts), "p@shop.example", TO)
+    text, html = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    words = set(re.sub(r"<[^>]+>", " ", unescape(html.get_content())).split()) - {"Open"}
+    assert {word for word in words if word not in text.get_content()} == set()
+    assert {f"begins{number}" for number in range(39)} <= words
+
+
+@pytest.mark.parametrize(
+    ("url", "sender"),
+    [
+        ("smtp://me%40shop.example:pw@h", "me@shop.example"),
+        ("smtp://relay.example", "prunella@relay.example"),
+        ("smtp://[::1]:25", "prunella@prunella.invalid"),
+        ("smtp://apikey%40:pw@relay.example", "prunella@relay.example"),
+        ("smtp://a%20b%40x%0d%0aBcc%3a%20eve:pw@relay.example", "prunella@relay.example"),
+    ],
+)
+def test_sender_is_always_an_address(notification: Notification, url: str, sender: str) -> None:
+    """What is none as a user or a host does not become one, and never ends a header."""
+    mail = EmailChannel("mail", Secret(url), TO)
+    assert mail._sender == sender
+    assert f"<{sender}>" in str(render(notification, mail._sender, TO)["From"])

@@ -37,13 +37,18 @@ class Chat:
     got: list[Notification] = field(default_factory=list)
     at_s: list[float] = field(default_factory=list)
     clock: LoopClock = field(default_factory=LoopClock)
+    refuses: Callable[[Notification, float], Exception | None] = lambda _, __: None
+    tried: int = 0
 
     remark: str | None = None
 
     async def send(self, notification: Notification, *, caller: Caller) -> str | None:
         """Take it, or raise what is due."""
+        self.tried += 1
         if self.failures:
             raise self.failures.pop(0)
+        if (error := self.refuses(notification, self.clock.monotonic())) is not None:
+            raise error
         self.got.append(notification)
         self.at_s.append(self.clock.monotonic())
         return self.remark
@@ -58,8 +63,8 @@ class Post:
     chat: Chat
     ids: Ids
 
-    async def put(self, count: int, *, after_s: float = 0.0) -> None:
-        """Queue messages."""
+    async def put(self, count: int, *, after_s: float = 0.0, severity: Severity = Severity.MEDIUM) -> list[str]:
+        """Queue messages, and return their ids."""
         now = self.store.clock.now()
         rows = [
             Notification(
@@ -67,7 +72,7 @@ class Post:
                 key=self.ids.new(),
                 channel="ops",
                 kind="detected",
-                severity=Severity.MEDIUM,
+                severity=severity,
                 title="Integration Failure Detected",
                 facts=(("Service", "crm"),),
                 incident_id=None,
@@ -80,6 +85,7 @@ class Post:
         async with self.store.transaction() as tx:
             await tx.outbox.add(rows)
             await self.runner.submit("deliver", "ops", at=rows[0].next_at, tx=tx)
+        return [row.id for row in rows]
 
     async def rows(self, channel: str = "ops") -> list[Notification]:
         """Return the rows of a channel, oldest first."""
@@ -104,11 +110,13 @@ def play(
     *failures: Undelivered,
     other: Chat | None = None,
     after: Callable[[Severity, datetime], datetime] = lambda _, moment: moment,
+    refuses: Callable[[Notification, float], Exception | None] = lambda _, __: None,
 ) -> Chat:
     """Run a story over a fresh outbox; return what the chat got.
 
     Args:
-        other: another channel, `mail`, that stands in for the first.
+        other: another channel, `mail`, that stands in for the first, and the first for it.
+        refuses: says by message and time what is not taken.
     """
     path = tmp_path / "p.db"
     migrations.upgrade(f"sqlite:///{path}")
@@ -116,7 +124,7 @@ def play(
 
     async def run() -> Chat:
         clock = LoopClock()
-        chat = Chat(failures=list(failures), clock=clock)
+        chat = Chat(failures=list(failures), clock=clock, refuses=refuses)
         store, listeners = SqliteStore(database, clock), Listeners()
         runner = LocalRunner(clock, listeners)
 
@@ -124,7 +132,7 @@ def play(
             return other if other is not None and name == "mail" else chat
 
         def fallback(name: str, severity: Severity) -> str | None:
-            return "mail" if other is not None and name == "ops" else None
+            return {"ops": "mail", "mail": "ops"}[name] if other is not None else None
 
         if other is not None:
             other.clock = clock

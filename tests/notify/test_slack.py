@@ -73,6 +73,14 @@ def test_slack_stays_within_the_limits_of_its_blocks(hostile: Notification) -> N
     assert (context["type"], link["type"]) == ("context", "section")
 
 
+def test_slack_lets_no_text_look_like_a_fact_of_ours(notification: Notification) -> None:
+    """A line end in an error would begin another fact, and a sign that turns the reading would hide one."""
+    facts = (("Error", "boom\n*Status*\nresolved \u202eabc"), ("a\nb", "c"))
+    message = json.dumps(render(replace(notification, facts=facts, title="x\n*Status*")), ensure_ascii=False)
+    assert "\u202e" not in message
+    assert message.count("\\n") == 2  # each label is followed by our own one
+
+
 def test_slack_leaves_out_what_is_not_there(notification: Notification) -> None:
     """Without facts there is no empty section, without a link no dead one, and an empty value is a dash."""
     bare = render(replace(notification, facts=(), link=None))

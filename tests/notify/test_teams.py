@@ -73,6 +73,18 @@ async def test_teams_sends_the_whole_card(caller: Egress, receiver: Any, notific
     }
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "語", "🧨", "\\", '"'])
+def test_teams_takes_messages_in_every_script(notification: Notification, letter: str) -> None:
+    """However many bytes a letter needs on its way, the whole stays below what Teams accepts."""
+    facts = tuple((f"{number}{letter * 300}", letter * 3000) for number in range(50))
+    link = "https://prunella.example/" + "a" * 1900
+    message = render(replace(notification, title=letter * 900, facts=facts, link=link))
+    assert len(json.dumps(message, separators=(",", ":"))) < 28_000
+    shown = message["attachments"][0]["content"]["body"][1]["facts"]
+    assert len(shown) == 20
+    assert all(one["value"] for one in shown)
+
+
 def test_teams_makes_no_links_or_mentions_out_of_text(hostile: Notification) -> None:
     """Markdown links in a text are broken and mentions stay words, for the card lists no entities."""
     message = json.dumps(render(hostile), ensure_ascii=False)

@@ -22,6 +22,7 @@ async def test_channel_fails_since_the_first_of_its_failures(store: Store) -> No
             "failing_since": NOW,
             "failures": 2,
             "last_error": "still down",
+            "silent_until": None,
         }
         await tx.channels.succeeded("ops", at(9))
         row = (await tx.channels.all())["ops"]

@@ -164,17 +164,17 @@ async def test_sent_since_counts_messages_not_rows(store: Store) -> None:
         assert await tx.outbox.sent_since("chat", at(-60)) == (1, at(-1))
 
 
-async def test_silence_lasts_until_the_failed_message_is_due(store: Store) -> None:
-    """A channel that failed is left alone until its message's next try; new messages alone do not silence it."""
+async def test_next_retry_is_that_of_what_failed(store: Store) -> None:
+    """When the first message that failed is due again; new messages do not count."""
     await add(store, notification(1), notification(2, next_at=at(5)))
     async with store.transaction() as tx:
-        assert await tx.outbox.silent_until("ops", NOW) is None
+        assert await tx.outbox.next_retry("ops", NOW) is None
     await claim(store)
     await settle(store, "waiting", at(60))
     async with store.transaction() as tx:
-        assert await tx.outbox.silent_until("ops", NOW) == at(60)
-        assert await tx.outbox.silent_until("chat", NOW) is None
-        assert await tx.outbox.silent_until("ops", at(60)) is None
+        assert await tx.outbox.next_retry("ops", NOW) == at(60)
+        assert await tx.outbox.next_retry("chat", NOW) is None
+        assert await tx.outbox.next_retry("ops", at(60)) is None
 
 
 async def test_release_all_puts_what_is_being_sent_back_in_line(store: Store) -> None:

@@ -157,14 +157,23 @@ class Undelivered(PrunellaError):
         reason: what happened, without the channel's address.
         retry_after_s: seconds the receiver asked for, None where it named none.
         permanent: another try would end the same; a person has to look at the channel.
+        left: the recipients that are still to be told, where others were; empty: all.
     """
 
     code = "PR510"
 
-    def __init__(self, reason: str, *, retry_after_s: float | None = None, permanent: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retry_after_s: float | None = None,
+        permanent: bool = False,
+        left: tuple[str, ...] = (),
+    ) -> None:
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.permanent = permanent
+        self.left = left
         super().__init__(reason)
 
 

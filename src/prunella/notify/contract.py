@@ -36,11 +36,15 @@ EMOJI: Mapping[str, str] = {
 GONE = frozenset({400, 401, 403, 404, 405, 410})
 """Statuses by which a chat says that this address or this message will never do."""
 
-_ACTIVE = re.compile(r"@(?=\w)|<(?=[!@#])|\](?=[(\[:])|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
+_ACTIVE = re.compile(r"@(?=\w)|<(?=[!@#]|[a-z][a-z0-9+.-]{0,31}:)|\](?=[(\[:])|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
 _BEGINS_PARAGRAPH = frozenset({"Recovery Plan", "Event ID", "Previous Error", "Original Error", "Action Required"})
+FACTS_MAX = 40
+"""How many facts a message shows where its receiver has room."""
 _TITLE_CHARS_MAX = 200
 _NAME_CHARS_MAX = 100
 _VALUE_CHARS_MAX = 1500
+_LINK_CHARS_MAX = 2000
+_JOINERS = "\u200c\u200d"  # not shown, but letters of some scripts and some emoji fall apart without them
 
 WAIT_MAX_S = 31 * 86_400.0
 """Longest wait that a receiver can ask for."""
@@ -67,7 +71,7 @@ def footnote(notification: Notification) -> str:
     return " · ".join([notification.severity, *incident, f"{notification.created_at:%Y-%m-%d %H:%M:%S} UTC"])
 
 
-def facts_of(notification: Notification, facts_max: int) -> tuple[tuple[str, str], ...]:
+def facts_of(notification: Notification, facts_max: int = FACTS_MAX) -> tuple[tuple[str, str], ...]:
     """Return at most `facts_max` facts; where some are left out, the last one says how many."""
     facts = notification.facts
     if len(facts) <= facts_max:
@@ -104,31 +108,42 @@ def value_of(notification: Notification, value: str, chars_max: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` without anything that ends a line, or is not shown."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """Return `text` without anything that ends a line, turns the direction of reading, or is not shown."""
+    return "".join(one if one.isprintable() or one in _JOINERS else " " for one in text)
 
 
-def paragraphs(notification: Notification, facts_max: int = 40) -> list[list[tuple[str, str]]]:
+def paragraphs(notification: Notification) -> list[list[tuple[str, str]]]:
     """Return the facts in the paragraphs in which document B writes them."""
     grouped: list[list[tuple[str, str]]] = [[]]
-    for name, value in facts_of(notification, facts_max):
+    for name, value in facts_of(notification):
         if name in _BEGINS_PARAGRAPH and grouped[-1]:
             grouped.append([])
         grouped[-1].append((name, value))
     return [group for group in grouped if group]
 
 
-def plain_text(notification: Notification, chars_max: int = 10_000) -> str:
+def title_line(notification: Notification) -> str:
+    """Return the heading so that nothing in it acts."""
+    return inert(cut(heading(notification), _TITLE_CHARS_MAX))
+
+
+def last_line(notification: Notification) -> str:
+    """Return the footnote so that nothing in it acts."""
+    return inert(cut(footnote(notification), _TITLE_CHARS_MAX))
+
+
+def fact_of(notification: Notification, name: str, value: str) -> tuple[str, str]:
+    """Return one fact's name and value so that nothing in them acts."""
+    return inert(cut(name, _NAME_CHARS_MAX)), value_of(notification, value, _VALUE_CHARS_MAX)
+
+
+def plain_text(notification: Notification, chars_max: int = 100_000) -> str:
     """Return the message as text: heading, facts line by line, footnote, link."""
-    blocks = [inert(cut(heading(notification), _TITLE_CHARS_MAX))]
-    for group in paragraphs(notification):
-        lines = [
-            f"{inert(cut(name, _NAME_CHARS_MAX))}: {value_of(notification, value, _VALUE_CHARS_MAX)}"
-            for name, value in group
-        ]
-        blocks.append("\n".join(lines))
-    blocks.append(inert(cut(footnote(notification), _TITLE_CHARS_MAX)))
-    text = "\n\n".join(blocks)
+    groups = [
+        "\n".join(": ".join(fact_of(notification, name, value)) for name, value in group)
+        for group in paragraphs(notification)
+    ]
+    text = "\n\n".join([title_line(notification), *groups, last_line(notification)])
     link = web_link(notification.link)
     room = chars_max - (len(link) + 2 if link else 0)
     shown = text if len(text) <= room else text[: room - 1] + "…"
@@ -140,9 +155,10 @@ def web_link(link: str | None) -> str | None:
     try:
         if link is None or urlsplit(link).scheme not in ("http", "https"):
             return None
-        return quote(link, safe=":/?#[]@!$&'()*+,;=%~")
+        quoted = quote(link, safe=":/?#[]@!$&'()*+,;=%~")
     except ValueError:
         return None
+    return quoted if len(quoted) <= _LINK_CHARS_MAX else None
 
 
 async def post(caller: Caller, url: Secret, *, channel: str, **request: Any) -> Reply:

@@ -5,9 +5,12 @@ Nothing from outside can end a header, name another recipient, or make a link. A
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -28,9 +31,10 @@ PORTS = {"smtp": 25, "starttls": 587, "smtps": 465}
 """Ways to a mail server: `smtp` takes TLS where it is offered, `starttls` insists on it, `smtps` begins with it."""
 MISSING = 'the extra smtp is not installed; run: pip install "prunella[smtp]"'
 _TIMEOUT_S = 15.0
+_DEADLINE_S = 45.0  # for all steps together: a server that is slow at each of them would hold a worker for minutes
+_GOODBYE_S = 2.0
 _SUBJECT_CHARS_MAX = 180
 _SAID_CHARS_MAX = 200
-_VALUE_CHARS_MAX = 1500
 _WELL_NEAR = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -78,19 +82,38 @@ class EmailChannel:
         self.name = name
         self._server = server_of(url.reveal())
         self._to = tuple(to)
-        user = self._server.user or ""
-        self._sender = sender or (user if "@" in user else f"prunella@{self._server.host}")
+        self._sender = sender or _sender_of(self._server)
         self._tls = tls
 
     async def send(self, notification: Notification, *, caller: Caller) -> str | None:
-        """Try once; where some recipients are refused and others not, say who was."""
+        """Try once; say who was refused for good, and fail for those alone who may be told later."""
+        told_later = notification.tries[-1].get("left", ()) if notification.tries else ()
+        to = tuple(one for one in self._to if one in told_later) or self._to
+        try:
+            refused = await self._try(render(notification, self._sender, self._to), to)
+        except Undelivered as error:
+            if to == self._to:
+                raise
+            if error.permanent:
+                return error.reason
+            raise Undelivered(error.reason, left=to) from None
+        if not refused:
+            return None
+        said = "; ".join(f"{who}: {reply.code} {_shown(reply.message)}" for who, reply in refused.items())
+        remark = f"{len(to) - len(refused)} of {len(to)} recipients; refused {said}"
+        later = tuple(who for who, reply in refused.items() if reply.code < 500)
+        if later:
+            raise Undelivered(f"{self.name}: {remark}", left=later)
+        return remark
+
+    async def _try(self, message: EmailMessage, to: Sequence[str]) -> dict[str, Any]:
+        """Hand it over and return who was refused; whatever goes wrong is `Undelivered`."""
         try:
             import aiosmtplib as smtp
         except ImportError:
             raise Undelivered(f"{self.name}: {MISSING}", permanent=True) from None
-        message = render(notification, self._sender, self._to)
         try:
-            refused = await self._hand_over(smtp, message)
+            return await self._hand_over(smtp, message, to)
         except smtp.SMTPRecipientsRefused as error:
             raise self._all_refused(error.recipients) from None
         except smtp.SMTPResponseException as error:
@@ -98,12 +121,8 @@ class EmailChannel:
         except (smtp.SMTPException, OSError, ValueError) as error:
             what = f"{type(error).__name__}: {_shown(str(error))}"
             raise Undelivered(f"{self.name}: the mail server did not take it ({what})") from None
-        if not refused:
-            return None
-        said = "; ".join(f"{who}: {reply.code} {_shown(reply.message)}" for who, reply in refused.items())
-        return f"{len(self._to) - len(refused)} of {len(self._to)} recipients; refused {said}"
 
-    async def _hand_over(self, smtp: Any, message: EmailMessage) -> dict[str, Any]:
+    async def _hand_over(self, smtp: Any, message: EmailMessage, to: Sequence[str]) -> dict[str, Any]:
         """Speak SMTP (RFC 5321) and return who was refused, and how."""
         server = self._server
         upgrade = {"smtps": False, "starttls": True, "smtp": None}[server.way]
@@ -115,15 +134,21 @@ class EmailChannel:
             tls_context=self._tls or ssl.create_default_context(),
             timeout=_TIMEOUT_S,
         )
-        async with client:
-            if server.user is not None and server.password is not None:
-                if client.get_transport_info("sslcontext") is None and server.host not in _WELL_NEAR:
-                    words = "offers no TLS, and a password goes over nothing else; use starttls:// or smtps://"
-                    raise Undelivered(f"{self.name}: the mail server {words}", permanent=True)
-                await client.login(server.user, server.password.reveal())
-            refused, _ = await client.send_message(message)
-            found: dict[str, Any] = refused
-            return found
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                await client.connect()
+                if server.user is not None and server.password is not None:
+                    if client.get_transport_info("sslcontext") is None and server.host not in _WELL_NEAR:
+                        words = "offers no TLS, and a password goes over nothing else; use starttls:// or smtps://"
+                        raise Undelivered(f"{self.name}: the mail server {words}", permanent=True)
+                    await client.login(server.user, server.password.reveal())
+                refused: dict[str, Any]
+                refused, _ = await client.send_message(message, recipients=list(to))
+            with suppress(smtp.SMTPException, OSError):  # it has the message: no goodbye is no failure
+                await client.quit(timeout=_GOODBYE_S)
+            return refused
+        finally:
+            client.close()
 
     def _all_refused(self, recipients: Sequence[Any]) -> Undelivered:
         said = "; ".join(f"{one.recipient}: {one.code} {_shown(one.message)}" for one in recipients)
@@ -158,21 +183,24 @@ def render(notification: Notification, sender: str, to: Sequence[str]) -> EmailM
 
 def as_html(notification: Notification) -> str:
     """Return the message as HTML: no picture, no script, no address but our own link."""
+    facts = (contract.fact_of(notification, *fact) for fact in contract.facts_of(notification))
     rows = "".join(
-        f'<tr><th align="left" valign="top">{_cell(name)}</th>'
-        f"<td>{escape(contract.value_of(notification, value, _VALUE_CHARS_MAX))}</td></tr>"
-        for name, value in contract.facts_of(notification, 40)
+        f'<tr><th align="left" valign="top">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts
     )
     link = contract.web_link(notification.link)
     opened = f'<p><a href="{escape(link)}">Open</a></p>' if link else ""
-    head = _cell(contract.heading(notification))
-    foot = _cell(contract.footnote(notification))
+    head, foot = escape(contract.title_line(notification)), escape(contract.last_line(notification))
     body = f'<h2>{head}</h2><table cellpadding="4">{rows}</table>{opened}<p><small>{foot}</small></p>'
     return f"<!doctype html><html><head><title>{head}</title></head><body>{body}</body></html>"
 
 
-def _cell(text: str) -> str:
-    return escape(contract.inert(contract.cut(text, _VALUE_CHARS_MAX)))
+def _sender_of(server: MailServer) -> str:
+    """Return who writes, where nobody said: the first that is an address at all."""
+    for one in (server.user or "", f"prunella@{server.host}"):
+        with suppress(ValueError, IndexError, MessageError):  # what Address makes of text that is none
+            if "@" in one and one.isascii() and Address(addr_spec=one).domain:
+                return one
+    return "prunella@prunella.invalid"
 
 
 def _safe(text: str) -> str:

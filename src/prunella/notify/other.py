@@ -16,7 +16,6 @@ from prunella.notify import contract
 
 MISSING = 'the extra apprise is not installed; run: pip install "prunella[apprise]"'
 _TEXT_CHARS_MAX = 4000
-_TITLE_CHARS_MAX = 200
 _TIMEOUT_S = 30.0
 _KINDS = {Severity.LOW: "info", Severity.MEDIUM: "warning", Severity.HIGH: "failure", Severity.CRITICAL: "failure"}
 
@@ -48,7 +47,7 @@ class OtherChannel:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 arrived = await sender.async_notify(
-                    title=contract.inert(contract.cut(contract.heading(notification), _TITLE_CHARS_MAX)),
+                    title=contract.title_line(notification),
                     body=contract.plain_text(notification, _TEXT_CHARS_MAX),
                     notify_type=apprise.NotifyType(_KINDS[notification.severity]),
                     body_format=apprise.NotifyFormat.TEXT,

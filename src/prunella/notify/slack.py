@@ -16,7 +16,6 @@ from prunella.notify import contract
 _HEADER_CHARS_MAX = 150
 _FIELD_CHARS_MAX = 2000
 _FIELDS_MAX = 10  # per section
-_FACTS_MAX = 40
 _NAME_CHARS_MAX = 100
 _TEXT_CHARS_MAX = 3000
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -58,18 +57,18 @@ def render(notification: Notification, *, buttons: bool = False, answered: str =
     Args:
         answered: what came of it; it stands where the buttons were.
     """
-    facts = contract.facts_of(notification, _FACTS_MAX)
+    facts = contract.facts_of(notification)
     blocks = [_header(notification), *_sections(facts), _context(notification), *_link(notification)]
     if answered:
-        blocks.append({"type": "context", "elements": [_mrkdwn(contract.cut(answered, 300, escape=_escape))]})
+        blocks.append({"type": "context", "elements": [_mrkdwn(_told(answered, 300))]})
     elif buttons:
         blocks += _answers(notification)
     summary = " · ".join([contract.heading(notification), *(f"{name}: {value}" for name, value in facts)])
-    return {"text": contract.cut(summary, _TEXT_CHARS_MAX, escape=_escape), "blocks": blocks}
+    return {"text": _told(summary, _TEXT_CHARS_MAX), "blocks": blocks}
 
 
 def _header(notification: Notification) -> dict[str, Any]:
-    text = contract.cut(contract.heading(notification), _HEADER_CHARS_MAX, escape=_escape)
+    text = _told(contract.heading(notification), _HEADER_CHARS_MAX)
     return {"type": "header", "text": {"type": "plain_text", "text": text, "emoji": True}}
 
 
@@ -80,13 +79,12 @@ def _sections(facts: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
 
 
 def _field(name: str, value: str) -> str:
-    label = f"*{contract.cut(name, _NAME_CHARS_MAX, escape=_escape)}*\n"
-    return label + contract.cut(value or "–", _FIELD_CHARS_MAX - len(label), escape=_escape)
+    label = f"*{_told(name, _NAME_CHARS_MAX)}*\n"
+    return label + _told(value or "–", _FIELD_CHARS_MAX - len(label))
 
 
 def _context(notification: Notification) -> dict[str, Any]:
-    text = contract.cut(contract.footnote(notification), _FIELD_CHARS_MAX, escape=_escape)
-    return {"type": "context", "elements": [_mrkdwn(text)]}
+    return {"type": "context", "elements": [_mrkdwn(_told(contract.footnote(notification), _FIELD_CHARS_MAX))]}
 
 
 def _link(notification: Notification) -> list[dict[str, Any]]:
@@ -120,6 +118,11 @@ def _button(text: str, action: str, value: str) -> dict[str, Any]:
 
 def _mrkdwn(text: str) -> dict[str, Any]:
     return {"type": "mrkdwn", "text": text, "verbatim": True}  # verbatim: no links or mentions made out of plain words
+
+
+def _told(text: str, chars_max: int) -> str:
+    # on one line: a line of its own could look like a fact of ours
+    return contract.cut(contract.one_line(text), chars_max, escape=_escape)
 
 
 def _escape(character: str) -> str:

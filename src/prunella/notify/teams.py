@@ -5,6 +5,7 @@ What comes from outside makes no links; mentions need a list of entities in the 
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -16,8 +17,10 @@ from prunella.notify import contract
 
 _TITLE_CHARS_MAX = 200
 _NAME_CHARS_MAX = 100
-_VALUE_CHARS_MAX = 500
-_FACTS_MAX = 20  # 20 facts of full length stay below the 28 kB that Teams accepts
+_VALUE_CHARS_MAX = (500, 200, 80, 40)
+"""The longest that fits: a letter of many scripts takes six bytes on its way, and an emoji twelve."""
+_FACTS_MAX = 20
+_BYTES_MAX = 27_000  # Teams accepts 28 kB
 _ACCEPTED = frozenset({200, 202})
 _SAID_FAILED = re.compile(r"failed\b.{0,200}?\berror|\bHTTP error \d{3}", re.IGNORECASE | re.DOTALL)
 _SAID_STATUS = re.compile(r"\bHTTP (?:error )?(\d{3})\b", re.IGNORECASE)
@@ -42,6 +45,14 @@ class TeamsChannel:
 
 def render(notification: Notification) -> dict[str, Any]:
     """Return the message: one card with heading, facts, footnote and a link to the incident."""
+    for chars_max in _VALUE_CHARS_MAX:
+        message = _message(notification, chars_max)
+        if len(json.dumps(message)) <= _BYTES_MAX:
+            break
+    return message
+
+
+def _message(notification: Notification, chars_max: int) -> dict[str, Any]:
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -49,7 +60,7 @@ def render(notification: Notification) -> dict[str, Any]:
         "msteams": {"width": "Full"},
         "body": [
             _text(contract.heading(notification), size="Large", weight="Bolder"),
-            {"type": "FactSet", "facts": _facts(notification)},
+            {"type": "FactSet", "facts": _facts(notification, chars_max)},
             _text(contract.footnote(notification), size="Small", isSubtle=True),
         ],
         "actions": _actions(notification),
@@ -62,9 +73,12 @@ def _text(text: str, **look: object) -> dict[str, Any]:
     return {"type": "TextBlock", "text": _plain(text, _TITLE_CHARS_MAX), "wrap": True, **look}
 
 
-def _facts(notification: Notification) -> list[dict[str, str]]:
+def _facts(notification: Notification, chars_max: int) -> list[dict[str, str]]:
     return [
-        {"title": _plain(name, _NAME_CHARS_MAX), "value": contract.value_of(notification, value, _VALUE_CHARS_MAX)}
+        {
+            "title": _plain(name, min(chars_max, _NAME_CHARS_MAX)),
+            "value": contract.value_of(notification, value, chars_max),
+        }
         for name, value in contract.facts_of(notification, _FACTS_MAX)
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, case, func, or_, select, update
 
 from prunella.core.records import Notification
 from prunella.store.session import Session, behind, record, records, row_of
@@ -64,11 +64,15 @@ _POSTPONE = Sql(
         t.c.channel == param("channel_"),
         or_(t.c.state == "sending", and_(t.c.state == "waiting", t.c.next_at < param("until"))),
     )
-    .values(state="waiting", next_at=param("until"))
+    .values(
+        state="waiting",
+        next_at=param("until"),
+        attempts=case((t.c.state == "sending", t.c.attempts - 1), else_=t.c.attempts),
+    )
 )
 
 _RELEASE_ALL = Sql(update(t).where(t.c.state == "sending").values(state="waiting", next_at=param("now")))
-_SILENCE = Sql(
+_RETRY = Sql(
     select(func.min(t.c.next_at).label("until")).where(
         t.c.channel == param("channel_"), t.c.state == "waiting", t.c.attempts > 0, t.c.next_at > param("now")
     )
@@ -149,7 +153,7 @@ class OutboxRows:
         return [row["id"] for row in await self._session.fetch(_AGAIN, ids=list(ids), now=now)]
 
     async def postpone(self, channel: str, until: datetime) -> None:
-        """Let a whole channel be silent until `until`; what was taken but not sent goes back in line."""
+        """Let a whole channel be silent until `until`; what was taken and not tried goes back in line, untried."""
         await self._session.change(_POSTPONE, channel_=channel, until=until)
 
     async def sent_since(self, channel: str, since: datetime) -> tuple[int, datetime | None]:
@@ -157,9 +161,9 @@ class OutboxRows:
         row = await self._session.one(_SENT_SINCE, channel_=channel, since=since)
         return (row["count"], row["first"]) if row else (0, None)
 
-    async def silent_until(self, channel: str, now: datetime) -> datetime | None:
-        """Return when a channel that failed may be tried again; None when it may be tried now."""
-        row = await self._session.one(_SILENCE, channel_=channel, now=now)
+    async def next_retry(self, channel: str, now: datetime) -> datetime | None:
+        """Return when the first of what failed on a channel is tried again; None where nothing is due later."""
+        row = await self._session.one(_RETRY, channel_=channel, now=now)
         return row["until"] if row else None
 
     async def release_all(self, now: datetime) -> int:

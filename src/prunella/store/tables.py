@@ -312,6 +312,7 @@ channels = Table(
     Column("failing_since", Moment),
     _must("failures", Integer),
     Column("last_error", Text),
+    Column("silent_until", Moment),
 )
 
 heard = Table(

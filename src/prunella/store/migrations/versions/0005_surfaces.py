@@ -48,6 +48,7 @@ def _create_messages() -> None:
         sa.Column("failing_since", Moment()),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text()),
+        sa.Column("silent_until", Moment()),
     )
     op.create_table(
         "heard",
