@@ -116,6 +116,14 @@ def test_wrong_answer_from_a_pipe_ends_without_a_file(
     assert list(folder.iterdir()) == []
 
 
+def test_folder_that_cannot_be_made_is_said(command: Command, folder: Path) -> None:
+    """A file stands where the folder would: one line, status 2."""
+    (folder / "taken").write_text("")
+    said = command("init", "--yes", "--config", "taken/p.yaml")
+    assert (said.status, len(said.err.splitlines())) == (2, 1)
+    assert "taken: no folder can be made there" in said.err
+
+
 def test_terminal_is_asked_again(command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who mistypes is told why and asked once more."""
     terminal = io.StringIO("crm\ncrm https://crm.example\n\n\ndev\n")

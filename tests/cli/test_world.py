@@ -135,6 +135,42 @@ def test_running_engine_is_asked_over_http(folder: Path) -> None:
     assert caller.role is Role.ADMIN
 
 
+def test_name_is_never_a_way_elsewhere(command: Command, configured: Path) -> None:
+    """`..` in place of a service's name would pause everything; signs of addresses are only signs of a name."""
+    for name, status in (
+        ("..", 2),
+        (".", 2),
+        ("", 2),
+        (" ", 2),
+        ("x/../..", 1),
+        ("a b", 1),
+        ("é?x=1#y", 1),
+        ("%2e%2e", 1),
+    ):
+        for words in (["services", "pause", name], ["incidents", "show", name], ["undo", name], ["ack", name]):
+            said = command(*words)
+            assert (said.status, said.out, len(said.err.strip().splitlines())) == (status, "", 1), words
+            assert "look what listens" not in said.err
+    assert world.call("GET", "/api/v1/pause")["paused"] is False
+
+
+def test_number_that_is_none_is_said(command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nan passes every comparison and no JSON."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("token\n"))
+    said = command("credentials", "set", "crm", "--expires-in", "nan")
+    assert (said.status, said.err) == (2, "nan and inf are no numbers here; write a finite one\n")
+
+
+def test_answer_of_another_version_is_one_line(command: Command, folder: Path) -> None:
+    """JSON that has not what a command shows: said with the place, status 1, no stack."""
+    with FaultyServer() as engine:
+        aim(folder, engine.url)
+        engine.script("/", [w.json(200, {"ok": True})])
+        said = command("services", "list")
+    assert (said.status, len(said.err.splitlines())) == (1, 1)
+    assert "an answer of another version: KeyError at services.py:" in said.err
+
+
 PROBLEM = {"title": "Not in this state", "status": 409, "detail": "service crm is closed"}
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from prunella.cli.drafting import ADDRESS, PASSWORD, SCHEMA, SQLITE, Answers, Wish, configuration, variables
+from prunella.cli.streams import legible
 from prunella.core.errors import ConfigError
 
 AUTHS = ("none", "bearer", "oauth")
@@ -32,14 +33,19 @@ def begin(path: Path, *, ask: bool, dry_run: bool) -> None:
     """
     if path.exists():
         raise ConfigError([f"{path}: is there already; nothing was written, name another one with --config"])
-    answers = ask_all(sys.stdin.readline) if ask else Answers()
+    answers = ask_all(lambda: legible(sys.stdin.readline())) if ask else Answers()
     text = configuration(answers)
     must_pass(text, path)
     if dry_run:
         print(text, end="")
         print(f"would write this to {path}; nothing was changed", file=sys.stderr)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            [f"{path.parent}: no folder can be made there ({error.strerror}); name another one"]
+        ) from None
     _write(path, text)
     _write(path.with_name(".env.example"), variables(answers))
     _write(path.with_name(SCHEMA), _schema())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -26,6 +28,7 @@ from prunella.cli import (
     operations,
     procedures,
     services,
+    streams,
     watching,
     world,
 )
@@ -36,6 +39,7 @@ _ENDS = (
     "Status: 0 all is well; 1 refused, failed, or something to put right; 2 wrong usage or configuration; "
     "130 interrupted. Each command takes --config PATH (-c), before or after it; NO_COLOR is heeded."
 )
+_LASTING = ("up", "worker")
 
 cli = typer.Typer(
     name="prunella",
@@ -77,9 +81,11 @@ def run(arguments: Sequence[str]) -> None:
     """Take `--config/-c` from wherever it stands, run the command, and end with one clear line on an error."""
     from prunella.core.errors import ConfigError, PrunellaError
 
+    streams.prepare()
     try:
-        rest = world.take_config(list(arguments))
-        status = cli(rest, prog_name="prunella", standalone_mode=False)
+        arguments = [streams.legible(one) for one in world.take_config(list(arguments))]
+        status = cli(arguments, prog_name="prunella", standalone_mode=False)
+        sys.stdout.flush()
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -93,7 +99,23 @@ def run(arguments: Sequence[str]) -> None:
     except typer.Abort:
         print("prunella: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        if arguments[:1] and arguments[0] in _LASTING:
+            raise  # into the log of who keeps it running
+        streams.leave_stdout()
+        if not isinstance(error, OSError) or error.errno != errno.EPIPE:  # `| head` has read enough
+            print(f"prunella: {_unforeseen(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _unforeseen(error: Exception) -> str:
+    """Say in a line what nobody foresaw: of the system with its place, of our own with where it happened."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'standard output'}: {error.strerror}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return f"a fault of its own, or an answer of another version: {type(error).__name__} at {place}; please report it"
 
 
 def _misused(error: Exception) -> str:

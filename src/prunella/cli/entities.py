@@ -18,7 +18,7 @@ def entities(
     as_json: Json = False,
 ) -> None:
     """List what is stuck now, the oldest first."""
-    answer = world.call("GET", f"/api/v1/entities/{entity}/stuck")
+    answer = world.call("GET", world.at("entities", entity, "stuck"))
     if as_json:
         print_json(answer)
         return

@@ -10,6 +10,7 @@ import typer
 
 from prunella.cli import world
 from prunella.cli.printing import Cursor, Dry, Json, Limit, Reason, example, more, print_json, say, would
+from prunella.cli.streams import legible
 from prunella.core.errors import PrunellaError
 
 cli = typer.Typer(invoke_without_command=True)
@@ -61,7 +62,7 @@ def tell(incident: str, as_json: bool) -> None:
     """Print an incident's story."""
     from prunella.cli.explain import tell_story
 
-    story = world.call("GET", f"/api/v1/incidents/{incident}")
+    story = world.call("GET", world.at("incidents", incident))
     if as_json:
         print(json.dumps(story, indent=2, ensure_ascii=False))
         return
@@ -92,7 +93,7 @@ def explain(
     """Say what an incident is, why, and what was done; or diagnose a text without any engine."""
     from prunella.cli.explain import diagnose_text, is_incident_id
 
-    subject = sys.stdin.read(_PASTED_MAX) if subject == "-" else subject
+    subject = legible(sys.stdin.read(_PASTED_MAX)) if subject == "-" else subject
     if is_incident_id(subject):
         tell(subject.strip().lower(), as_json)
         return
@@ -162,7 +163,7 @@ def ack(
     as_json: Json = False,
 ) -> None:
     """Say that you have seen an incident or a notification, and look after it."""
-    if world.exists(f"/api/v1/incidents/{subject}"):
+    if world.exists(world.at("incidents", subject)):
         answer = _act(subject, "ack", reason, dry_run, as_json)
         if answer is not None:
             say(f"{answer['title']}: acknowledged by {answer['acknowledged_by']}")
@@ -173,7 +174,7 @@ def ack(
             raise PrunellaError(f"no incident and no notification that waits has the id {subject!r}")
         would(f"acknowledge notification {subject} as {world.person()}", as_json)
         return
-    answer = world.call("POST", f"/api/v1/self-healing/notifications/{subject}/acknowledge")
+    answer = world.call("POST", world.at("self-healing", "notifications", subject, "acknowledge"))
     if as_json:
         print_json(answer)
     else:
@@ -183,9 +184,9 @@ def ack(
 def _act(incident: str, act: str, reason: str, dry_run: bool, as_json: bool) -> dict[str, Any] | None:
     """Do something to an incident; None where everything that is to be said was said."""
     if dry_run:
-        _would_act(world.call("GET", f"/api/v1/incidents/{incident}"), act, as_json)
+        _would_act(world.call("GET", world.at("incidents", incident)), act, as_json)
         return None
-    answer: dict[str, Any] = world.call("POST", f"/api/v1/incidents/{incident}/{act}", {"reason": reason})
+    answer: dict[str, Any] = world.call("POST", world.at("incidents", incident, act), {"reason": reason})
     if as_json:
         print_json(answer)
         return None

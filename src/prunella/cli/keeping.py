@@ -45,7 +45,8 @@ def secret_set(name: Name, dry_run: Dry = False) -> None:
         known = name in world.call("GET", "/api/v1/secrets", role="ADMIN")["items"]
         would(f"store secret://{name}{' in place of the one that is there' if known else ''}")
         return
-    world.call("PUT", f"/api/v1/secrets/{name}", {"value": world.read_secret(f"value of {name}: ")}, role="ADMIN")
+    value = world.read_secret(f"value of {name}: ")
+    world.call("PUT", world.at("secrets", name), {"value": value}, role="ADMIN")
     print(f"stored secret://{name}")
 
 
@@ -57,7 +58,7 @@ def secret_rm(name: Name, dry_run: Dry = False) -> None:
             raise PrunellaError(f"there is no secret {name!r}; look with: prunella secret list")
         would(f"forget secret://{name}; what refers to it fails from then on")
         return
-    world.call("DELETE", f"/api/v1/secrets/{name}", role="ADMIN")
+    world.call("DELETE", world.at("secrets", name), role="ADMIN")
     print(f"forgot secret://{name}")
 
 
@@ -78,5 +79,5 @@ def credentials_set(
     body: dict[str, Any] = {"access_token": access, "account": user}
     body |= {"refresh_token": refresh} if refresh else {}
     body |= {"expires_in": expires_in} if expires_in else {}
-    world.call("PUT", f"/api/v1/services/{service}/credentials", body, role="ADMIN")
+    world.call("PUT", world.at("services", service, "credentials"), body, role="ADMIN")
     print(f"stored the tokens of {service}{account}")

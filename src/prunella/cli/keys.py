@@ -83,7 +83,7 @@ def revoke(
             raise PrunellaError(f"there is no key {key!r}; look with: prunella keys")
         would(f"revoke the key of {found['name']} ({found['role']}), for good")
         return
-    answer = world.call("DELETE", f"/api/v1/keys/{key}", role="ADMIN")
+    answer = world.call("DELETE", world.at("keys", key), role="ADMIN")
     print(f"{answer['name']}: revoked by {answer['revoked_by']}")
 
 

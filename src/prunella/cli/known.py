@@ -10,6 +10,7 @@ import typer
 
 from prunella.cli import world
 from prunella.cli.printing import Cursor, Json, Limit, example, more, print_json, say
+from prunella.cli.streams import legible
 from prunella.core.errors import PrunellaError
 
 cli = typer.Typer(invoke_without_command=True)
@@ -54,7 +55,7 @@ def try_patterns(
     from prunella.diagnosis.trial import try_out
 
     known = read_patterns(patterns)
-    text = sys.stdin.read() if message == "-" else message
+    text = legible(sys.stdin.read()) if message == "-" else message
     trial = try_out(text, known, SystemClock(), service=service, code=code, kind=kind)
     if as_json:
         print_json(trial.as_json())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
@@ -44,7 +43,7 @@ def try_out(
     if dry_run:
         would(f"send a test message to {channel} ({_kind(channel)})", as_json)
         return
-    answer = world.call("POST", f"/api/v1/channels/{quote(channel, safe='')}/test", {}, within_s=_TEST_S)
+    answer = world.call("POST", world.at("channels", channel, "test"), {}, within_s=_TEST_S)
     if as_json:
         print_json(answer)
         return

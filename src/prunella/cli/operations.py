@@ -85,7 +85,7 @@ def operations(
 @cli.command(epilog=example("prunella operations show ID"))
 def show(operation: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show one operation: its payload's structure, its attempts, and what people did to it."""
-    found = world.call("GET", f"/api/v1/operations/{operation}")
+    found = world.call("GET", world.at("operations", operation))
     if as_json:
         print_json(found)
         return
@@ -143,7 +143,7 @@ def print_operation(one: dict[str, Any]) -> None:
 
 
 def _one(act: str, operation: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    answer = world.call("POST", f"/api/v1/operations/{operation}/{act}", {"reason": reason, "dry_run": dry_run})
+    answer = world.call("POST", world.at("operations", operation, act), {"reason": reason, "dry_run": dry_run})
     if as_json:
         print_json(answer)
         return
@@ -152,7 +152,7 @@ def _one(act: str, operation: str, reason: str, dry_run: bool, as_json: bool) ->
 
 def _many(act: str, wanted: dict[str, Any], reason: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Estimate, ask, and do exactly what was estimated."""
-    path = f"/api/v1/operations/{act}"
+    path = world.at("operations", act)
     found = world.call("POST", path, {**wanted, "estimate": True}, within_s=_BULK_S)
     if as_json and (dry_run or not found["count"]):
         print_json(found)

@@ -70,7 +70,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a procedure now, or show what it would do."""
-    path = f"/api/v1/procedures/{procedure}/run"
+    path = world.at("procedures", procedure, "run")
     answer = world.call("POST", path, {"dry_run": dry_run}, within_s=_RUN_S)
     if as_json:
         print_json(answer)
@@ -120,7 +120,7 @@ def approve(
     dry_run: Dry = False,
 ) -> None:
     """Show a plan, ask, and let it be carried out."""
-    found = world.call("GET", f"/api/v1/approvals/{approval}")
+    found = world.call("GET", world.at("approvals", approval))
     print_plan(found["plan"])
     if dry_run:
         _must_wait(found, digest)
@@ -132,7 +132,7 @@ def approve(
         print("left as it is")
         raise typer.Exit(1)
     body = {"digest": digest or found["digest"]}
-    answer = world.call("POST", f"/api/v1/approvals/{approval}/approve", body)
+    answer = world.call("POST", world.at("approvals", approval, "approve"), body)
     print(f"{answer['procedure']}: {answer['state']}; it runs at once, and only if nothing has changed")
 
 
@@ -145,11 +145,11 @@ def reject(
 ) -> None:
     """Refuse a plan; what it was about becomes a person's."""
     if dry_run:
-        found = world.call("GET", f"/api/v1/approvals/{approval}")
+        found = world.call("GET", world.at("approvals", approval))
         _must_wait(found, None)
         would(f"refuse the plan of {found['procedure']}, and leave it to people, as {world.person()}", as_json)
         return
-    answer = world.call("POST", f"/api/v1/approvals/{approval}/reject", {"reason": reason})
+    answer = world.call("POST", world.at("approvals", approval, "reject"), {"reason": reason})
     if as_json:
         print_json(answer)
     else:
@@ -164,9 +164,9 @@ def undo(
 ) -> None:
     """Put back what a run changed or deleted, where it still is as the run left it."""
     if dry_run:
-        would(_would_undo(world.call("GET", f"/api/v1/runs/{run_id}")), as_json)
+        would(_would_undo(world.call("GET", world.at("runs", run_id))), as_json)
         return
-    answer = world.call("POST", f"/api/v1/runs/{run_id}/undo", within_s=_RUN_S)
+    answer = world.call("POST", world.at("runs", run_id, "undo"), within_s=_RUN_S)
     if as_json:
         print_json(answer)
         raise typer.Exit(1 if answer["refused"] else 0)
@@ -226,7 +226,7 @@ def _switch(act: str, service: str | None, procedure: str | None, reason: str, d
     if dry_run:
         would(_would_switch(act, procedure), as_json)
         return
-    path = f"/api/v1/procedures/{procedure}/{act}" if procedure is not None else f"/api/v1/{act}"
+    path = world.at("procedures", procedure, act) if procedure is not None else world.at(act)
     answer = world.call("POST", path, {"reason": reason})
     if as_json:
         print_json(answer)

@@ -60,7 +60,7 @@ def change(service: str, act: str, reason: str, dry_run: bool, as_json: bool) ->
     if dry_run:
         would(_would(service, act), as_json)
         return
-    answer = world.call("POST", f"/api/v1/services/{service}/{act}", {"reason": reason})
+    answer = world.call("POST", world.at("services", service, act), {"reason": reason})
     if as_json:
         print_json(answer)
     else:

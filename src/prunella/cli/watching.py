@@ -135,7 +135,7 @@ def export(
     try:
         with nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8", newline="") as file:
             writer = Writer(file, table=shape is Shape.CSV, after=after)
-            whole = world.listed(f"/api/v1/{what.value}", {"limit": 500}, each=writer.write)
+            whole = world.listed(world.at(what.value), {"limit": 500}, each=writer.write)
     except FileExistsError:
         raise ConfigError([f"--out: {out} is there already; nothing was written, name a new file"]) from None
     except OSError as error:

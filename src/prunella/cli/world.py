@@ -16,9 +16,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+from prunella.cli.streams import legible
 from prunella.core.errors import ConfigError, PrunellaError
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def settings(*, warn: bool = False, database_url: str | None = None) -> Settings
 
 def duration_s(text: str) -> float:
     """Read 30m or 12h as seconds."""
-    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if match is None or int(match[1]) == 0:
-        raise ConfigError([f"--ttl: {text!r} is no duration; write 30m, 12h or 7d"])
+        raise ConfigError([f"{text[:40]!r} is no duration; write 30m, 12h or 7d"])
     return int(match[1]) * _UNITS_S[match[2]]
 
 
@@ -145,6 +146,18 @@ def ask_engine(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS")
         raise NoEngine(f"no engine answers at {host}:{port}; start one with: prunella up") from None
 
 
+def at(*words: str) -> str:
+    """Return the address of something; a name in it is a name, whatever signs it holds.
+
+    Raises:
+        ConfigError: one of the words would lead elsewhere, as `..` does.
+    """
+    for word in words:
+        if word.strip() in ("", ".", ".."):
+            raise ConfigError([f"{word!r} is no name and no id; see --help for what is meant"])
+    return "/api/v1/" + "/".join(quote(word, safe="") for word in words)
+
+
 def call(
     method: str,
     path: str,
@@ -191,10 +204,14 @@ def exists(path: str) -> bool:
 def _over_http(method: str, address: str, body: Any, role: str, within_s: float) -> Any:
     host, port = settings().listen
     engine = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        data = None if body is None else json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        raise ConfigError(["nan and inf are no numbers here; write a finite one"]) from None
     request = Request(
         f"http://{engine}{address}",
         method=method,
-        data=None if body is None else json.dumps(body).encode(),
+        data=data,
         headers={
             "authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}",
             "content-type": "application/json",
@@ -241,17 +258,25 @@ def _refused(status: int, raw: bytes) -> Refused:
 
 def read_secret(prompt: str) -> str:
     """Read one value from standard input, unseen at a terminal."""
-    value = getpass(prompt) if sys.stdin.isatty() else sys.stdin.read().strip("\r\n")
+    value = getpass(prompt) if sys.stdin.isatty() else _piped().strip("\r\n")
     if not value:
         raise ConfigError(["standard input was empty; pipe the value in, or type it"])
     return value
+
+
+def _piped() -> str:
+    """Read standard input whole; a secret that came in pieces, or in another alphabet, is none."""
+    text = sys.stdin.read()
+    if text != legible(text):
+        raise ConfigError(["standard input is no UTF-8; pipe the value in as text"])
+    return text
 
 
 def read_tokens() -> tuple[str, str | None]:
     """Read the access token and, on a second line, the refresh token."""
     if sys.stdin.isatty():
         return getpass("access token: "), getpass("refresh token (empty for none): ") or None
-    lines = [line.strip() for line in sys.stdin.read().splitlines() if line.strip()]
+    lines = [line.strip() for line in _piped().splitlines() if line.strip()]
     if not lines:
         raise ConfigError(
             ["standard input was empty; pipe the access token in, and the refresh token on a second line"]
