@@ -58,6 +58,25 @@ async def test_colours_are_chosen_without_a_script(web: Web) -> None:
     assert "data-theme=" not in (await web.ask("GET", "/")).text
 
 
+async def test_colours_chosen_where_a_form_was_refused_lead_back_to_its_page(web: Web) -> None:
+    """An address that only takes forms can't be gone back to: the page that the form stood on can."""
+    csrf = await enter(web)
+    sent = {"accept": "text/html", "referer": "http://prunella/services/crm?x=1"}
+    page = await web.ask("POST", "/services/crm/resume", data={"csrf": csrf}, headers=sent)
+    assert (page.status_code, 'name="back" value="/services/crm"' in page.text) == (409, True)
+    sent["referer"] = "http://evil.example/services/crm"
+    page = await web.ask("POST", "/services/crm/resume", data={"csrf": csrf}, headers=sent)
+    assert 'name="back" value="/"' in page.text
+
+
+async def test_address_puts_no_words_into_our_mouth(web: Web) -> None:
+    """What was done is told in a sealed cookie; what an address says is not repeated as ours."""
+    await enter(web)
+    for path in ("/incidents", "/entities", "/settings", "/approvals"):
+        page = (await web.ask("GET", f"{path}?done=Call+0900-evil&said=Call+0900-evil")).text
+        assert "Call 0900-evil" not in page, path
+
+
 @pytest.mark.parametrize(
     ("path", "safe"),
     [("/a?b=c", "/a?b=c"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("https://e", "/"), ("/a\nb", "/")],

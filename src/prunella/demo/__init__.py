@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from prunella.app import App, open_app
 from prunella.core.clock import SystemClock
 from prunella.core.errors import PrunellaError
 from prunella.demo.screen import Screen
-from prunella.demo.shop import Shop
+from prunella.demo.shop import Shop, get
 from prunella.demo.stories import SOLD_OUT_NEXT, STORIES, Ending, Stage
 from prunella.settings import load
 from prunella.web.auth import Gatehouse, Role
@@ -40,7 +41,7 @@ def show(*, seconds: float, port: int) -> int:
 
 
 async def _show(shop: Shop, folder: Path, seconds: float, port: int) -> int:
-    screen = Screen(SystemClock())
+    screen = Screen(SystemClock(), shop.read_chat)
     bound = bind("127.0.0.1", port)
     address = f"127.0.0.1:{bound.getsockname()[1]}"
     database = f"sqlite:///{folder / 'demo.db'}"
@@ -98,9 +99,25 @@ async def _leave_to_a_person(stage: Stage, commands: Path) -> None:
     """Leave one plan to whoever watches, and say how to look at it all."""
     stage.screen.title("Your turn: the next tea is sold out. Sign in by the link above, open Approvals, and say yes.")
     await stage.plan(SOLD_OUT_NEXT)
-    stage.screen.say(f"  Or by command:  prunella -c {commands} approvals")
-    stage.screen.say(f"  What happened:  prunella -c {commands} incidents")
-    stage.screen.say("Ctrl-C ends the demo.")
+    stage.screen.title("The same by command, in a second terminal:")
+    (healed, *_) = (await get(f"{stage.prunella}/api/v1/incidents?service=crm", stage.token))["items"]
+    for words in (
+        "approvals",
+        "incidents",
+        f"explain {healed['id']}",
+        "notifications --all",
+        "events tail --no-follow",
+    ):
+        stage.screen.say(f"  {_prunella()} -c {commands} {words}")
+    stage.screen.say("\nCtrl-C ends the demo.")
+
+
+def _prunella() -> str:
+    """Return how a person at this machine calls prunella."""
+    beside = Path(sys.executable).with_name("prunella")
+    if shutil.which("prunella") is not None or not beside.exists():
+        return "prunella"
+    return str(beside)
 
 
 def _scoreboard(screen: Screen, shop: Shop, endings: list[Ending]) -> None:

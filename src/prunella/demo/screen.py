@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prunella.core.clock import Clock
 from prunella.core.events import Event
@@ -19,20 +19,18 @@ _COLOURS = {
     "told": "34",
     "asks": "33",
 }
-_MESSAGES = {
-    "detected": "a failure",
-    "attempt": "the recovery",
-    "recovered": "the proof",
-    "disabled": "the shutdown",
-    "APPROVAL_REQUIRED": "a plan",
-}
 
 
 class Screen:
-    """Print what happens as it happens."""
+    """Print what happens as it happens.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        chat: returns the headings of what arrived in the shop's chat since it was asked last.
+    """
+
+    def __init__(self, clock: Clock, chat: Callable[[], Sequence[str]]) -> None:
         self._clock = clock
+        self._chat = chat
         self._start = clock.monotonic()
         self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ  # noqa: TID251, a habit of terminals
 
@@ -63,8 +61,8 @@ class Screen:
             case "incident.resolved":
                 self.line("healed", fields["service"], f"{fields['how']} ({float(fields['took_s']):.2f} s)")
             case "notification.sent":
-                what = _MESSAGES.get(fields["kind"], fields["kind"])
-                self.line("told", fields["channel"], f"{fields['count']} message about {what}")
+                for heading in self._chat():
+                    self.line("told", fields["channel"], heading)
             case _:
                 pass
 

@@ -47,6 +47,7 @@ class Shop:
         self.tokens = self.oauth.grant()
         self.oauth.expire()
         self.chat = self.server.chat("/chat")
+        self._chat_read = 0
         self.server.script("/shipping", [throttled(2), "ok"])
         self.server.script("/warehouse", [times(4, html(503, "Down for maintenance")), "ok"])
         self.server.script("/billing", [_invalid_vat(), "ok"])
@@ -77,6 +78,12 @@ class Shop:
     def is_on_sale(self, product: str) -> bool:
         """Tell whether customers can still order it."""
         return self._run("SELECT on_sale FROM products WHERE name = ?", product) == [(1,)]
+
+    def read_chat(self) -> list[str]:
+        """Return the headings of what arrived in the chat since the last look."""
+        fresh = self.chat.messages[self._chat_read :]
+        self._chat_read += len(fresh)
+        return [message["blocks"][0]["text"]["text"] for message in fresh]
 
     def _run(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._database, timeout=5)) as database, database:

@@ -26,11 +26,16 @@ class Paused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What waits: plans for an answer, notices for an acknowledgement; both counted up to `COUNTED_MAX`."""
+    """What waits: plans for an answer, notices for an acknowledgement; both counted up to `COUNTED_MAX`.
+
+    Args:
+        latest: the id of the last entry of the audit; a page that listens goes on behind it.
+    """
 
     approvals: int = 0
     notices: int = 0
     paused: Paused | None = None
+    latest: str = ""
 
 
 class Glance:
@@ -58,8 +63,10 @@ async def read_edge(parts: Parts) -> Edge:
     """Read what stands at the edge."""
     async with parts.store.transaction() as tx:
         thrown = (await tx.switches.all()).get(KILL_SWITCH)
+        latest = await tx.glance.audit_latest(1)
         return Edge(
             approvals=await tx.glance.asked(COUNTED_MAX),
             notices=await tx.glance.unseen(DASHBOARD, DOCUMENTED, COUNTED_MAX),
             paused=None if thrown is None else Paused(by=thrown["by"], reason=thrown["reason"], since=thrown["since"]),
+            latest=latest[0].id if latest else "",
         )

@@ -132,11 +132,8 @@ async def _page(
     if found is None:
         raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
     (card,) = await _cards(app, [found])
-    typed = (await form_of(request)).get("reason", "") if refusal is not None else ""
     trace = await _trace(app, found)
-    return await show(
-        frame, request, "approval.html", caller=caller, refusal=refusal, card=card, typed=typed, trace=trace
-    )
+    return await show(frame, request, "approval.html", caller=caller, refusal=refusal, card=card, trace=trace)
 
 
 async def _trace(app: App, approval: Approval) -> list[AuditEntry]:

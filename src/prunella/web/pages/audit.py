@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +16,7 @@ from prunella.app import App
 from prunella.core.records import AuditEntry
 from prunella.store.audit import Asked
 from prunella.web.access import Acts
-from prunella.web.pages.forms import show
+from prunella.web.pages.forms import show, since_of
 from prunella.web.pages.frame import HEADERS, Frame
 from prunella.web.problems import Problem
 
@@ -131,15 +130,5 @@ def _asked(chosen: Mapping[str, str]) -> Asked:
         action=chosen.get("action"),
         target=chosen.get("target"),
         incident=chosen.get("incident"),
-        since=_since(chosen["since"]) if "since" in chosen else None,
+        since=since_of(chosen["since"]) if "since" in chosen else None,
     )
-
-
-def _since(text: str) -> datetime:
-    """Read a moment as a form or a person writes it; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        hint = f"got {text[:40]!r}; write 2026-01-31 or 2026-01-31T09:30, in UTC"
-        raise Problem(422, "That is no moment", hint) from None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

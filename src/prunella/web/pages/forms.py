@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from fastapi import Request
@@ -18,6 +19,7 @@ from fastapi.responses import Response
 from prunella.checks.plugin import PluginFailed
 from prunella.core import redact
 from prunella.core.errors import Conflict, DatabaseRefused, DatabaseUnavailable, IllegalTransition, InvalidInput
+from prunella.web.api.events import in_utc
 from prunella.web.auth import Caller, form_of
 from prunella.web.pages.frame import Frame, back_to
 from prunella.web.problems import Problem
@@ -84,6 +86,31 @@ async def reason_of(request: Request, what: str = "", *, needed: bool = False) -
     return redact.scrub(reason)
 
 
+def estimated_at(form: Mapping[str, str]) -> datetime:
+    """Return the moment of the estimate that a form agrees to.
+
+    Raises:
+        Missing: it names none.
+    """
+    try:
+        moment = datetime.fromisoformat(form.get("made_at", ""))
+    except ValueError:
+        raise Missing("the estimate's moment is missing; an estimate comes first") from None
+    if moment.tzinfo is None:
+        raise Missing("the estimate's moment has no zone; an estimate comes first")
+    return moment
+
+
+def since_of(text: str) -> datetime:
+    """Read a moment as a form or a person writes it; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return in_utc(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    except ValueError:
+        hint = f"got {text[:40]!r}; write 2026-01-31 or 2026-01-31T09:30, in UTC"
+        raise Problem(422, "That is no moment", hint) from None
+
+
 async def show(
     frame: Frame,
     request: Request,
@@ -93,8 +120,9 @@ async def show(
     refusal: Refusal | None = None,
     **values: object,
 ) -> Response:
-    """Return a page with what was done just now, or why it was refused."""
-    shown = {"said": said(request, caller), "refusal": refusal, **values}
+    """Return a page with what was done just now, or why it was refused; then what was typed stands there, too."""
+    typed = await form_of(request) if refusal is not None else {}
+    shown = {"said": said(request, caller), "refusal": refusal, "typed": typed, **values}
     status = refusal.status if refusal is not None else 200
     answer = frame.page(request, name, status, caller=caller, **shown)
     if SAID in request.cookies:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -109,7 +110,7 @@ class Frame:
                 for place, words, key, count in PLACES
             ],
             "here": "/" + path.split("/")[1],
-            "back": path + (f"?{request.url.query}" if request.url.query else ""),
+            "back": _back(request, path),
             "may_act": caller is not None and caller.role in (Role.OPERATIONS, Role.ADMIN),
             "may_rule": caller is not None and caller.role is Role.ADMIN,
         }
@@ -147,6 +148,15 @@ def ago(moment: datetime | None, now: datetime) -> Markup:
     told = "now" if size < 2 else (f"{spelled} ago" if apart_s > 0 else f"in {spelled}")
     at = f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return Markup('<time class="ago" datetime="{}" title="{} UTC">{}</time>').format(at, clock(moment), told)
+
+
+def _back(request: Request, path: str) -> str:
+    """Return where a form of the frame leads back to: this page, or the one whose form was refused here."""
+    if request.method == "GET":
+        return path + (f"?{request.url.query}" if request.url.query else "")
+    came = urlsplit(request.headers.get("referer", ""))
+    own = came.netloc == request.headers.get("host") and came.path.removeprefix(request.scope.get("root_path", ""))
+    return safe_path(own or "/")
 
 
 def _counted(count: int) -> str:

@@ -21,7 +21,7 @@ from prunella.store.backlog import DUE, Wanted
 from prunella.web.access import Acts
 from prunella.web.api.operations import page_of
 from prunella.web.auth import Caller, form_of
-from prunella.web.pages.forms import Missing, Refusal, back_saying, reason_of, show, tried
+from prunella.web.pages.forms import Missing, Refusal, back_saying, estimated_at, reason_of, show, tried
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
@@ -88,10 +88,7 @@ async def _page(
     if seen is None:
         raise _unknown(operation_id)
     shape = json.dumps(seen.shape, indent=2, ensure_ascii=False) if seen.shape is not None else None
-    typed = (await form_of(request)).get("reason", "") if refusal is not None else ""
-    return await show(
-        frame, request, "operation.html", caller=caller, refusal=refusal, look=seen, shape=shape, typed=typed
-    )
+    return await show(frame, request, "operation.html", caller=caller, refusal=refusal, look=seen, shape=shape)
 
 
 # Many -----------------------------------------------------------------------------------------------------------------
@@ -118,15 +115,13 @@ async def _many(app: App, frame: Frame, request: Request, caller: Caller, act: s
         came = await tried(_carried_out(app, request, caller, act, chosen, everything=everything))
     except _Moved as error:
         refusal = Refusal(409, "The operations have moved", _MOVED)
-        return await _estimate_page(
-            frame, request, caller, chosen, error.now, everything=everything, refusal=refusal, typed=form
-        )
+        return await _estimate_page(frame, request, caller, chosen, error.now, everything=everything, refusal=refusal)
     if not isinstance(came, Refusal):
         return back_saying(request, caller, f"/operations{_query(chosen)}", _what_came(act, came))
     again = await tried(_estimated(app, act, chosen, everything=everything))
     if isinstance(again, Refusal):
         return await _list(app, frame, request, caller, {}, again)
-    return await _estimate_page(frame, request, caller, chosen, again, everything=everything, refusal=came, typed=form)
+    return await _estimate_page(frame, request, caller, chosen, again, everything=everything, refusal=came)
 
 
 class _Moved(Exception):
@@ -150,7 +145,7 @@ async def _carried_out(
             app.parts,
             act,
             _meant(app, chosen, everything=everything),
-            made_at=_moment(form.get("made_at", "")),
+            made_at=estimated_at(form),
             digest=form.get("digest", ""),
             name=name,
             by=caller.name,
@@ -158,16 +153,6 @@ async def _carried_out(
         )
     except bulk.EstimateChanged as error:
         raise _Moved(error.now) from None
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise Missing("the estimate's moment is missing; an estimate comes first") from None
-    if moment.tzinfo is None:
-        raise Missing("the estimate's moment has no zone; an estimate comes first")
-    return moment
 
 
 def _what_came(act: str, carried: Carried) -> str:
@@ -184,7 +169,6 @@ async def _estimate_page(
     *,
     everything: bool,
     refusal: Refusal | None = None,
-    typed: Mapping[str, str] | None = None,
 ) -> Response:
     return await show(
         frame,
@@ -196,7 +180,6 @@ async def _estimate_page(
         chosen=chosen,
         everything=everything,
         listed=_query(chosen),
-        typed=typed or {},
     )
 
 

@@ -22,7 +22,7 @@ from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.sweep import Swept
 from prunella.store.sql import Row
 from prunella.web.access import Acts, Reads
-from prunella.web.auth import Caller, form_of
+from prunella.web.auth import Caller
 from prunella.web.pages.approvals import difference
 from prunella.web.pages.forms import Refusal, back_saying, reason_of, show, tried
 from prunella.web.pages.frame import Frame
@@ -141,7 +141,6 @@ async def _page(
         incidents=incidents,
         would=would,
         difference=difference(plan) if plan else None,
-        typed=(await form_of(request)).get("reason", "") if refusal is not None else "",
     )
 
 

@@ -11,7 +11,7 @@ from prunella.core.records import Gate
 from prunella.engine import people, vitals
 from prunella.store.sql import Row
 from prunella.web.access import Acts, Reads
-from prunella.web.auth import Caller, form_of
+from prunella.web.auth import Caller
 from prunella.web.pages.forms import Refusal, back_saying, reason_of, show, tried
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
@@ -63,10 +63,8 @@ async def _page(
     if story is None:
         known = ", ".join(sorted(app.settings.services)) or "none"
         raise Problem(404, "Unknown service", f"there is no service {name[:100]!r}; known: {known}")
-    typed = (await form_of(request)).get("reason", "") if refusal is not None else ""
-    return await show(
-        frame, request, "service.html", caller=caller, refusal=refusal, story=story, vitals=story.vitals, typed=typed
-    )
+    values = {"story": story, "vitals": story.vitals}
+    return await show(frame, request, "service.html", caller=caller, refusal=refusal, **values)
 
 
 async def _pools(app: App) -> list[tuple[str, Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,8 @@ from prunella.core.records import ApiKey
 from prunella.engine import entrances
 from prunella.web.access import Reads, Rules
 from prunella.web.auth import Caller, Role, form_of
-from prunella.web.pages.frame import STATIC, Frame, back_to
+from prunella.web.pages.forms import Refusal, back_saying, show, tried
+from prunella.web.pages.frame import STATIC, Frame
 from prunella.web.problems import Problem
 
 _PACKAGES = ("fastapi", "starlette", "uvicorn", "jinja2", "SQLAlchemy", "psycopg", "procrastinate", "httpx2")
@@ -34,36 +36,49 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 
     @routes.post("/settings/keys")
     async def make_key(caller: Rules, request: Request) -> Response:
-        form = await form_of(request)
-        name, role, days = form.get("name", "").strip(), form.get("role", ""), form.get("days", "").strip()
-        if not 0 < len(name) <= _NAME_CHARS_MAX:
-            raise InvalidInput(f"a key needs a name of at most {_NAME_CHARS_MAX} letters; say which program has it")
-        if role not in [one.value for one in Role]:
-            raise InvalidInput(f"there is no role {role[:50]!r}; allowed: {', '.join(Role)}")
-        if days and not (days.isdecimal() and 0 < int(days[:9]) <= _DAYS_MAX):
-            raise InvalidInput(f"a key is good for 1 to {_DAYS_MAX} days, or, left empty, until it is revoked")
-        until = app.parts.clock.now() + timedelta(days=int(days)) if days else None
-        key, shown = await entrances.new_key(app.parts, name, role, until, by=caller.name)
-        return await _page(app, frame, request, caller, (key, shown))
+        came = await tried(_made(app, caller, await form_of(request)))
+        if isinstance(came, Refusal):
+            return await _page(app, frame, request, caller, refusal=came)
+        return await _page(app, frame, request, caller, came)
 
     @routes.post("/settings/keys/{key_id}/revoke")
     async def revoke_key(caller: Rules, request: Request, key_id: str) -> Response:
-        if await entrances.revoke_key(app.parts, key_id, by=caller.name) is None:
+        revoked = await entrances.revoke_key(app.parts, key_id, by=caller.name)
+        if revoked is None:
             raise Problem(404, "Unknown key", f"there is no key {key_id[:100]!r}")
-        return back_to(request, "/settings")
+        return back_saying(request, caller, "/settings", f"The key of {revoked.name} opens nothing any more.")
+
+
+async def _made(app: App, caller: Caller, form: Mapping[str, str]) -> tuple[ApiKey, str]:
+    name, role, days = form.get("name", "").strip(), form.get("role", ""), form.get("days", "").strip()
+    if not 0 < len(name) <= _NAME_CHARS_MAX:
+        raise InvalidInput(f"a key needs a name of at most {_NAME_CHARS_MAX} letters; say which program has it")
+    if role not in [one.value for one in Role]:
+        raise InvalidInput(f"there is no role {role[:50]!r}; allowed: {', '.join(Role)}")
+    if days and not (days.isdecimal() and 0 < int(days[:9]) <= _DAYS_MAX):
+        raise InvalidInput(f"a key is good for 1 to {_DAYS_MAX} days, or, left empty, until it is revoked")
+    until = app.parts.clock.now() + timedelta(days=int(days)) if days else None
+    return await entrances.new_key(app.parts, name, role, until, by=caller.name)
 
 
 async def _page(
-    app: App, frame: Frame, request: Request, caller: Caller, made: tuple[ApiKey, str] | None = None
+    app: App,
+    frame: Frame,
+    request: Request,
+    caller: Caller,
+    made: tuple[ApiKey, str] | None = None,
+    refusal: Refusal | None = None,
 ) -> Response:
     keys: list[ApiKey] = []
     if caller.role is Role.ADMIN:
         async with app.store.transaction() as tx:
             keys = await tx.entrances.keys()
-    return frame.page(
+    return await show(
+        frame,
         request,
         "settings.html",
         caller=caller,
+        refusal=refusal,
         lines=app.settings.effective() if caller.role is not Role.VIEWER else [],
         warnings=app.settings.warnings if caller.role is not Role.VIEWER else (),
         keys=sorted(keys, key=lambda key: (key.revoked_at is not None, key.name)),

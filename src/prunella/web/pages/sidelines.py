@@ -9,6 +9,7 @@ from prunella.app import App
 from prunella.engine import orders
 from prunella.web.access import Acts, Reads
 from prunella.web.auth import form_of
+from prunella.web.pages.forms import reason_of
 from prunella.web.pages.frame import THEME_COOKIE, THEMES, Frame, back_to, safe_path
 
 _YEAR_S = 365 * 86_400
@@ -20,14 +21,14 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.post("/pause")
     async def pause(caller: Acts, request: Request) -> Response:
         form = await form_of(request)
-        await orders.pause(app.parts, None, by=caller.name, reason=form.get("reason", "")[:500])
+        await orders.pause(app.parts, None, by=caller.name, reason=await reason_of(request))
         frame.glance.forget()
         return back_to(request, safe_path(form.get("back", "/")))
 
     @routes.post("/resume")
     async def resume(caller: Acts, request: Request) -> Response:
         form = await form_of(request)
-        await orders.resume(app.parts, None, by=caller.name, reason=form.get("reason", "")[:500])
+        await orders.resume(app.parts, None, by=caller.name, reason=await reason_of(request))
         frame.glance.forget()
         return back_to(request, safe_path(form.get("back", "/")))
 
