@@ -55,7 +55,7 @@ def test_each_tier_is_told_in_its_time_and_says_why(sqlite_path: Path) -> None:
         await world.later(5 * 3600)
         assert await heard(world) == [("boss", 45.0), ("ops", 0.0), ("ops", 45.0), ("pager", 15.0)]
         (paged,) = [one for one in await world.told() if one.channel == "pager"]
-        assert paged.facts[-1] == ("Escalated", "tier 1 of 2: nobody acknowledged for 15 min 0 s")
+        assert paged.facts[-1] == ("Escalated", "tier 1 of 2: nobody acknowledged for 15 min")
         assert [len(one.reason) > 0 for one in await world.audit("notification.escalated")] == [True, True]
         (told,) = await inbox.pending(world.parts, most=5)
         assert set(told.delivery) == {"ops", "pager", "boss", DASHBOARD}

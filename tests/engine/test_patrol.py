@@ -77,7 +77,7 @@ def test_run_leaves_its_log_and_its_successor(sqlite_path: Path) -> None:
         assert (row["runs"], row["failures"], row["lease_until"]) == (1, 0, None)
         assert row["last_result"] == {"looked": 3, "took_s": 2.0}
         assert [(one.action, one.target, one.reason) for one in await world.audit()] == [
-            ("procedure.finished", "p", "looked 3, took_s 2.0")
+            ("procedure.finished", "p", "looked 3, took 2.0 s")
         ]
         assert world.due_in_s("p", handler="procedure") == 598
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from prunella.engine.inbox import DOCUMENTED
 from prunella.engine.notices import DASHBOARD
 from prunella.engine.parts import Parts
 from prunella.engine.pauses import KILL_SWITCH
@@ -66,7 +65,7 @@ async def read_edge(parts: Parts) -> Edge:
         latest = await tx.glance.audit_latest(1)
         return Edge(
             approvals=await tx.glance.asked(COUNTED_MAX),
-            notices=await tx.glance.unseen(DASHBOARD, DOCUMENTED, COUNTED_MAX),
+            notices=await tx.glance.unseen(DASHBOARD, COUNTED_MAX),
             paused=None if thrown is None else Paused(by=thrown["by"], reason=thrown["reason"], since=thrown["since"]),
             latest=latest[0].id if latest else "",
         )

@@ -255,13 +255,16 @@ def back(service: str, downtime: str, since: datetime, link: str) -> Notice:
 
 
 def spell_duration(seconds: float) -> str:
-    """Write a duration as people say it: 340 ms, 4.2 s, 3 min 5 s, 2 h 10 min."""
+    """Write a duration as people say it: 340 ms, 4.2 s, 3 min, 3 min 5 s, 2 h 10 min."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def rows(notices: Sequence[Notice], routes: Routes, ids: Ids, now: datetime) -> list[Notification]:

@@ -51,7 +51,7 @@ class Failing:
     name: str
     tally: Tally
     hours: Sequence[int]
-    gate: Gate | None
+    state: GateState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,4 +148,4 @@ def _hours(now: datetime, span: timedelta) -> list[datetime]:
 def _failing(name: str, rows: Sequence[Row], now: datetime, gate: Gate | None) -> Failing:
     own = [row for row in rows if row["service"] == name]
     hours = [tally.opened for _, tally in _by_hour(own, now, DAY)]
-    return Failing(name=name, tally=_tally(own), hours=hours, gate=gate)
+    return Failing(name=name, tally=_tally(own), hours=hours, state=gate.state if gate else GateState.CLOSED)

@@ -30,7 +30,6 @@ _ASKED = _at_most(select(approvals.c.id).where(approvals.c.state == ApprovalStat
 _UNSEEN = _at_most(
     select(notifications.c.id).where(
         notifications.c.channel == param("channel_"),
-        member_of(notifications.c.kind, "kinds"),
         notifications.c.acknowledged_at.is_(None),
     )
 )
@@ -80,9 +79,9 @@ class GlanceRows:
         row = await self._session.one(_ASKED, most=most)
         return int(row["count"]) if row else 0
 
-    async def unseen(self, channel: str, kinds: Sequence[str], most: int) -> int:
-        """Count the notices of these kinds that nobody has acknowledged, up to `most`."""
-        row = await self._session.one(_UNSEEN, channel_=channel, kinds=list(kinds), most=most)
+    async def unseen(self, channel: str, most: int) -> int:
+        """Count the notices that nobody has acknowledged, up to `most`."""
+        row = await self._session.one(_UNSEEN, channel_=channel, most=most)
         return int(row["count"]) if row else 0
 
     async def open_by_state(self) -> dict[str, int]:

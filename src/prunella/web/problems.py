@@ -26,6 +26,7 @@ from prunella.core.errors import (
     StoreError,
 )
 from prunella.core.redact import scrub
+from prunella.web.shield import HEADERS
 
 _RETRY_AFTER_S = "5"
 _FOR_MACHINES = ("/api/", "/integration-self-heal")
@@ -112,8 +113,8 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
         return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
-    async def _request(_: Request, error: RequestValidationError) -> Response:
-        return unprocessable(error).response()
+    async def _request(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, unprocessable(error))
 
     @app.exception_handler(InvalidInput)
     async def _invalid(request: Request, error: InvalidInput) -> Response:
@@ -125,8 +126,8 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
         return answer(request, Problem(409, "Not in this state", str(error)))
 
     @app.exception_handler(Outdated)
-    async def _outdated(_: Request, error: Outdated) -> Response:
-        return Problem(412, "Not the version you have seen", str(error)).response()
+    async def _outdated(request: Request, error: Outdated) -> Response:
+        return answer(request, Problem(412, "Not the version you have seen", str(error)))
 
     @app.exception_handler(Conflict)
     async def _conflict(request: Request, error: Conflict) -> Response:
@@ -167,7 +168,9 @@ def _install_troubles(app: FastAPI, answer: _Answer) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:
-        return Problem(500, "A fault of prunella's own", f"{type(error).__name__}; the log says more").response()
+        problem = Problem(500, "A fault of prunella's own", f"{type(error).__name__}; the log says more")
+        problem.headers = HEADERS  # the framework answers this outside of all that adds them
+        return problem.response()
 
 
 class CutOff:

@@ -47,6 +47,7 @@ from prunella.web.issuers import JwtIssuer
 from prunella.web.limits import BodyLimit, Limits, address_of
 from prunella.web.metrics import Metrics
 from prunella.web.pages.frame import Frame
+from prunella.web.shield import Shield
 from prunella.web.terms import Terms
 
 _BACKLOG = 2048
@@ -95,6 +96,7 @@ def create(app: App) -> FastAPI:
     web.add_middleware(Terms)
     web.add_middleware(BodyLimit)
     web.add_middleware(problems.CutOff)
+    web.add_middleware(Shield)
     for room in _ROOMS:
         web.include_router(room.router(app))
     if app.place is not None:

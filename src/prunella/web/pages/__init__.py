@@ -50,5 +50,5 @@ def _add_static(doors: APIRouter) -> None:
         found = (STATIC / file).resolve()
         if not (found.is_file() and found.is_relative_to(STATIC) and found.suffix in _KINDS):
             raise Problem(404, "Unknown file", f"there is no file {file[:100]!r}")
-        headers = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+        headers = {"cache-control": "public, max-age=31536000, immutable"}
         return FileResponse(found, media_type=_KINDS[found.suffix], headers=headers)

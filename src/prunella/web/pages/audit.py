@@ -17,7 +17,7 @@ from prunella.core.records import AuditEntry
 from prunella.store.audit import Asked
 from prunella.web.access import Acts
 from prunella.web.pages.forms import show, since_of
-from prunella.web.pages.frame import HEADERS, Frame
+from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
 EXPORT_MAX = 100_000
@@ -61,7 +61,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         asked = _asked(_chosen(request.query_params))
         before = request.query_params.get("before") or None
         name = f"audit-{app.parts.clock.now():%Y%m%dT%H%M%SZ}.{kind}"
-        headers = {**HEADERS, "content-disposition": f'attachment; filename="{name}"'}
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
         first = await _page(app, asked, before, EXPORT_MAX)  # what fails, fails before the answer has begun
         pages = _exported(app, asked, first, csv_line if kind == "csv" else json_line)
         head = csv_cells(_COLUMNS) if kind == "csv" else ""

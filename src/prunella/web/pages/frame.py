@@ -24,6 +24,7 @@ from prunella.core.redact import scrub
 from prunella.engine.glance import COUNTED_MAX, Edge, Glance
 from prunella.engine.notices import spell_duration
 from prunella.engine.operations import outcome_unknown
+from prunella.engine.patrol import spell_result
 from prunella.web.auth import Caller, Role
 from prunella.web.problems import Problem
 
@@ -44,13 +45,6 @@ PLACES = (
 THEMES = ("light", "dark")
 THEME_COOKIE = "prunella_theme"
 STATIC = Path(__file__).parent.parent / "static"
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",  # with no-referrer, browsers send forms as from nowhere (Origin: null)
-    "cache-control": "no-store",
-}
 
 
 class Frame:
@@ -63,6 +57,7 @@ class Frame:
             loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
         )
         self._templates.filters["duration"] = spell_duration
+        self._templates.filters["came"] = spell_result
         self._templates.filters["clock"] = clock
         self._templates.filters["ago"] = self._ago
         self._templates.tests["outcome_unknown"] = outcome_unknown
@@ -90,7 +85,7 @@ class Frame:
             **self._framing(request, caller),
             **values,
         )
-        return HTMLResponse(html, status_code=status, headers=HEADERS)
+        return HTMLResponse(html, status_code=status)
 
     def fragment(self, request: Request, name: str, **values: object) -> str:
         """Return a part of a page, as text."""
@@ -126,7 +121,8 @@ class Frame:
         else:
             title, detail = scrub(problem.title), scrub(problem.detail)
             caller = getattr(request.state, "caller", None)
-            words = {"title": title, "detail": detail}
+            errors = [(error["pointer"], scrub(error["detail"])) for error in problem.errors]
+            words = {"title": title, "detail": "" if errors else detail, "errors": errors}
             answer = self.page(request, "trouble.html", problem.status, caller=caller, **words)
         answer.headers.update(problem.headers or {})
         return answer
@@ -171,7 +167,7 @@ def safe_path(path: str) -> str:
 
 def back_to(request: Request, path: str) -> Response:
     """Send a browser on after a form was taken, so that a reload sends nothing again (RFC 9110 section 15.4.4)."""
-    return RedirectResponse(mounted(request, path), status_code=303, headers=HEADERS)
+    return RedirectResponse(mounted(request, path), status_code=303)
 
 
 @cache

@@ -20,7 +20,7 @@ from prunella.core.errors import StoreError
 from prunella.core.records import AuditEntry
 from prunella.web.access import Reads
 from prunella.web.auth import Caller, Gatehouse
-from prunella.web.pages.frame import HEADERS, Frame
+from prunella.web.pages.frame import Frame
 from prunella.web.pages.overview import may_see
 
 POLL_S = 0.5
@@ -149,7 +149,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         async with app.store.transaction() as tx:  # a database that is away is told now, not in mid-stream
             await tx.glance.audit_latest(1)
         stays = _stays(app, request, caller)
-        headers = {**HEADERS, "x-accel-buffering": "no"}
+        headers = {"x-accel-buffering": "no"}
         told = _told(live, last_event_id or after, spell, stays)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 

@@ -15,7 +15,7 @@ from prunella.engine import overview as figures
 from prunella.engine.overview import Tally
 from prunella.web.access import Reads
 from prunella.web.auth import Caller, Role
-from prunella.web.pages.frame import HEADERS, Frame
+from prunella.web.pages.frame import Frame
 
 _SPANS = {"24h": figures.DAY, "7d": figures.WEEK}
 _WEEK_STEP = 6
@@ -46,7 +46,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     async def rates(_: Reads, span: Literal["24h", "7d"] = "24h") -> Response:
         hours = await figures.rates(app.parts, _SPANS[span])
         rows = hours if span == "24h" else _thinned(hours)
-        return JSONResponse(rates_json(rows), headers=HEADERS)
+        return JSONResponse(rates_json(rows))
 
 
 def may_see(caller: Caller, entry: AuditEntry) -> bool:

@@ -55,6 +55,9 @@
     } else if (event.key === "?") one("#keys")?.showModal();
   });
 
+  // On a narrow screen the pages stand in a row: the one that is open has to be in sight.
+  one("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // One menu at a time, and none after a click elsewhere.
   document.addEventListener("click", (event) => {
     for (const open of document.querySelectorAll(".acts details[open]")) if (!open.contains(event.target)) open.open = false;

@@ -31,6 +31,7 @@
         { label: "began", scale: "n", stroke: quiet, width: 1, paths: uPlot.paths.bars({ size: [0.5, 14] }), points: { show: false }, fill: quiet.replace(/^rgb\((.*)\)$/, "rgba($1, .35)") },
       ],
     }, [at, rate, opened], place);
+    chart.setLegend({ idx: at.length - 1 });
     place.chart = chart;
   };
   const all = () => document.querySelectorAll("[data-chart]").forEach((place) => draw(place).catch(() => {}));
