@@ -126,6 +126,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/notifications/{notification_id}/resend"): ACTS,
     ("GET", "/audit"): ACTS,
     ("GET", "/audit/export"): ACTS,
+    ("POST", "/audit/check"): ACTS,
     ("GET", "/livez"): ANYBODY,
     ("GET", "/readyz"): ANYBODY,
     ("GET", "/healthz"): ANYBODY,

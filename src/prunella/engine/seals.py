@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from prunella.core.records import AuditEntry, Seal
+from prunella.engine import trail
 from prunella.engine.parts import Parts
+from prunella.store.audit import Asked
 from prunella.store.contract import Transaction, again_on_conflict
 
 HANDLER: Final = "seals"
@@ -22,6 +24,9 @@ EVERY: Final = timedelta(seconds=30)
 SETTLED: Final = timedelta(seconds=5)
 """Younger entries wait: their transactions may not have ended, and ids of before would come after."""
 BATCH: Final = 500
+TRAIL: Final = "audit"
+BROKEN: Final = "audit.broken"
+CHECKED_WITHIN: Final = timedelta(days=7)
 _AT_ONCE: Final = 20
 _KEPT_AT_LEAST: Final = timedelta(days=7)  # the shortest retention of the audit that settings allow
 _ENTRY: Final = ("id", "at", "actor", "action", "target", "incident_id", "reason", "details")
@@ -46,6 +51,20 @@ class Checked:
     last: Seal | None
     broken: int | None = None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The end of the chain, what waits for its seal, and what a person found within `CHECKED_WITHIN`."""
+
+    last: Seal | None
+    unsealed: int
+    checked: AuditEntry | None
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether that look found it broken."""
+        return self.checked is not None and self.checked.action == BROKEN
 
 
 async def seal_in_turn(parts: Parts) -> None:
@@ -152,6 +171,27 @@ async def verify(parts: Parts, noted: tuple[int, str] | None = None) -> Checked:
         last = before.number if before is not None else 0
         return _found(before, entries, forgotten, unsealed, noted[0], f"was noted, and the chain ends at {last}")
     return _found(before, entries, forgotten, unsealed, None, "")
+
+
+async def check(parts: Parts, *, by: str) -> Checked:
+    """Look at the whole chain for a person, and note in the audit what was found; `stands` tells it again."""
+    found = await verify(parts)
+    last = f"up to seal {found.last.number}" if found.last is not None else "no seal yet"
+    reason = f"{found.entries} entries as they were written, {last}"
+    if found.broken is not None:
+        reason = f"seal {found.broken} is broken: {found.why}"
+    async with parts.store.transaction() as tx:
+        await trail.note(parts, tx, "audit.checked" if found.broken is None else BROKEN, TRAIL, reason=reason, by=by)
+    return found
+
+
+async def stands(parts: Parts) -> Standing:
+    """Return how the chain stands, without reading it."""
+    lately = Asked(action=f"{TRAIL}.", target=TRAIL, since=parts.clock.now() - CHECKED_WITHIN)
+    async with parts.store.transaction() as tx:
+        last, unsealed = await tx.seals.last(), await tx.seals.count_unsealed()
+        checked = await tx.audit.asked(lately, most=1)
+    return Standing(last=last, unsealed=unsealed, checked=checked[0] if checked else None)
 
 
 def _found(last: Seal | None, entries: int, forgotten: int, unsealed: int, broken: int | None, why: str) -> Checked:

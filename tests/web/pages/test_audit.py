@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from prunella.core.records import AuditEntry
-from prunella.engine import trail
+from prunella.engine import seals, trail
 from prunella.web.auth import Role
 from prunella.web.pages import audit
 from web.conftest import Web
@@ -80,3 +83,24 @@ async def test_export_is_whole_and_no_formula(web: Web, monkeypatch: pytest.Monk
     assert (await ada.open("/audit/export?format=xml")).status == 422
     soon = (web.clock.now() + timedelta(days=1)).date()
     assert len((await ada.request("GET", f"/audit/export?since={soon}")).text.splitlines()) == 1
+
+
+async def test_page_tells_how_the_chain_of_seals_stands(web: Web, sqlite_path: Path) -> None:
+    """Not compared, whole up to which seal, broken where; compared by whom and when, as the audit has it."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    await happened(web, 3)
+    assert "Nobody has compared" in (await ada.open("/audit")).words
+    assert "Nothing is sealed yet" in (await ada.open("/audit")).words
+    web.clock.advance(60)
+    await seals.seal(web.app.parts)
+    done = await ada.fill(await ada.open("/audit"), "/audit/check")
+    assert "The audit is as it was written. 4 entries were compared." in done.words
+    assert "whole 4 entries as they were written, up to seal 1, compared now by ada" in done.words
+    with closing(sqlite3.connect(sqlite_path, isolation_level=None)) as file:  # as who owns the file can
+        for (trigger,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f"DROP TRIGGER {trigger}")
+        file.execute("DELETE FROM audit WHERE target = 'crm-1'")
+    broken = await ada.fill(done, "/audit/check")
+    assert "The audit is broken at seal 1" in broken.words
+    assert "broken seal 1 is broken: 3 entries stand under it, where there were 4, found now by ada" in broken.words
+    assert "Compare now" not in (await ada.open("/audit?before=z")).words

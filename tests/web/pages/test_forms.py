@@ -28,6 +28,7 @@ FORMS = (
     "/known-issues/try",
     "/notifications/{notification_id}/acknowledge",
     "/notifications/{notification_id}/resend",
+    "/audit/check",
 )
 
 

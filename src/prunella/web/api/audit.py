@@ -8,9 +8,10 @@ from fastapi import Query
 
 from prunella.app import App
 from prunella.core.records import AuditEntry
+from prunella.store.audit import Asked
 from prunella.web.access import Acts
 from prunella.web.api.events import Moment
-from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, given
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut
 from prunella.web.api.routing import Rooms
 
 
@@ -49,14 +50,15 @@ def router(app: App) -> Rooms:
         target: Text | None = None,
         incident: Text | None = None,
         actor: Text | None = None,
-        action: Text | None = None,
+        action: Annotated[Text | None, Query(description="`gate.pause`, or `gate.` for all that begin so.")] = None,
         since: Annotated[Moment | None, Query(description="At or after this moment.")] = None,
         limit: Limit = PAGE,
         cursor: Cursor = None,
     ) -> Page[AuditOut]:
-        equal = {"target": target, "incident_id": incident, "actor": actor, "action": action, "since": since}
+        asked = Asked(target=target, incident=incident, actor=actor, action=action, since=since)
+        last = before(cursor)
         async with app.store.transaction() as tx:
-            found = await tx.audit.list(most=limit + 1, before=before(cursor), **given(equal))
+            found = await tx.audit.asked(asked, most=limit + 1, before=last[1] if last else None)
         page, next_cursor = cut(found, limit, lambda one: (one.at, one.id))
         return Page(items=[AuditOut.of(one) for one in page], next_cursor=next_cursor)
 

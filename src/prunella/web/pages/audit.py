@@ -14,9 +14,10 @@ from fastapi.responses import Response, StreamingResponse
 
 from prunella.app import App
 from prunella.core.records import AuditEntry
+from prunella.engine import seals
 from prunella.store.audit import Asked
 from prunella.web.access import Acts
-from prunella.web.pages.forms import show, since_of
+from prunella.web.pages.forms import back_saying, show, since_of
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
@@ -40,18 +41,26 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         async with app.store.transaction() as tx:
             found = await tx.audit.asked(_asked(chosen), most=_ROWS + 1, before=before)
         last = found[_ROWS - 1].id if len(found) > _ROWS else None
+        chain = await seals.stands(app.parts) if before is None else None
         return await show(
             frame,
             request,
             "audit.html",
             caller=caller,
             entries=found[:_ROWS],
+            chain=chain,
             chosen=chosen,
             more=f"?{urlencode({**chosen, 'before': last})}" if last else None,
             newest=before is None,
             exported=urlencode(chosen),
             export_max=EXPORT_MAX,
         )
+
+    @routes.post("/audit/check")
+    async def check(caller: Acts, request: Request) -> Response:
+        found = await seals.check(app.parts, by=caller.name)
+        words = "is as it was written" if found.broken is None else f"is broken at seal {found.broken}: {found.why}"
+        return back_saying(request, caller, "/audit", f"The audit {words}. {found.entries} entries were compared.")
 
     @routes.get("/audit/export")
     async def export(caller: Acts, request: Request) -> Response:

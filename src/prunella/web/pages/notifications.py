@@ -1,24 +1,28 @@
-"""The page of notifications: what nobody has acknowledged yet, how far each message came, and the rest."""
+"""The page of notifications: what nobody has acknowledged yet, or all that was told, and how far each message came."""
 
 from __future__ import annotations
+
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from prunella.app import App
-from prunella.core.records import Notification
+from prunella.core.records import Notification, Severity
 from prunella.engine import inbox
 from prunella.engine.inbox import Told
 from prunella.engine.notices import DASHBOARD, tier_key
 from prunella.web.access import Acts
+from prunella.web.api.paging import before, cut
 from prunella.web.auth import Caller
 from prunella.web.pages.forms import Refusal, back_saying, show, tried
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
-_UNSEEN_MAX = 100
-_SEEN_MAX = 50
+_ROWS = 50
 _CHANNELS_MAX = 20
+_FILTERS = ("all", "type", "severity")
+SEVERITIES = tuple(one.value for one in Severity)
 
 
 def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
@@ -49,13 +53,34 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 
 
 async def _page(app: App, frame: Frame, request: Request, caller: Caller, refusal: Refusal | None = None) -> Response:
-    unseen = await inbox.pending(app.parts, most=_UNSEEN_MAX)
-    latest = await inbox.pending(app.parts, everything=True, most=_SEEN_MAX)
-    seen = [one for one in latest if one.notification.acknowledged_at is not None]
-    rows = await _rows(app, [*unseen, *seen])
-    health = await inbox.health(app.parts, {name: one.kind for name, one in app.settings.channels.items()})
-    shown = {"unseen": unseen, "seen": seen, "rows": rows, "health": health}
-    return await show(frame, request, "notifications.html", caller=caller, refusal=refusal, **shown)
+    chosen = {name: value for name in _FILTERS if (value := request.query_params.get(name, "").strip())}
+    severity = chosen.get("severity")
+    if severity is not None and severity not in SEVERITIES:
+        raise Problem(422, "Unknown severity", f"got {severity[:50]!r}; allowed: {', '.join(SEVERITIES)}")
+    cursor = request.query_params.get("cursor")
+    found = await inbox.pending(
+        app.parts,
+        kinds=(chosen["type"],) if "type" in chosen else (),
+        everything="all" in chosen,
+        most=_ROWS + 1,
+        severity=Severity(severity) if severity else None,
+        before=before(cursor),
+    )
+    told, following = cut(found, _ROWS, lambda one: (one.notification.created_at, one.notification.id))
+    return await show(
+        frame,
+        request,
+        "notifications.html",
+        caller=caller,
+        refusal=refusal,
+        told=told,
+        chosen=chosen,
+        severities=SEVERITIES,
+        first=cursor is None,
+        more=f"?{urlencode({**chosen, 'cursor': following})}" if following else None,
+        rows=await _rows(app, told),
+        health=await inbox.health(app.parts, {name: one.kind for name, one in app.settings.channels.items()}),
+    )
 
 
 async def _rows(app: App, told: list[Told]) -> dict[str, list[Notification]]:
