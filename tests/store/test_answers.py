@@ -32,7 +32,7 @@ async def test_answer_is_kept_and_read(store: Store) -> None:
     """What was answered stands with the request that it answered, byte by byte."""
     await begin(store, at(0))
     async with store.transaction() as tx:
-        await tx.answers.end("ADMIN ada", "one", 201, b"\x00\xff{}", at(1))
+        await tx.answers.end("ADMIN ada", "one", at(0), 201, b"\x00\xff{}", at(1))
     async with store.transaction() as tx:
         row = await tx.answers.get("ADMIN ada", "one")
         assert await tx.answers.get("ADMIN ada", "two") is None
@@ -48,8 +48,21 @@ async def test_key_of_the_dead_is_taken_over(store: Store) -> None:
     assert not await begin(store, at(0) + timedelta(seconds=59))
     assert await begin(store, at(0) + timedelta(seconds=61), request="b")
     async with store.transaction() as tx:
-        await tx.answers.drop("ADMIN ada", "one")
+        await tx.answers.drop("ADMIN ada", "one", at(0) + timedelta(seconds=61))
     assert await begin(store, at(0) + timedelta(seconds=62))
+
+
+async def test_who_was_taken_for_dead_answers_nothing_any_more(store: Store) -> None:
+    """Its answer would stand under the request of whoever has the key by now."""
+    await begin(store, at(0))
+    taken_over = at(0) + timedelta(seconds=61)
+    assert await begin(store, taken_over, request="b")
+    async with store.transaction() as tx:
+        await tx.answers.end("ADMIN ada", "one", at(0), 200, b"of a", taken_over)
+        await tx.answers.drop("ADMIN ada", "one", at(0))
+        row = await tx.answers.get("ADMIN ada", "one")
+    assert row is not None
+    assert (row["request"], row["status"], row["body"]) == ("b", None, None)
 
 
 async def test_old_answers_are_forgotten(store: Store) -> None:

@@ -20,7 +20,9 @@ from prunella.core.redact import Secret
 from prunella.core.services import Health, Service
 from prunella.egress import Egress
 from prunella.guard.place import DatabasePlace
+from prunella.runner.local import LocalRunner
 from prunella.settings import Settings
+from prunella.store.postgres import PostgresStore
 from prunella.store.secrets import Keys
 from prunella.store.sqlite import SqliteStore
 from prunella.web.auth import Gatehouse, Role
@@ -66,6 +68,21 @@ async def web(anyio_backend: str, sqlite_path: Path) -> AsyncIterator[Web]:
     async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
         yield Web(app, api, clock, Gatehouse(KEYS, (), clock.now), client)
     place.close()
+    await egress.close()
+    await store.close()
+
+
+@pytest.fixture
+async def large(anyio_backend: str, migrated_postgres_url: str) -> AsyncIterator[Web]:
+    """A wired prunella on PostgreSQL, which holds no null character."""
+    store = await PostgresStore.open(migrated_postgres_url)
+    egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    settings = Settings(services={"crm": CRM}, ingest_tokens=(Secret(INGEST),))
+    app = wire(settings, store, egress, KEYS, runs=LocalRunner)
+    api = create(app)
+    transport = httpx2.ASGITransport(app=api, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+        yield Web(app, api, ManualClock(), Gatehouse(KEYS, (), store.clock.now), client)
     await egress.close()
     await store.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from prunella.core.retention import ANSWERS_S, Retention
 from prunella.engine.retention import forget
-from prunella.web.answers import Answers
+from prunella.web.answers import Answers, Standing, Turn
 from prunella.web.auth import Caller, Role
 from web.conftest import INGEST, KEYS, Web
 
@@ -39,7 +39,7 @@ async def test_secret_in_a_kept_answer_is_sealed(web: Web) -> None:
     headers = {"idempotency-key": "one"}
     first = await web.ask("POST", "/api/v1/keys", web.token(Role.ADMIN), json=WISH, headers=headers)
     async with web.app.store.transaction() as tx:
-        row = await tx.answers.get("ADMIN cli", "one")
+        row = await tx.answers.get("ADMIN token cli", "one")
     assert row is not None
     assert first.json()["key"].encode() not in row["body"]
 
@@ -69,14 +69,38 @@ async def test_two_at_once_make_one(web: Web) -> None:
 
 
 async def test_request_that_died_gives_its_key_back(web: Web) -> None:
-    """While one is under way its key is taken; after a minute whoever began it has died."""
+    """While one is under way its key is taken, as long as anybody waits; then whoever began it has died."""
     kept, ada = Answers(web.app.store, KEYS, web.clock), Caller("ada", Role.ADMIN)
-    assert await kept.begin(ada, "one", "a") is None
-    standing = await kept.begin(ada, "one", "a")
-    assert standing is not None
-    assert standing.body is None
-    web.clock.advance(61)
-    assert await kept.begin(ada, "one", "a") is None
+    assert isinstance(await kept.begin(ada, "one", "a"), Turn)
+    web.clock.advance(600)
+    assert await kept.begin(ada, "one", "a") == Standing("a", 0, "", None)
+    web.clock.advance(1)
+    assert isinstance(await kept.begin(ada, "one", "a"), Turn)
+
+
+async def test_callers_of_one_name_share_no_answers(web: Web) -> None:
+    """Two keys may bear one name; what was answered to one, a secret perhaps, is not told to the other."""
+    admin, same = web.token(Role.ADMIN), {"name": "deploy", "role": "ADMIN"}
+    first, second = [(await web.ask("POST", "/api/v1/keys", admin, json=same)).json()["key"] for _ in range(2)]
+    one = {"idempotency-key": "one"}
+    told = await web.ask("POST", "/api/v1/keys", first, json=WISH, headers=one)
+    other = await web.ask("POST", "/api/v1/keys", second, json=WISH, headers=one)
+    assert (other.status_code, "idempotent-replayed" in other.headers) == (201, False)
+    assert other.json()["key"] != told.json()["key"]
+
+
+async def test_repeated_change_tells_its_version_again(web: Web) -> None:
+    """The ETag comes with the kept answer, too; a change that is meant for another version is another request."""
+    token, path, key = (
+        web.token(Role.ADMIN),
+        f"/api/v1/incidents/{await incident_of(web)}/ack",
+        {"idempotency-key": "a"},
+    )
+    first = await web.ask("POST", path, token, headers=key)
+    again = await web.ask("POST", path, token, headers=key)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["etag"] == first.headers["etag"]
+    assert (await web.ask("POST", path, token, headers=key | {"if-match": '"1"'})).status_code == 422
 
 
 async def test_refused_request_gives_its_key_back(web: Web) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import timedelta
 
@@ -9,8 +10,8 @@ import pytest
 
 from prunella.core.errors import InvalidInput
 from prunella.engine import entrances
-from prunella.web.auth import COOKIE, SECURE_COOKIE, Role
-from web.conftest import Web
+from prunella.web.auth import COOKIE, SECURE_COOKIE, Gatehouse, Role
+from web.conftest import KEYS, Web
 
 pytestmark = pytest.mark.anyio
 
@@ -57,6 +58,26 @@ async def test_form_of_another_site_is_refused(web: Web, origin: str, status: in
     cookie, csrf = await signed_in(web)
     headers = cookie | {"x-csrf-token": csrf, "origin": origin}
     assert (await web.ask("POST", PAUSE, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://[", "//"])
+async def test_no_other_site_signs_a_browser_in(web: Web, origin: str) -> None:
+    """Who works in somebody else's session without noticing tells them everything; a link is not used up by it."""
+    link = await entrances.first_link(web.app.parts)
+    for token in (link, web.token(Role.ADMIN)):
+        answer = await web.ask("POST", "/login", data={"token": token}, headers={"origin": origin})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    answer = await web.ask("POST", "/login", data={"token": link}, headers={"origin": "http://prunella"})
+    assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("origin", ["null", "http://[", "//"])
+async def test_origin_that_is_none_is_not_ours(web: Web, origin: str) -> None:
+    """Without a public address, too: a sandboxed frame says null, and no word of a browser makes us stumble."""
+    web.api.state.gatehouse = Gatehouse(KEYS, (), web.clock.now, web.app.store)
+    cookie, csrf = await signed_in(web)
+    headers = cookie | {"x-csrf-token": csrf, "origin": origin}
+    assert (await web.ask("POST", PAUSE, headers=headers)).status_code == 403
 
 
 async def test_bad_token_is_not_saved_by_a_good_cookie(web: Web) -> None:
@@ -121,6 +142,9 @@ async def test_https_makes_the_cookie_safe_from_neighbours(web: Web) -> None:
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"{SECURE_COOKIE}=")
     assert "Secure" in cookie
+    web.client.cookies.clear()
+    session = {"cookie": f"{COOKIE}={answer.cookies[SECURE_COOKIE]}"}  # as a neighbouring host could set it
+    assert (await web.client.get("https://prunella/", headers=session)).status_code == 401
 
 
 async def test_api_key_opens_until_it_is_revoked(web: Web) -> None:
@@ -140,6 +164,26 @@ async def test_api_key_opens_until_it_is_revoked(web: Web) -> None:
     assert [(one.actor, one.action) for one in told] == [("ada", "key.created")]
     assert await entrances.revoke_key(parts, key.id, by="ada") is not None
     assert (await web.ask("POST", PAUSE, shown)).status_code == 401
+
+
+async def test_session_ends_with_the_key_that_opened_it(web: Web) -> None:
+    """Who signed in with a key is out when it is revoked, at once; other sessions go on."""
+    key, shown = await entrances.new_key(web.app.parts, "ada", "OPERATIONS", None, by="admin")
+    answer = await web.ask("POST", "/login", data={"token": shown})
+    opened = {"cookie": f"{COOKIE}={answer.cookies[COOKIE]}"}
+    web.client.cookies.clear()
+    other, _ = await signed_in(web)
+    assert (await web.ask("GET", "/", headers=opened)).status_code == 200
+    assert await entrances.revoke_key(web.app.parts, key.id, by="admin") is not None
+    assert (await web.ask("GET", "/", headers=opened)).status_code == 401
+    assert (await web.ask("GET", "/", headers=other)).status_code == 200
+
+
+async def test_link_opens_for_one_of_many_at_once(web: Web) -> None:
+    """Two clicks at the same moment: one session."""
+    link, _ = await entrances.new_link(web.app.parts, "bob", "VIEWER", timedelta(hours=1), by="ada")
+    came = await asyncio.gather(*(web.ask("POST", "/login", data={"token": link}) for _ in range(5)))
+    assert sorted(answer.status_code for answer in came) == [303, 401, 401, 401, 401]
 
 
 async def test_api_key_ends_when_it_was_to_end(web: Web) -> None:

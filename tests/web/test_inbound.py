@@ -77,7 +77,7 @@ def signature(kind: str, secret: str, raw: bytes, web: Web) -> dict[str, str]:
     """Sign as the makers of each kind document it."""
     made = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
     if kind == "standard_webhooks":
-        now = web.clock.now()
+        now = web.app.parts.clock.now()
         signed = Webhook(secret).sign("msg_1", now, raw.decode())
         return {"webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signed}
     if kind in ("sentry", "github", "grafana"):
@@ -115,6 +115,62 @@ TITLES = {
     "sentry metric": ["metric alert 4"],
     "github": ["workflow Nightly sync on main"],
 }
+
+
+DEEP: Any = 1
+for _ in range(200):
+    DEEP = [DEEP]
+HOSTILE: tuple[Any, ...] = (
+    *(None, 0, "", [], [[]], True, float("nan"), float("inf"), 10**400, -1e308, DEEP),
+    *("a\0b", "\ud800", "\x1b[2J", "[" * 5_000, '{"a": ' * 2_000, "<script>", "x" * 5_000, "NaN"),
+    *({"": ""}, {"a\0": "b\0"}, ["a", 1, None, {}], {"\ud800": 1}, {"service_name": {}, "outcome": []}),
+)
+"""What stands where something else is expected."""
+
+
+def wrapped(name: str, hostile: Any) -> Any:
+    """Put something hostile into every place that a sender's shape has."""
+    labels = {
+        "labels": hostile,
+        "annotations": hostile,
+        "status": "firing",
+        "startsAt": hostile,
+        "valueString": hostile,
+    }
+    issue = {
+        "id": hostile,
+        "title": hostile,
+        "metadata": hostile,
+        "exception": {"values": [hostile]},
+        "culprit": hostile,
+    }
+    run = dict.fromkeys(("id", "run_attempt", "name", "head_branch", "updated_at", "display_title"), hostile)
+    facts = dict.fromkeys(
+        (
+            "event_id",
+            "error_code",
+            "error_message",
+            "payload",
+            "endpoint",
+            "user_id",
+            "headers",
+            "occurred_at",
+            "method",
+        ),
+        hostile,
+    )
+    shapes = {
+        "alerts": {"alerts": [labels, {**labels, "labels": {"alertname": hostile}}, hostile]},
+        "errors": {
+            "action": "created",
+            "data": {kind: {**issue, "issue_id": hostile} for kind in ("error", "issue", "event", "metric_alert")},
+        },
+        "ci": {"action": "completed", "workflow_run": {**run, "conclusion": "failure"}},
+        "events": {"specversion": "1.0", "id": "1", "source": hostile, "type": "x", "time": hostile, "data": hostile},
+        "partner": {"type": hostile, "timestamp": hostile, "data": facts},
+        "script": facts,
+    }
+    return shapes[{"boards": "alerts"}.get(name, name)]
 
 
 # What comes of it -----------------------------------------------------------------------------------------------------
@@ -387,6 +443,30 @@ def test_places_and_ids() -> None:
 
 
 # Scans ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SENDERS)
+async def test_no_body_of_a_known_sender_is_a_fault_of_ours(large: Web, name: str) -> None:
+    """Any JSON, of a wrong kind in any place, on PostgreSQL, too: taken, put aside or refused with why."""
+    inbound = Inbound(large, [])
+    inbound.allow()
+    about = {
+        "errors": [{"sentry_hook_resource": one} for one in ("error", "issue", "event_alert", "metric_alert")],
+        "ci": [{"x_github_event": "workflow_run"}],
+        "events": [{"content_type": "application/cloudevents+json"}, {"ce_specversion": "1.0", "ce_id": "%00"}],
+    }.get(name, [{}])
+    for hostile in HOSTILE:
+        for headers in about:
+            answer = await inbound.send(name, wrapped(name, hostile), **headers)
+            assert answer.status_code in (202, 400, 422), (hostile, headers, answer.text)
+
+
+async def test_half_of_a_character_is_taken_as_a_question_mark(inbound: Inbound) -> None:
+    """Vendors cut texts without looking; for that no failure is lost."""
+    body = {"event_id": "cut", "error_message": "boom \ud83d", "payload": {"a": "\udc00"}, "endpoint": "/a"}
+    answer = await inbound.send("script", body)
+    assert answer.json()["refused"] == []
+    assert len(await inbound.incidents()) == 1
 
 
 async def test_sender_that_may_asks_for_a_scan(inbound: Inbound) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -14,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from prunella.core.clock import ManualClock
+from prunella.core.errors import SecretError
 from prunella.core.services import Issuing
 from prunella.egress import Egress, EgressPolicy
 from prunella.testing import FaultyServer, words
@@ -190,12 +192,55 @@ async def test_known_keys_count_while_the_issuer_is_away(
 
 
 async def test_unreachable_issuer_is_named(issuer: JwtIssuer, clock: ManualClock, world: FaultyServer) -> None:
-    """Without any key: 503, and the next request asks again."""
+    """Without any key: 503, and a flood of requests asks it once in five seconds, not each time."""
     world.up = False
-    with pytest.raises(Problem) as caught:
-        await issuer.read(token(clock))
-    assert caught.value.status == 503
+    for _ in range(20):
+        with pytest.raises(Problem) as caught:
+            await issuer.read(token(clock))
+        assert caught.value.status == 503
     world.up = True
+    with pytest.raises(Problem):
+        await issuer.read(token(clock))
+    assert asked(world) == 1
+    clock.advance(5)
+    assert await issuer.read(token(clock)) is not None
+    assert asked(world) == 2
+
+
+async def test_tokens_that_come_at_once_wait_for_the_keys(
+    issuer: JwtIssuer, clock: ManualClock, world: FaultyServer
+) -> None:
+    """Right after the start, nobody with a good token is refused because another one's request asks for the keys."""
+    callers = await asyncio.gather(*(issuer.read(token(clock)) for _ in range(10)))
+    assert [caller.name for caller in callers if caller is not None] == ["user-7"] * 10
+    assert asked(world) == 1
+
+
+@pytest.mark.parametrize("kid", [[], {}, ["ec"], 5, True])
+async def test_key_id_of_a_wrong_kind_opens_nothing(issuer: JwtIssuer, clock: ManualClock, kid: object) -> None:
+    """It is read before anybody vouches for it, and is no fault of ours."""
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "kid": kid}).encode()).rstrip(b"=").decode()
+    assert await issuer.read(f"{header}.{token(clock).split('.', 1)[1]}") is None
+    assert await issuer.read(token(clock)) is not None
+
+
+@pytest.mark.parametrize("sub", ["ada\0", "ada\nrole: ADMIN", "\x1b[2J"])
+async def test_name_that_no_audit_can_hold_is_nobody(issuer: JwtIssuer, clock: ManualClock, sub: str) -> None:
+    """Who asks stands in the audit: control characters in it would forge lines, or hold a change up."""
+    assert await issuer.read(token(clock, sub=sub)) is None
+
+
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")  # the library warns, and takes them
+async def test_weak_and_private_keys_are_left_out(issuer: JwtIssuer, clock: ManualClock, world: FaultyServer) -> None:
+    """RSA below 2048 bits can be broken (RFC 7518 section 3.3), and what is published signs nothing any more."""
+    weak = RSAKey.generate_key(1024, {"kid": "weak"})
+    told = ECKey.generate_key("P-256", {"kid": "told"})
+    numbered = {**EC.as_dict(private=False), "kid": 7}
+    keys = [weak.as_dict(private=False), told.as_dict(private=True), numbered, EC.as_dict(private=False)]
+    world.script("/jwks", [words.json(200, {"keys": keys})])
+    assert await issuer.read(token(clock, weak, "RS256", "weak")) is None
+    assert await issuer.read(token(clock, told, kid="told")) is None
+    assert await issuer.read(token(clock, kid="7")) is None
     assert await issuer.read(token(clock)) is not None
 
 
@@ -212,6 +257,26 @@ async def test_published_secret_and_encryption_keys_are_left_out(
     clock.advance(601)
     assert await issuer.read(token(clock)) is not None  # no usable key in it: the known ones go on
     assert asked(world) == 2
+
+
+@pytest.mark.parametrize(
+    "secret", [SecretError("secret://jwt: there is none"), "", "too short", EC.as_pem(private=False).decode()]
+)
+async def test_secret_that_can_not_be_used_is_named(
+    egress: Egress, clock: ManualClock, secret: str | SecretError
+) -> None:
+    """A missing, empty, short or public secret opens to nobody, and is our fault, which is said."""
+
+    async def reveal() -> str:
+        if isinstance(secret, SecretError):
+            raise secret
+        return secret
+
+    issuing = Issuing(issuer=ISSUER, audience="authenticated", algorithms=("HS256",))
+    with pytest.raises(Problem) as caught:
+        await JwtIssuer(issuing, egress, clock, reveal).read(token(clock, OctKey.import_key(SHARED), "HS256"))
+    assert (caught.value.status, "auth.jwt.secret" in caught.value.detail) == (503, True)
+    assert "secret://jwt" not in caught.value.detail
 
 
 async def test_shared_secret_signs_hs256_alone(egress: Egress, clock: ManualClock) -> None:

@@ -11,10 +11,12 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Message
 
-from prunella.web.auth import Caller, Role
+from prunella.core.redact import Secret
+from prunella.engine import entrances
+from prunella.web.auth import Caller, Gatehouse, Role
 from prunella.web.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX, BodyLimit, Limits, Pace, bytes_max_of
 from prunella.web.problems import Problem, install
-from web.conftest import INGEST, Web
+from web.conftest import INGEST, KEYS, Web
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +118,21 @@ async def test_sign_ins_of_an_address_are_limited_and_failures_noted(web: Web) -
     assert (await web.client.post("/login", data={"token": "wrong"})).status_code == 401
 
 
+async def test_tokens_of_one_name_have_limits_of_their_own(web: Web) -> None:
+    """Two programs with keys of one name, or with ingest tokens of their own, do not use up each other's share."""
+    limits = Limits(lambda: 0.0, 1, 1)
+    request = Request({"type": "http", "client": ("10.0.0.1", 1), "headers": []})
+    house = Gatehouse(KEYS, (Secret("a" * 20), Secret("b" * 20)), web.clock.now, web.app.store)
+    shown = [(await entrances.new_key(web.app.parts, "ci", "INGEST", None, by="ada"))[1] for _ in range(2)]
+    for token in ("a" * 20, "b" * 20, *shown):
+        caller = await house.known(token)
+        assert caller is not None
+        for _ in range(2):
+            limits.take(Pace.INTAKE, caller, request)
+        with pytest.raises(Problem):
+            limits.take(Pace.INTAKE, caller, request)
+
+
 async def test_failed_token_is_counted(web: Web) -> None:
     """A token that is no good is an event; a request that shows none is not."""
     told: list[str] = []
@@ -201,6 +218,11 @@ async def test_claimed_length_is_not_believed(claimed: bytes) -> None:
     """A body that is longer than it claims is stopped where the limit is, whatever the claim."""
     sent = await through(BodyLimit(application(bytes_max=10**6), bytes_max=10), claimed, [b"x" * 8, b"x" * 8])
     assert sent == 413
+
+
+async def test_claim_of_thousands_of_digits_is_too_much() -> None:
+    """Python reads no such number; it is more than is taken, whatever it is."""
+    assert await through(BodyLimit(application(bytes_max=10), bytes_max=10), b"9" * 5000, [b"x"]) == 413
 
 
 async def test_refused_body_is_not_read() -> None:

@@ -105,6 +105,13 @@ async def test_unknown_filter_is_refused(web: Web) -> None:
     assert (await web.ask("GET", "/api/v1/incidents?q=%00", token)).status_code == 422
 
 
+async def test_filter_that_stands_twice_is_refused(web: Web) -> None:
+    """One of both would not count, and nobody could tell which."""
+    answer = await web.ask("GET", "/api/v1/incidents?service=a&service=crm&limit=1", web.token(Role.VIEWER))
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"pointer": "/query/service", "detail": "write it once"}]
+
+
 async def report(web: Web, number: int, **more: Any) -> None:
     event = {"event_id": f"e-{number}", "service_name": "crm", "http_status": 503, "user_id": f"u-{number}", **more}
     await web.ask("POST", "/integration-self-heal", INGEST, json=event, headers={"prefer": "respond-async"})

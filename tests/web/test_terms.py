@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
+import httpx2
 import pytest
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +49,42 @@ async def test_head_is_get_without_its_body(web: Web, path: str) -> None:
     assert head.content == b""
     assert (head.status_code, head.headers["content-type"]) == (got.status_code, got.headers["content-type"])
     assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_of_a_stream_ends(web: Web) -> None:
+    """The live stream has a head, too, and who asked for that alone is not told for ever."""
+    with anyio.fail_after(5):
+        answer = await web.ask("HEAD", "/live", web.token(Role.VIEWER))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/incidents/", "/livez/", "/login/", "//evil.example/api/v1/keys", "/api/v1//keys"]
+)
+async def test_address_with_a_slash_too_many_is_none(web: Web, path: str) -> None:
+    """A redirect would be to http behind most proxies, and take the token along, in the clear."""
+    for method in ("GET", "POST"):
+        answer = await web.ask(method, f"http://prunella{path}", web.token(Role.ADMIN))
+        assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+async def test_encoded_slash_and_long_address_are_no_way_around(web: Web) -> None:
+    """What is encoded is read once; an address of any length is answered by its role first."""
+    token = web.token(Role.VIEWER)
+    for path in ("/api/v1/secrets/a%2Fb", "/api/v1/secrets%2Fa", "/api/v1/incidents/..%2Fkeys", "/%2e%2e/api/v1/keys"):
+        assert (await web.ask("GET", path, token)).status_code in (401, 403, 404, 405), path
+    assert (await web.ask("GET", f"/api/v1/incidents/{'x' * 60_000}", token)).status_code == 404
+    assert (await web.ask("GET", f"/api/v1/incidents/{'x' * 60_000}")).status_code == 401
+
+
+async def test_api_is_as_strict_below_a_prefix(web: Web) -> None:
+    """Inside somebody else's application it refuses what it refuses alone, as problems for whoever asks."""
+    outer = FastAPI()
+    outer.mount("/heal", web.api)
+    headers = {"authorization": f"Bearer {web.token(Role.VIEWER)}", "accept": "text/html, */*"}
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=outer), base_url="http://shop") as client:
+        answer = await client.get("/heal/api/v1/incidents?servcie=crm", headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,14 @@ async def use_link(parts: Parts, shown: str) -> tuple[str, str] | None:
     return None if row is None else (row["name"], row["role"])
 
 
-async def open_session(parts: Parts, name: str, role: str, until: datetime | None = None) -> tuple[str, datetime]:
-    """Begin a session; return what the browser has to show, and when it ends: after 12 hours at the latest."""
+async def open_session(
+    parts: Parts, name: str, role: str, until: datetime | None = None, key_id: str | None = None
+) -> tuple[str, datetime]:
+    """Begin a session; return what the browser has to show, and when it ends: after 12 hours at the latest.
+
+    Args:
+        key_id: the API key that opens it; once that is revoked, the session is over.
+    """
     now = parts.clock.now()
     shown = secrets.token_urlsafe(32)
     ends = min(now + _SESSION, until or now + _SESSION)
@@ -120,6 +126,7 @@ async def open_session(parts: Parts, name: str, role: str, until: datetime | Non
         "created_at": now,
         "seen_at": now,
         "expires_at": ends,
+        "key_id": key_id,
     }
     async with parts.store.transaction() as tx:
         await tx.entrances.open_session(row)

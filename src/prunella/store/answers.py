@@ -20,8 +20,9 @@ _TAKE_OVER = Sql(
     )
     .values(request=param("request_"), status=None, body=None, begun_at=param("now"), ended_at=None)
 )
-_END = Sql(update(t).where(_mine).values(status=param("status_"), body=param("body_"), ended_at=param("now")))
-_DROP = Sql(delete(t).where(_mine))
+_still_mine = and_(_mine, t.c.begun_at == param("begun"), t.c.ended_at.is_(None))
+_END = Sql(update(t).where(_still_mine).values(status=param("status_"), body=param("body_"), ended_at=param("now")))
+_DROP = Sql(delete(t).where(_still_mine))
 _FORGET = Sql(delete(t).where(t.c.begun_at < param("over")))
 
 
@@ -59,13 +60,13 @@ class AnswerRows:
         """Return what a key was used for."""
         return await self._session.one(_GET, caller_=caller, key_=key)
 
-    async def end(self, caller: str, key: str, status: int, body: bytes, now: datetime) -> None:
-        """Write an answer."""
-        await self._session.change(_END, caller_=caller, key_=key, status_=status, body_=body, now=now)
+    async def end(self, caller: str, key: str, begun: datetime, status: int, body: bytes, now: datetime) -> None:
+        """Write the answer to what began then; nothing where somebody took it for dead and has the key by now."""
+        await self._session.change(_END, caller_=caller, key_=key, begun=begun, status_=status, body_=body, now=now)
 
-    async def drop(self, caller: str, key: str) -> None:
-        """Give a key back."""
-        await self._session.change(_DROP, caller_=caller, key_=key)
+    async def drop(self, caller: str, key: str, begun: datetime) -> None:
+        """Give a key back, likewise."""
+        await self._session.change(_DROP, caller_=caller, key_=key, begun=begun)
 
     async def forget(self, over: datetime) -> int:
         """Delete what began before; return how many."""

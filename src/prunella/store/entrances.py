@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 
 from prunella.core.records import ApiKey
 from prunella.store.session import Session, record, records, row_of
@@ -28,7 +28,10 @@ _USE = Sql(
     .values(used_at=param("now"))
     .returning(links.c.name, links.c.role)
 )
-_SESSION = Sql(select(sessions).where(sessions.c.digest == param("digest_"), sessions.c.expires_at > param("now")))
+_key_ended = exists().where(k.c.id == sessions.c.key_id, k.c.revoked_at.is_not(None))
+_SESSION = Sql(
+    select(sessions).where(sessions.c.digest == param("digest_"), sessions.c.expires_at > param("now"), ~_key_ended)
+)
 _SEEN = Sql(update(sessions).where(sessions.c.digest == param("digest_")).values(seen_at=param("now")))
 _END = Sql(delete(sessions).where(sessions.c.digest == param("digest_")))
 _OVER = Sql(delete(sessions).where(sessions.c.expires_at <= param("now")))
@@ -84,7 +87,7 @@ class EntranceRows:
         await self._session.insert(sessions, [row])
 
     async def session(self, digest: str, now: datetime) -> Row | None:
-        """Return a session that is not over."""
+        """Return a session that is not over; with the key that opened it, it ends, too."""
         return await self._session.one(_SESSION, digest_=digest, now=now)
 
     async def session_seen(self, digest: str, now: datetime) -> None:

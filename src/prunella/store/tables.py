@@ -336,6 +336,7 @@ audit = Table(
     Column("seal", Integer),
     Index("audit_by_incident", "incident_id", "id"),
     Index("audit_by_seal", "seal", "id"),
+    Index("audit_by_target", "target", "id"),
 )
 
 seals = Table(
@@ -453,6 +454,7 @@ sessions = Table(
     _must("created_at", Moment),
     _must("seen_at", Moment),
     _must("expires_at", Moment),
+    Column("key_id", Text),
 )
 
 answers = Table(

@@ -6,12 +6,14 @@ test. Roles come first: who may not ask is not told what is wrong with the quest
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette._utils import get_route_path
 
 from prunella.web.auth import Caller, Gatehouse, Role
 from prunella.web.bodies import read_json
@@ -163,18 +165,25 @@ def parsed(model: type[B], body: dict[str, object]) -> B:
 
 
 def _must_be_plain(request: Request) -> None:
-    """Refuse parameters that no route of this address has: a filter with a typing error would show everything."""
-    route = request.scope.get("route")
-    dependant = getattr(route, "dependant", None)
-    if dependant is None or not request.url.path.startswith("/api/"):
-        return
-    known = queries_of(dependant)
-    wrong = [name for name in request.query_params if name not in known]
-    if wrong:
-        allowed = f"allowed: {', '.join(known)}" if known else "none is taken here"
-        errors = [{"pointer": f"/query/{name[:100]}", "detail": allowed} for name in wrong[:10]]
-        raise Problem(422, "Unknown query parameter", f"{wrong[0][:100]!r}; {allowed}", errors=errors)
+    """Refuse what no database holds, and in the API what is not asked in one way only.
+
+    A filter with a typing error would show everything, and one that is written twice would count once.
+    """
     if "\0" in request.url.path:
         raise Problem(404, "Not Found", "no address holds a null character")
-    if any("\0" in text for text in request.query_params.values()):
+    asked = request.query_params.multi_items()
+    if any("\0" in text for _, text in asked):
         raise Problem(422, "No text may hold a null character", "take %00 out of the address")
+    dependant = getattr(request.scope.get("route"), "dependant", None)
+    if dependant is None or not get_route_path(request.scope).startswith("/api/"):
+        return
+    names, known = [name for name, _ in asked], queries_of(dependant)
+    allowed = f"allowed: {', '.join(known)}" if known else "none is taken here"
+    _refuse("Unknown query parameter", [name for name in names if name not in known], allowed)
+    _refuse("A query parameter stands twice", [name for name in known if names.count(name) > 1], "write it once")
+
+
+def _refuse(title: str, names: Sequence[str], words: str) -> None:
+    if names:
+        errors = [{"pointer": f"/query/{name[:100]}", "detail": words} for name in names[:10]]
+        raise Problem(422, title, f"{names[0][:100]!r}; {words}", errors=errors)

@@ -55,12 +55,21 @@ class Caller:
     Args:
         csrf: what a form of theirs has to carry; empty where no browser shows a cookie by itself.
         until: when what they showed ends, where it does.
+        shown: what they showed; two may bear one name, as two keys do.
+        key_id: the API key that they showed.
     """
 
     name: str
     role: Role
     csrf: str = ""
     until: datetime | None = None
+    shown: str = ""
+    key_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return what tells this caller from every other."""
+        return f"{self.role} {self.shown} {self.name}"
 
 
 class Issuer(Protocol):
@@ -148,8 +157,9 @@ class Gatehouse:
     async def known(self, token: str) -> Caller | None:
         """Return who a token stands for, whichever kind it is; None when it is no good."""
         shown = token.encode("utf-8", "replace")
-        if sum(hmac.compare_digest(shown, one) for one in self._ingest):  # all are compared, whichever it is
-            return Caller("ingest", Role.INGEST)
+        fitting = [hmac.compare_digest(shown, one) for one in self._ingest]  # all are compared, whichever it is
+        if any(fitting):
+            return Caller("ingest", Role.INGEST, shown=f"token {fitting.index(True)}")
         if token.startswith(KEY_PREFIX):
             return await self._of_key(token)
         if (caller := self.signed(token)) is not None or self._issuer is None:
@@ -169,7 +179,7 @@ class Gatehouse:
             )
             rules.validate(claims)
             until = datetime.fromtimestamp(int(claims["exp"]), self._now().tzinfo)
-            return Caller(str(claims["sub"]), Role(claims.get("role", "")), until=until)
+            return Caller(str(claims["sub"]), Role(claims.get("role", "")), until=until, shown="token")
         except (JoseError, ValueError, TypeError, OverflowError):  # TypeError: a field of the wrong kind
             return None
 
@@ -179,13 +189,22 @@ class Gatehouse:
 
     async def _must_be_meant(self, request: Request, csrf: str) -> None:
         """Refuse what another site made a browser send: the cookie comes along by itself, the token does not."""
-        origin = request.headers.get("origin")
-        ours = (request.headers.get("host", ""), self._public_host)
-        elsewhere = origin is not None and urlsplit(origin).netloc not in ours
+        self.must_be_from_here(request)
         shown = request.headers.get(CSRF_HEADER) or (await form_of(request)).get(CSRF_FIELD, "")
-        if elsewhere or not hmac.compare_digest(shown.encode("utf-8", "replace"), csrf.encode()):
-            why = "the form came from elsewhere, or is older than your sign-in; go back, reload and send it again"
-            raise Problem(403, "This was not sent from our page", why)
+        if not hmac.compare_digest(shown.encode("utf-8", "replace"), csrf.encode()):
+            raise _from_elsewhere()
+
+    def must_be_from_here(self, request: Request) -> None:
+        """Refuse what a browser says that another site's page sent (RFC 6454 section 7); programs say nothing."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            return
+        try:
+            host = urlsplit(origin).netloc
+        except ValueError:
+            raise _from_elsewhere() from None
+        if not host or host not in (request.headers.get("host", ""), self._public_host):
+            raise _from_elsewhere()
 
     async def _of_key(self, token: str) -> Caller | None:
         if self._store is None:
@@ -197,7 +216,7 @@ class Gatehouse:
                 return None
             if key.used_at is None or now - key.used_at > _SEEN_EVERY:
                 await tx.entrances.key_used(digest, now)
-        return Caller(key.name, Role(key.role), until=key.expires_at)
+        return Caller(key.name, Role(key.role), until=key.expires_at, shown=f"key {key.id}", key_id=key.id)
 
     async def _of_session(self, cookie: str) -> Caller | None:
         if self._store is None or not cookie:
@@ -209,12 +228,18 @@ class Gatehouse:
                 return None
             if now - session["seen_at"] > _SEEN_EVERY:
                 await tx.entrances.session_seen(digest, now)
-        return Caller(session["name"], Role(session["role"]), self.csrf(cookie), session["expires_at"])
+        shown = f"session {digest[:16]}"
+        return Caller(session["name"], Role(session["role"]), self.csrf(cookie), session["expires_at"], shown)
 
 
 def cookie_of(request: Request) -> str:
-    """Return the session that a browser shows."""
-    return request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE) or ""
+    """Return the session that a browser shows; by https only the cookie that no neighbour can have set."""
+    return request.cookies.get(SECURE_COOKIE if request.url.scheme == "https" else COOKIE, "")
+
+
+def _from_elsewhere() -> Problem:
+    why = "the form came from elsewhere, or is older than your sign-in; go back, reload and send it again"
+    return Problem(403, "This was not sent from our page", why)
 
 
 async def form_of(request: Request) -> dict[str, str]:
@@ -226,4 +251,4 @@ async def form_of(request: Request) -> dict[str, str]:
         fields = parse_qs(body, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError:
         raise Problem(422, "The form has too many fields", f"at most {_FIELDS_MAX} are taken") from None
-    return {name: values[-1] for name, values in fields.items()}
+    return {name: values[-1].replace("\0", "\ufffd") for name, values in fields.items()}  # no database holds nulls

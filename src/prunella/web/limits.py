@@ -33,6 +33,7 @@ _LARGE = (
 _SIGN_INS_PER_S = 10 / 60
 _SIGN_INS = 10.0
 _CALLERS_MAX = 10_000
+_DIGITS_MAX = 18  # Python reads no number of thousands of digits
 _SOURCES_MAX = 1_000
 _SHARES_S = 10.0  # a source that was silent for as long leaves its share to the others
 
@@ -78,9 +79,8 @@ class Limits:
 
     def take(self, pace: Pace, caller: Caller, request: Request) -> None:
         """Count a request of somebody who has shown who they are, or answer 429."""
-        who = f"{caller.role} {caller.name}"
         source = address_of(request) if pace is Pace.INTAKE else ""
-        self._take(pace, who, source)
+        self._take(pace, caller.identity, source)
 
     def sign_in(self, request: Request) -> None:
         """Count a sign-in of an address, or answer 429."""
@@ -137,7 +137,7 @@ class BodyLimit:
             return
         most = bytes_max_of(get_route_path(scope)) if self._bytes_max is None else self._bytes_max
         claimed = dict(scope["headers"]).get(b"content-length", b"0")
-        if claimed.isdigit() and int(claimed) > most:
+        if claimed.isdigit() and (len(claimed) > _DIGITS_MAX or int(claimed) > most):
             await _too_large(most).response()(scope, receive, send)
             return
         seen = 0

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -93,7 +94,8 @@ def install(app: FastAPI, page: _Answer | None = None) -> None:
     """
 
     def answer(request: Request, problem: Problem) -> Response:
-        for_person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(_FOR_MACHINES)
+        path = get_route_path(request.scope)
+        for_person = "text/html" in request.headers.get("accept", "") and not path.startswith(_FOR_MACHINES)
         return page(request, problem) if for_person and page is not None else problem.response()
 
     _install_own(app, answer)

@@ -83,6 +83,7 @@ def create(app: App) -> FastAPI:
         summary="Self-healing for services and their integrations",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy a redirect names http, and a client would send its token there
     )
     gatehouse = _gatehouse(app)
     web.state.gatehouse = gatehouse
@@ -109,7 +110,7 @@ def create(app: App) -> FastAPI:
 
 def create_health(app: App) -> FastAPI:
     """Return what a worker answers: whether it is well, and what it counts."""
-    web = FastAPI(title="prunella worker", openapi_url=None)
+    web = FastAPI(title="prunella worker", openapi_url=None, redirect_slashes=False)
     web.state.gatehouse = _gatehouse(app)
     metrics = _metrics(app)
     problems.install(web)

@@ -35,14 +35,17 @@ class Terms:
 
 
 class _Bodiless:
-    """Send an answer's head alone."""
+    """Send an answer's head alone; it ends with the first part of its body, since streams go on for ever."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._ended = False
 
     async def __call__(self, message: Message) -> None:
+        if self._ended:
+            return
         if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
+            self._ended, message = True, {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
 
 

@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from prunella.core.errors import StoreError
 from prunella.web.access import Needs, needs_of
+from prunella.web.answers import Answers, Standing
 from prunella.web.auth import SAFE
 from prunella.web.problems import Problem
 
@@ -64,36 +65,36 @@ async def _once(request: Request, needs: Needs, key: str, handle: Handler) -> Re
     caller = await needs(request)  # who may not ask is not told what is wrong with the key
     if not (0 < len(key) <= _KEY_MAX and key.isascii() and key.isprintable()):
         raise Problem(422, "The Idempotency-Key can't be taken", f"1 to {_KEY_MAX} printable letters of ASCII are")
-    kept = request.app.state.answers
+    kept: Answers = request.app.state.answers
     asked = await _fingerprint(request)
-    standing = await kept.begin(caller, key, asked)
-    if standing is not None:
-        return _again(standing, asked)
+    turn = await kept.begin(caller, key, asked)
+    if isinstance(turn, Standing):
+        return _again(turn, asked)
     try:
         answer = await handle(request)
     except Exception:
         with suppress(StoreError):  # it ends by its time, too
-            await kept.drop(caller, key)
+            await kept.drop(turn)
         raise
     if answer.status_code <= _STATUS_STORED_MAX:
-        await kept.end(caller, key, answer.status_code, bytes(answer.body))
+        await kept.end(turn, answer.status_code, answer.headers.get("etag", ""), bytes(answer.body))
     else:
-        await kept.drop(caller, key)
+        await kept.drop(turn)
     return answer
 
 
-def _again(standing: Any, asked: str) -> Response:
+def _again(standing: Standing, asked: str) -> Response:
     if standing.request != asked:
         words = "it was sent with another request before; take a new key for each request"
         raise Problem(422, "The Idempotency-Key is used", words)
     if standing.body is None:
         words = "the first request with this key is still being answered; ask again in a moment"
         raise Problem(409, "The same request is under way", words, headers={"retry-after": "1"})
-    headers = {"idempotent-replayed": "true"}
+    headers = {"idempotent-replayed": "true"} | ({"etag": standing.etag} if standing.etag else {})
     return Response(standing.body, standing.status, headers, media_type="application/json")
 
 
 async def _fingerprint(request: Request) -> str:
-    """Return what makes two requests the same: method, address and body."""
-    asked = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    """Return what makes two requests the same: method, address, version that is meant, and body."""
+    asked = f"{request.method} {request.url.path}?{request.url.query}\n{request.headers.get('if-match')}\n".encode()
     return hashlib.sha256(asked + await request.body()).hexdigest()

@@ -24,7 +24,8 @@ def _alert(alert: Mapping[str, Any]) -> Told | Aside:
     name = text_at(alert, "labels.alertname") or "alert"
     began = text_at(alert, "startsAt")
     if not print_:
-        print_ = event_id_of("labels", sorted((alert.get("labels") or {}).items()))
+        labels = alert.get("labels")
+        print_ = event_id_of("labels", sorted(labels.items()) if isinstance(labels, Mapping) else labels)
     event_id = event_id_of(print_, began, status)
     if status not in ("firing", "resolved"):
         return Aside(event_id, f"its status is neither firing nor resolved: {word(status)!r}")

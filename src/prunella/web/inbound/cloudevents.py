@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
+from prunella.web.bodies import mended
 from prunella.web.inbound.told import Aside, Reading, Told, event_id_of, text_at, word
 from prunella.web.problems import Problem
 
@@ -68,8 +68,8 @@ def _told(event: Mapping[str, Any]) -> Told:
     data = event.get("data")
     if isinstance(data, str):
         try:
-            data = json.loads(data)
-        except ValueError:
+            data = mended(data.encode("utf-8", "replace"))
+        except Problem:
             data = {"error_message": data}
     facts = dict(data) if isinstance(data, Mapping) else {}
     return Told(

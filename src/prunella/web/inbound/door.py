@@ -6,7 +6,6 @@ what is wrong with the signature. The log says it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from prunella.core.events import Listeners
 from prunella.core.senders import Sender
 from prunella.core.services import SecretSource
 from prunella.core.signing import is_genuine
+from prunella.web.bodies import mended
 from prunella.web.inbound import cloudevents
 from prunella.web.problems import Problem
 
@@ -98,7 +98,4 @@ def parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
     plain = f"{cloudevents.HEADER}specversion" in headers and "json" not in cloudevents.media_type(headers)
     if plain:
         return raw.decode("utf-8", "replace")
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        raise Problem(400, "The body is no JSON", "send one JSON document, in UTF-8") from None
+    return mended(raw)

@@ -30,6 +30,7 @@ def add_routes(routes: APIRouter, app: App, gatehouse: Gatehouse, frame: Frame) 
 
     @routes.post("/login")
     async def sign_in(request: Request) -> Response:
+        gatehouse.must_be_from_here(request)  # or another site signs a browser in as somebody else
         request.app.state.limits.sign_in(request)
         token = (await form_of(request)).get("token", "").strip()
         caller = await _who_shows(app, gatehouse, token)
@@ -38,7 +39,7 @@ def add_routes(routes: APIRouter, app: App, gatehouse: Gatehouse, frame: Frame) 
             return frame.page(request, "sign_in.html", 401, token="", refused=True)
         if caller.role not in _MAY_LOOK:
             raise Problem(403, "Not with this role", f"the role {caller.role} has no pages; ask for VIEWER or more")
-        shown, ends = await entrances.open_session(app.parts, caller.name, caller.role, caller.until)
+        shown, ends = await entrances.open_session(app.parts, caller.name, caller.role, caller.until, caller.key_id)
         answer = back_to(request, "/")
         secure = request.url.scheme == "https"
         life_s = int((ends - app.parts.clock.now()) / timedelta(seconds=1))

@@ -94,11 +94,11 @@ def estimated_at(form: Mapping[str, str]) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(form.get("made_at", ""))
+        if moment.tzinfo is not None:
+            return in_utc(moment)
     except ValueError:
-        raise Missing("the estimate's moment is missing; an estimate comes first") from None
-    if moment.tzinfo is None:
-        raise Missing("the estimate's moment has no zone; an estimate comes first")
-    return moment
+        pass
+    raise Missing("the estimate's moment is missing, or is none with a zone; an estimate comes first")
 
 
 def since_of(text: str) -> datetime:

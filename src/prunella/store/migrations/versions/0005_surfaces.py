@@ -87,6 +87,7 @@ def _create_entrances() -> None:
         sa.Column("created_at", Moment(), nullable=False),
         sa.Column("seen_at", Moment(), nullable=False),
         sa.Column("expires_at", Moment(), nullable=False),
+        sa.Column("key_id", sa.Text()),
     )
 
 
@@ -118,3 +119,4 @@ def _widen() -> None:
     op.create_index("incidents_by_resolved", "incidents", ["resolved_at", "first_seen"])
     op.add_column("audit", sa.Column("seal", sa.Integer()), schema=schema)
     op.create_index("audit_by_seal", "audit", ["seal", "id"])
+    op.create_index("audit_by_target", "audit", ["target", "id"])
