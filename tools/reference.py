@@ -148,6 +148,14 @@ def _is_section(default: Any) -> bool:
     return isinstance(default, dict) and "as" in default
 
 
+_PATTERNS = {
+    "^([0-9]": "duration",
+    "secret://": "reference to a secret",
+    "\\$\\{": "reference to the environment",
+}
+"""What a value is whose pattern holds these signs."""
+
+
 def _kind(schema: Mapping[str, Any], allowed: Mapping[str, Any]) -> str:
     """Say in words what a value may be."""
     if "$ref" in allowed:
@@ -156,8 +164,9 @@ def _kind(schema: Mapping[str, Any], allowed: Mapping[str, Any]) -> str:
         return ", ".join(f"`{one}`" for one in allowed.get("enum", [allowed.get("const")]))
     if "anyOf" in allowed:
         return " or ".join(dict.fromkeys(_kind(schema, one) for one in allowed["anyOf"]))
-    if str(allowed.get("pattern", "")).startswith("^([0-9]"):
-        return "duration"
+    for sign, words in _PATTERNS.items():
+        if sign in str(allowed.get("pattern", "")):
+            return words
     kind = allowed.get("type", "any value")
     if isinstance(kind, list):
         return " or ".join(_kind(schema, {"type": one}) for one in kind)
@@ -168,10 +177,6 @@ def _kind(schema: Mapping[str, Any], allowed: Mapping[str, Any]) -> str:
     if kind in ("integer", "number"):
         least, most = allowed.get("minimum", allowed.get("exclusiveMinimum")), allowed.get("maximum")
         return f"{kind}" + (f", {least} to {most}" if least is not None and most is not None else "")
-    if "secret://" in str(allowed.get("pattern", "")):
-        return "reference to a secret"
-    if "\\$\\{" in str(allowed.get("pattern", "")):
-        return "reference to the environment"
     return {"string": "text", "boolean": "`true`, `false`"}.get(str(kind), str(kind))
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(
-    r"(?:^ *<!-- belongs to: (?P<place>\S+) -->\n+)?^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL
+    r"(?:^ *<!-- belongs to: (?P<place>\S+) -->\n+)?^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
 _FILE = re.compile(r"(?:#|--) (\S+\.\w+)\b")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from prunella.core.records import Approval
+from prunella.store.audit import Asked
 from prunella.store.contract import Store, Transaction
 from store.making import at, entry, incident, notification, run
 
@@ -22,7 +23,7 @@ def moment_of(row: Any) -> datetime:
     raise LookupError(row)
 
 
-@pytest.mark.parametrize("noun", ["incidents", "approvals", "runs", "outbox", "audit"])
+@pytest.mark.parametrize("noun", ["incidents", "approvals", "runs", "outbox"])
 async def test_pages_hold_everything_once(store: Store, noun: str) -> None:
     """Several rows of the same moment, cut at each place: what comes behind a row is the rest."""
     moments = [at(number // 3) for number in range(10)]
@@ -50,10 +51,8 @@ async def _add(tx: Transaction, noun: str, moments: list[datetime]) -> None:
         await tx.approvals.add([Approval(id=f"approval-{n}", created_at=one, **plan) for n, one in enumerate(moments)])
     elif noun == "runs":
         await tx.runs.add([run(n, started_at=one) for n, one in enumerate(moments)])
-    elif noun == "outbox":
-        await tx.outbox.add([notification(n, created_at=one) for n, one in enumerate(moments)])
     else:
-        await tx.audit.add([entry(n, at=one) for n, one in enumerate(moments)])
+        await tx.outbox.add([notification(n, created_at=one) for n, one in enumerate(moments)])
 
 
 async def test_incidents_are_found_by_title_and_time(store: Store) -> None:
@@ -74,4 +73,6 @@ async def test_incidents_are_found_by_title_and_time(store: Store) -> None:
         assert await found(since=at(2)) == {titles[2]}
         assert await found(since=at(1), title="fails") == {titles[1]}
         await tx.audit.add([entry(1, at=at(1)), entry(2, at=at(2))])
-        assert [one.id for one in await tx.audit.list(most=9, since=at(2))] == [entry(2).id]
+        assert [one.id for one in await tx.audit.asked(Asked(since=at(2)), most=9)] == [entry(2).id]
+        await tx.runs.add([run(n, started_at=at(n)) for n in range(4)])
+        assert [one.started_at for one in await tx.runs.list(most=9, since=at(2))] == [at(3), at(2)]

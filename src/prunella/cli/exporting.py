@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, TextIO
 
-_MOMENTS = ("first_seen", "at", "started_at")
-"""When a row of each kind happened, which its list is ordered by."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -18,22 +15,19 @@ class Writer:
 
     Args:
         table: CSV, whose columns are those of the first row; otherwise one JSON object per line.
-        after: seconds since 1970; older rows are left out.
     """
 
-    def __init__(self, file: TextIO, *, table: bool, after: float | None = None) -> None:
+    def __init__(self, file: TextIO, *, table: bool) -> None:
         self.count = 0
         self._file = file
         self._table = table
-        self._after = after
         self._csv: csv.DictWriter[str] | None = None
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write a page of rows."""
         for row in rows:
-            if self._after is None or _moment(row) >= self._after:
-                self._one(row)
-                self.count += 1
+            self._one(row)
+            self.count += 1
 
     def _one(self, row: dict[str, Any]) -> None:
         if not self._table:
@@ -43,11 +37,6 @@ class Writer:
             self._csv = csv.DictWriter(self._file, list(row), extrasaction="ignore", lineterminator="\n")
             self._csv.writeheader()
         self._csv.writerow({name: _cell(value) for name, value in row.items()})
-
-
-def _moment(row: dict[str, Any]) -> float:
-    spelled = next((row[name] for name in _MOMENTS if row.get(name)), None)
-    return datetime.fromisoformat(spelled).timestamp() if spelled is not None else float("inf")
 
 
 def _cell(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Cursor, Dry, Json, Limit, Reason, example, more, print_json, say, would
+from prunella.cli.printing import Cursor, Dry, Json, Limit, Reason, Since, example, more, print_json, say, would
 from prunella.cli.streams import legible
 from prunella.core.errors import PrunellaError
 
@@ -30,6 +30,9 @@ def incidents(
     service: Annotated[str | None, typer.Option(help="Only this service.")] = None,
     procedure: Annotated[str | None, typer.Option(help="Only this procedure's.")] = None,
     category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    severity: Annotated[str | None, typer.Option(help="Only this severity.")] = None,
+    since: Since = None,
+    q: Annotated[str | None, typer.Option("--q", help="Letters within the title.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     as_json: Json = False,
@@ -37,7 +40,8 @@ def incidents(
     """List incidents, newest first; with a command: show one."""
     if context.invoked_subcommand is not None:
         return
-    filters = {"state": state, "service": service, "procedure": procedure, "category": category, "cursor": cursor}
+    filters = {"state": state, "service": service, "procedure": procedure, "category": category, "severity": severity}
+    filters |= {"since": world.moment(since), "q": q, "cursor": cursor}
     query = {name: value for name, value in filters.items() if value} | {"limit": limit}
     answer = world.call("GET", "/api/v1/incidents", query=query)
     if as_json:

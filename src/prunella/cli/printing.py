@@ -18,6 +18,7 @@ Dry = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; cha
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=500, help="How many, at most.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on behind a page: its next_cursor.")]
+Since = Annotated[str | None, typer.Option("--since", help="Only as far back as this: 24h, 30d, or 2026-01-31T09:30.")]
 
 _WIDTH_LEAST, _WIDTH_MOST = 60, 120
 _CODES = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext, suppress
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, coloured, duration, example, print_json, say
+from prunella.cli.printing import Json, Since, coloured, duration, example, print_json, say
 from prunella.core.errors import ConfigError
 
 acts = typer.Typer()
@@ -70,12 +69,16 @@ def tail(
         int, typer.Option("--lines", "-n", min=0, max=500, help="How many earlier ones to begin with.")
     ] = 10,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = True,
-    incident: Annotated[str | None, typer.Option(help="Only this incident's.")] = None,
+    actor: Annotated[str | None, typer.Option(help="Only what this person or program did.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this: gate.pause, or gate. for all that begin so.")] = None,
     target: Annotated[str | None, typer.Option(help="Only about this service, procedure or thing.")] = None,
+    incident: Annotated[str | None, typer.Option(help="Only this incident's.")] = None,
+    since: Since = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Show the audit as it is written: who did what, to what, and why."""
-    query = {name: value for name, value in (("incident", incident), ("target", target)) if value is not None}
+    filters = {"actor": actor, "action": action, "target": target, "incident": incident, "since": world.moment(since)}
+    query = {name: value for name, value in filters.items() if value is not None}
     told: dict[str, None] = {}
     if not follow:
         _tell(world.call("GET", "/api/v1/audit", query=query | {"limit": max(lines, 1)})["items"], told, as_json, lines)
@@ -125,17 +128,17 @@ def _print_entry(one: dict[str, Any], as_json: bool) -> None:
 def export(
     what: Annotated[Kept, typer.Argument(metavar="incidents|audit|runs", help="What to write out.")],
     shape: Annotated[Shape, typer.Option("--format", help="One JSON object per line, or a table.")] = Shape.JSONL,
-    since: Annotated[str | None, typer.Option(help="Only as far back as this, as 24h or 30d.")] = None,
+    since: Since = None,
     out: Annotated[Path | None, typer.Option(help="A new file; without it standard output.")] = None,
 ) -> None:
     """Write incidents, the audit or runs for other tools, newest first, to the last one."""
     from prunella.cli.exporting import Writer
 
-    after = None if since is None else datetime.now(UTC).timestamp() - world.duration_s(since)
+    query = {"limit": 500} | ({"since": world.moment(since)} if since else {})
     try:
         with nullcontext(sys.stdout) if out is None else out.open("x", encoding="utf-8", newline="") as file:
-            writer = Writer(file, table=shape is Shape.CSV, after=after)
-            whole = world.listed(world.at(what.value), {"limit": 500}, each=writer.write)
+            writer = Writer(file, table=shape is Shape.CSV)
+            world.listed(world.at(what.value), query, each=writer.write)
     except FileExistsError:
         raise ConfigError([f"--out: {out} is there already; nothing was written, name a new file"]) from None
     except OSError as error:
@@ -143,5 +146,3 @@ def export(
             raise
         raise ConfigError([f"--out: {out} can't be written ({error.strerror})"]) from None
     print(f"{writer.count} rows of {what.value} written{'' if out is None else f' to {out}'}", file=sys.stderr)
-    if not whole:
-        print("the last page was full and names no next one; older rows may be missing", file=sys.stderr)

@@ -10,7 +10,7 @@ import pwd
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from getpass import getpass
 from http.client import HTTPException
 from pathlib import Path
@@ -89,6 +89,13 @@ def duration_s(text: str) -> float:
     return int(match[1]) * _UNITS_S[match[2]]
 
 
+def moment(since: str | None) -> str | None:
+    """Return a moment as lists are asked for it: 24h is so long ago, anything else is left as it is."""
+    if since is None or not re.fullmatch(r"\d{1,6}[smhd]", since):
+        return since
+    return (datetime.now(UTC) - timedelta(seconds=duration_s(since))).isoformat()
+
+
 def listening(text: str) -> tuple[str, int]:
     """Read the address of --listen."""
     from prunella.settings.addresses import host_and_port
@@ -122,19 +129,13 @@ class NoEngine(PrunellaError):
     """Say that nobody answers at the configured address."""
 
 
-def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> bool:
-    """Read a list to its end, page by page; `each` gets the items of a page.
-
-    Returns:
-        Whether the end is sure: a last page that is full may have been cut by an engine that gives no cursor.
-    """
-    cursor: str | None = None
-    while True:
-        page = call("GET", path, query={**query, **({"cursor": cursor} if cursor else {})}, role=role)
+def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> None:
+    """Read a list to its end, page by page; `each` gets the items of a page."""
+    page = call("GET", path, query=query, role=role)
+    each(page["items"])
+    while page["next_cursor"] is not None:
+        page = call("GET", path, query={**query, "cursor": page["next_cursor"]}, role=role)
         each(page["items"])
-        cursor = page.get("next_cursor")
-        if cursor is None:
-            return len(page["items"]) < int(query["limit"])
 
 
 def ask_engine(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS") -> Any:

@@ -104,7 +104,9 @@ def default_of(section: type[Section], name: str) -> Any:
         return {"count": known["network"].default, "within": _duration(_default(known["network_within_s"]))}
     for candidate in (name, _OTHERWISE.get(name, name), f"{name}_s"):
         if candidate in known:
-            return _json(_default(known[candidate]), seconds=candidate.endswith("_s") and not candidate.endswith("_per_s"))
+            return _json(
+                _default(known[candidate]), seconds=candidate.endswith("_s") and not candidate.endswith("_per_s")
+            )
     return None
 
 

@@ -67,15 +67,9 @@ class AuditRows:
             query = query.where(t.c.id < before)
         return records(AuditEntry, await self._session.fetch(prepare(query, self._session.dialect)))
 
-    async def list(
-        self, *, most: int, before: tuple[datetime, str] | None = None, since: datetime | None = None, **equal: Any
-    ) -> list[AuditEntry]:
-        """Return entries, newest first, that equal the given columns; `before` continues a listing."""
+    async def list(self, *, most: int, **equal: Any) -> list[AuditEntry]:
+        """Return the newest entries that equal the given columns."""
         query = select(t).order_by(t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name] == value)
-        if before is not None:
-            query = query.where(t.c.id < before[1])
-        if since is not None:
-            query = query.where(t.c.at >= since)
         return records(AuditEntry, await self._session.fetch(prepare(query, self._session.dialect)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, exists, func, literal_column, or_, select, update
+from sqlalchemy import and_, exists, func, literal_column, or_, select, true, update
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Run
@@ -128,9 +128,15 @@ class RunRows:
         """Count procedures' attempts that began since, by issue, remedy and state; `took_s` from finding to proof."""
         return await self._session.fetch(_TALLIES, since=since)
 
-    async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Run]:
-        """Return attempts, newest first, that equal the given columns; `before` continues a listing."""
-        query = select(t).where(behind(t.c.started_at, t.c.id, before))
+    async def list(
+        self, *, most: int, before: tuple[datetime, str] | None = None, since: datetime | None = None, **equal: Any
+    ) -> list[Run]:
+        """Return attempts, newest first, that equal the given columns; `before` continues a listing.
+
+        Args:
+            since: begun at or after this moment.
+        """
+        query = select(t).where(behind(t.c.started_at, t.c.id, before), t.c.started_at >= since if since else true())
         query = query.order_by(t.c.started_at.desc(), t.c.id.desc()).limit(most)
         for name, value in equal.items():
             query = query.where(t.c[name] == value)

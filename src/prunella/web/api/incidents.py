@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Response
+from fastapi import Depends, Response
 
 from prunella.app import App
 from prunella.core.records import Category, Gate, Incident, Level, Severity
 from prunella.core.states import IncidentState, RunState
 from prunella.engine import people, report
 from prunella.web.access import Acts, Reads, Seen, Why
-from prunella.web.api.events import Moment
 from prunella.web.api.paging import (
     PAGE,
     Cursor,
@@ -20,36 +18,14 @@ from prunella.web.api.paging import (
     Out,
     Page,
     Status,
-    Text,
     Time,
     before,
     cut,
-    given,
     spell_time,
     unknown,
 )
 from prunella.web.api.routing import Rooms, tag_of
-
-State = IncidentState | Literal["open_any"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which incidents are meant; the same for the API, the pages and the command line.
-
-    Args:
-        state: one state; `open_any`: all that somebody still has to do something about.
-        since: seen at or after this moment.
-        q: letters within the title, whatever their case.
-    """
-
-    state: State | None = None
-    service: str | None = None
-    procedure: str | None = None
-    category: str | None = None
-    severity: str | None = None
-    since: Moment | None = None
-    q: str | None = None
+from prunella.web.filters import IncidentFilter
 
 
 class EntryOut(Out):
@@ -161,26 +137,8 @@ def router(app: App) -> Rooms:
 
     @routes.get("", summary="List incidents, newest first")
     async def list_incidents(
-        _: Reads,
-        state: State | None = None,
-        service: Text | None = None,
-        procedure: Text | None = None,
-        category: Category | None = None,
-        severity: Severity | None = None,
-        since: Annotated[Moment | None, Query(description="Seen at or after this moment.")] = None,
-        q: Annotated[Text | None, Query(description="Letters within the title.")] = None,
-        limit: Limit = PAGE,
-        cursor: Cursor = None,
+        _: Reads, wanted: Annotated[IncidentFilter, Depends()], limit: Limit = PAGE, cursor: Cursor = None
     ) -> Page[IncidentOut]:
-        wanted = Wanted(
-            state=state,
-            service=service,
-            procedure=procedure,
-            category=category,
-            severity=severity,
-            since=since,
-            q=q,
-        )
         found, gates, next_cursor = await page_of(app, wanted, limit, cursor)
         return Page(items=[IncidentOut.of(one, gates.get(one.service)) for one in found], next_cursor=next_cursor)
 
@@ -207,28 +165,18 @@ def router(app: App) -> Rooms:
         if incident is None:
             raise unknown("incident", incident_id)
         answer.headers["etag"] = tag_of(incident.version)
-        return IncidentOut.of(incident, None)
+        async with app.store.transaction() as tx:
+            return IncidentOut.of(incident, await tx.gates.read(incident.service))
 
     return routes
 
 
 async def page_of(
-    app: App, wanted: Wanted, limit: int, cursor: str | None
+    app: App, wanted: IncidentFilter, limit: int, cursor: str | None
 ) -> tuple[list[Incident], dict[str, Gate], str | None]:
     """Return one page of incidents, newest first, the gates of all services, and the cursor of the next page."""
-    equal: dict[str, Any] = {
-        "service": wanted.service,
-        "procedure": wanted.procedure,
-        "category": wanted.category,
-        "severity": wanted.severity,
-        "state": wanted.state,
-    }
-    if wanted.state == "open_any":
-        equal["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
     async with app.store.transaction() as tx:
-        found = await tx.incidents.list(
-            most=limit + 1, before=before(cursor), since=wanted.since, title=wanted.q, **given(equal)
-        )
+        found = await tx.incidents.list(most=limit + 1, before=before(cursor), **wanted.asked())
         gates = {gate.service: gate for gate in await tx.gates.all()}
     page, next_cursor = cut(found, limit, lambda one: (one.first_seen, one.id))
     return page, gates, next_cursor

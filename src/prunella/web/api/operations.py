@@ -6,6 +6,7 @@ same filter with the estimate's `made_at` and `digest`.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
@@ -20,16 +21,27 @@ from prunella.store.backlog import Wanted
 from prunella.web.access import Acts, Sent, Words
 from prunella.web.api.events import Moment
 from prunella.web.api.incidents import EntryOut
-from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, spell_time, unknown
+from prunella.web.api.paging import (
+    PAGE,
+    Account,
+    Cursor,
+    Limit,
+    Out,
+    Page,
+    Text,
+    Time,
+    before,
+    cut,
+    spell_time,
+    unknown,
+)
 from prunella.web.api.routing import Rooms
+from prunella.web.filters import Due, OperationFilter, names
 from prunella.web.problems import Problem
 
-_FILTERS = ("service", "state", "incident", "account", "due", "idempotency_key")
+FILTERS = names(OperationFilter)
 
 Act = Literal["replay", "cancel", "quarantine"]
-Due = Literal["due", "overdue", "later", "resting"]
-Account = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
-"""Empty: prunella's own account of a service."""
 
 
 class ActIn(BaseModel):
@@ -203,26 +215,9 @@ def router(app: App) -> Rooms:
 def _reading_routes(routes: Rooms, app: App) -> None:
     @routes.get("", summary="List waiting work, newest first")
     async def list_operations(
-        _: Acts,
-        service: Text | None = None,
-        state: OperationState | None = None,
-        incident: Text | None = None,
-        account: Account | None = None,
-        due: Due | None = None,
-        idempotency_key: Text | None = None,
-        limit: Limit = PAGE,
-        cursor: Cursor = None,
+        _: Acts, wanted: Annotated[OperationFilter, Depends()], limit: Limit = PAGE, cursor: Cursor = None
     ) -> Page[OperationOut]:
-        wanted = Wanted(
-            service=service,
-            states=(state,) if state is not None else None,
-            incident=incident,
-            account=account,
-            due=due,
-            idempotency_key=idempotency_key,
-            now=app.parts.clock.now(),
-        )
-        found, next_cursor = await page_of(app, wanted, limit, cursor)
+        found, next_cursor = await page_of(app, wanted.asked(app.parts.clock.now()), limit, cursor)
         return Page(items=[OperationOut.of(one) for one in found], next_cursor=next_cursor)
 
     @routes.get("/{operation_id}", summary="Show an operation")
@@ -250,7 +245,7 @@ def _acting_routes(routes: Rooms, app: App) -> None:
     async def act_on_many(
         caller: Acts, wish: Annotated[BulkIn, Depends(Sent(BulkIn))], act: Act
     ) -> EstimateOut | CarriedOut:
-        wanted = _wanted(wish)
+        wanted = _wanted(wish, app.parts.clock.now())
         if wish.estimate:
             return EstimateOut.of(await bulk.estimate(app.parts, act, wanted))
         _must_say_why(act, wish.reason)
@@ -301,21 +296,14 @@ def _facts(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _wanted(wish: BulkIn) -> Wanted:
+def _wanted(wish: BulkIn, now: datetime) -> Wanted:
     """Return whom a wish means; nothing named means nobody."""
-    given = {name for name in _FILTERS if getattr(wish, name) is not None}
+    given = {name: value for name in FILTERS if (value := getattr(wish, name)) is not None}
     if not given and not wish.everything:
-        raise InvalidInput(f"an empty filter means nothing; give one of {', '.join(_FILTERS)}, or all: true")
-    if wish.everything and given - {"state"}:
+        raise InvalidInput(f"an empty filter means nothing; give one of {', '.join(FILTERS)}, or all: true")
+    if wish.everything and given.keys() - {"state"}:
         raise InvalidInput("all: true stands beside a filter; write one of them", pointer="/all")
-    return Wanted(
-        service=wish.service,
-        states=(wish.state,) if wish.state is not None else None,
-        incident=wish.incident,
-        account=wish.account,
-        due=wish.due,
-        idempotency_key=wish.idempotency_key,
-    )
+    return OperationFilter(**given).asked(now)
 
 
 def _must_say_why(act: Act, reason: str, *, needed: bool = True) -> None:

@@ -30,6 +30,8 @@ Cursor = Annotated[
 ]
 Text = Annotated[str, Field(min_length=1, max_length=_TEXT_MAX, pattern=r"^[^\x00]*$")]
 """A filter by name."""
+Account = Annotated[str, Field(max_length=_TEXT_MAX, pattern=r"^[^\x00]*$")]
+"""A filter by account; empty: prunella's own one of a service."""
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A moment as it is spelled in JSON (RFC 3339)."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Depends
+
 from prunella.app import App
 from prunella.core.records import Run
 from prunella.core.states import RunState
 from prunella.engine import orders
 from prunella.web.access import Acts
-from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Text, Time, before, cut, given, spell_time, unknown
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, before, cut, spell_time, unknown
 from prunella.web.api.routing import ASKS_YOURS, Rooms
+from prunella.web.filters import RunFilter
 
 
 class RunOut(Out):
@@ -70,17 +75,10 @@ def router(app: App) -> Rooms:
 
     @routes.get("", summary="List attempts, newest first")
     async def list_runs(
-        _: Acts,
-        procedure: Text | None = None,
-        incident: Text | None = None,
-        service: Text | None = None,
-        state: RunState | None = None,
-        limit: Limit = PAGE,
-        cursor: Cursor = None,
+        _: Acts, wanted: Annotated[RunFilter, Depends()], limit: Limit = PAGE, cursor: Cursor = None
     ) -> Page[RunOut]:
-        equal = {"procedure": procedure, "incident_id": incident, "service": service, "state": state}
         async with app.store.transaction() as tx:
-            found = await tx.runs.list(most=limit + 1, before=before(cursor), **given(equal))
+            found = await tx.runs.list(most=limit + 1, before=before(cursor), **wanted.asked())
         page, next_cursor = cut(found, limit, lambda one: (one.started_at, one.id))
         return Page(items=[RunOut.of(one) for one in page], next_cursor=next_cursor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,8 +16,10 @@ from prunella.app import App
 from prunella.core.records import AuditEntry
 from prunella.engine import seals
 from prunella.store.audit import Asked
+from prunella.web import filters
 from prunella.web.access import Acts
-from prunella.web.pages.forms import back_saying, show, since_of
+from prunella.web.filters import AuditFilter
+from prunella.web.pages.forms import back_saying, show
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
@@ -25,7 +27,6 @@ EXPORT_MAX = 100_000
 """Entries of one export; who wants more goes on with the last id as `before`."""
 _ROWS = 100
 _PAGE = 1000
-_FILTERS = ("actor", "action", "target", "incident", "since")
 _COLUMNS = ("id", "at", "actor", "action", "target", "incident_id", "reason", "details")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _KINDS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
@@ -36,10 +37,10 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 
     @routes.get("/audit")
     async def audit(caller: Acts, request: Request) -> Response:
-        chosen = _chosen(request.query_params)
+        chosen = filters.chosen(AuditFilter, request.query_params)
         before = request.query_params.get("before") or None
         async with app.store.transaction() as tx:
-            found = await tx.audit.asked(_asked(chosen), most=_ROWS + 1, before=before)
+            found = await tx.audit.asked(filters.read(AuditFilter, chosen).asked(), most=_ROWS + 1, before=before)
         last = found[_ROWS - 1].id if len(found) > _ROWS else None
         chain = await seals.stands(app.parts) if before is None else None
         return await show(
@@ -67,7 +68,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
         kind = request.query_params.get("format", "csv")
         if kind not in _KINDS:
             raise Problem(422, "Unknown format", f"got {kind[:20]!r}; allowed: {', '.join(_KINDS)}")
-        asked = _asked(_chosen(request.query_params))
+        asked = filters.read(AuditFilter, filters.chosen(AuditFilter, request.query_params)).asked()
         before = request.query_params.get("before") or None
         name = f"audit-{app.parts.clock.now():%Y%m%dT%H%M%SZ}.{kind}"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
@@ -126,18 +127,3 @@ async def _exported(
 async def _page(app: App, asked: Asked, before: str | None, left: int) -> list[AuditEntry]:
     async with app.store.transaction() as tx:
         return await tx.audit.asked(asked, most=min(_PAGE, left), before=before)
-
-
-def _chosen(sent: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name in _FILTERS if (value := str(sent.get(name, "")).strip())}
-
-
-def _asked(chosen: Mapping[str, str]) -> Asked:
-    """Read the filters of the form."""
-    return Asked(
-        actor=chosen.get("actor"),
-        action=chosen.get("action"),
-        target=chosen.get("target"),
-        incident=chosen.get("incident"),
-        since=since_of(chosen["since"]) if "since" in chosen else None,
-    )

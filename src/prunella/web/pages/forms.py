@@ -10,7 +10,7 @@ import base64
 import hmac
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from fastapi import Request
@@ -99,16 +99,6 @@ def estimated_at(form: Mapping[str, str]) -> datetime:
     except ValueError:
         pass
     raise Missing("the estimate's moment is missing, or is none with a zone; an estimate comes first")
-
-
-def since_of(text: str) -> datetime:
-    """Read a moment as a form or a person writes it; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(text)
-        return in_utc(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-    except ValueError:
-        hint = f"got {text[:40]!r}; write 2026-01-31 or 2026-01-31T09:30, in UTC"
-        raise Problem(422, "That is no moment", hint) from None
 
 
 async def show(

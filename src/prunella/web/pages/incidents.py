@@ -12,27 +12,27 @@ from fastapi.responses import Response
 
 from prunella.app import App
 from prunella.core.records import Category, Run, Severity
-from prunella.core.states import IncidentState, RunState
+from prunella.core.states import RunState
 from prunella.engine import bulk_incidents, orders, people, report
 from prunella.engine.bulk_incidents import Carried, Estimate
 from prunella.store.backlog import Wanted
+from prunella.web import filters
 from prunella.web.access import Acts, Reads
 from prunella.web.api.paging import before, cut
 from prunella.web.auth import Caller, form_of
-from prunella.web.pages.forms import Refusal, back_saying, estimated_at, reason_of, show, since_of, tried
+from prunella.web.filters import IncidentFilter
+from prunella.web.pages.forms import Refusal, back_saying, estimated_at, reason_of, show, tried
 from prunella.web.pages.frame import Frame
 from prunella.web.pages.story import steps_of
 from prunella.web.problems import Problem
 
 _ROWS = 50
 _OPERATIONS_MAX = 20
-OPEN = "open_any"
-CHOICES = {
-    "state": (OPEN, *(state.value for state in IncidentState)),
+_CHOICES = {
+    "state": filters.STATES,
     "category": tuple(one.value for one in Category),
     "severity": tuple(one.value for one in Severity),
 }
-_FILTERS = ("state", "service", "category", "severity", "procedure", "since", "q")
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 _DONE = {"ack": "acknowledged", "retry": "set going again"}
 
@@ -47,9 +47,9 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 def _add_list(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.get("/incidents")
     async def incident_list(caller: Reads, request: Request, cursor: str | None = None) -> Response:
-        chosen = chosen_of(request.query_params)
+        chosen = filters.chosen(IncidentFilter, request.query_params)
         async with app.store.transaction() as tx:
-            found = await tx.incidents.list(most=_ROWS + 1, before=before(cursor), **meant_by(chosen))
+            found = await tx.incidents.list(most=_ROWS + 1, before=before(cursor), **_meant(chosen))
         page, following = cut(found, _ROWS, lambda one: (one.first_seen, one.id))
         named = {"service": sorted(app.settings.services), "procedure": sorted(app.parts.procedures)}
         return await show(
@@ -60,7 +60,7 @@ def _add_list(routes: APIRouter, app: App, frame: Frame) -> None:
             incidents=page,
             chosen=chosen,
             first=cursor is None,
-            choices={**CHOICES, **named},
+            choices={**_CHOICES, **named},
             more=f"?{urlencode({**chosen, 'cursor': following})}" if following else None,
         )
 
@@ -68,12 +68,14 @@ def _add_list(routes: APIRouter, app: App, frame: Frame) -> None:
 def _add_many(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.get("/incidents/many")
     async def estimate(caller: Acts, request: Request, act: Literal["ack", "retry"] = "retry") -> Response:
-        return await _estimate_page(app, frame, request, caller, act, chosen_of(request.query_params))
+        return await _estimate_page(
+            app, frame, request, caller, act, filters.chosen(IncidentFilter, request.query_params)
+        )
 
     @routes.post("/incidents/many")
     async def carry_out(caller: Acts, request: Request) -> Response:
         form = await form_of(request)
-        chosen, act = chosen_of(form), form.get("act", "")
+        chosen, act = filters.chosen(IncidentFilter, form), form.get("act", "")
         if act not in _DONE:
             raise Problem(404, "Unknown act", f"there is no {act[:50]!r}; known: {', '.join(_DONE)}")
         came = await tried(_carried_out(app, request, caller, act, chosen))
@@ -89,7 +91,7 @@ async def _carried_out(app: App, request: Request, caller: Caller, act: str, cho
     return await bulk_incidents.carry_out(
         app.parts,
         act,
-        meant_by(chosen),
+        _meant(chosen),
         made_at=estimated_at(form),
         digest=form.get("digest", ""),
         by=caller.name,
@@ -106,7 +108,7 @@ async def _estimate_page(
     chosen: Mapping[str, str],
     refusal: Refusal | None = None,
 ) -> Response:
-    found: Estimate = await bulk_incidents.estimate(app.parts, act, meant_by(chosen))
+    found: Estimate = await bulk_incidents.estimate(app.parts, act, _meant(chosen))
     values = {"estimate": found, "chosen": chosen}
     return await show(frame, request, "incidents_many.html", caller=caller, refusal=refusal, **values)
 
@@ -183,25 +185,9 @@ def _unknown(incident_id: str) -> Problem:
     return Problem(404, "Unknown incident", f"there is no incident {incident_id[:100]!r}")
 
 
-def chosen_of(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the filters that were chosen; a word that the form does not offer is refused."""
-    chosen = {name: value for name in _FILTERS if (value := given.get(name, "").strip())}
-    for name, allowed in CHOICES.items():
-        if name in chosen and chosen[name] not in allowed:
-            raise Problem(422, f"Unknown {name}", f"got {chosen[name][:50]!r}; allowed: {', '.join(allowed)}")
-    return chosen
-
-
-def meant_by(chosen: Mapping[str, str]) -> dict[str, Any]:
+def _meant(chosen: Mapping[str, str]) -> dict[str, Any]:
     """Return what the rows of a list have to fulfil."""
-    meant: dict[str, Any] = {name: value for name, value in chosen.items() if name not in ("since", "q")}
-    if meant.get("state") == OPEN:
-        meant["state"] = [one.value for one in IncidentState if one is not IncidentState.RESOLVED]
-    if "since" in chosen:
-        meant["since"] = since_of(chosen["since"])
-    if "q" in chosen:
-        meant["title"] = chosen["q"]
-    return meant
+    return filters.read(IncidentFilter, chosen).asked()
 
 
 def can_be_undone(app: App, run: Run) -> bool:

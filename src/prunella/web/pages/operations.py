@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -18,16 +17,17 @@ from prunella.core.states import OperationState
 from prunella.engine import bulk, operations
 from prunella.engine.bulk import Carried, Estimate
 from prunella.store.backlog import DUE, Wanted
+from prunella.web import filters
 from prunella.web.access import Acts
 from prunella.web.api.operations import page_of
 from prunella.web.auth import Caller, form_of
+from prunella.web.filters import OperationFilter
 from prunella.web.pages.forms import Missing, Refusal, back_saying, estimated_at, reason_of, show, tried
 from prunella.web.pages.frame import Frame
 from prunella.web.problems import Problem
 
 _ROWS = 50
 _STATES = tuple(state.value for state in OperationState)
-_FILTERS = ("service", "state", "due", "incident", "account", "idempotency_key")
 _NAME_MAX = 200
 _MOVED = "They have moved since you looked at them, so nothing was done. Here is how they stand now."
 
@@ -41,7 +41,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
 def _reading_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.get("/operations")
     async def operation_list(caller: Acts, request: Request) -> Response:
-        return await _list(app, frame, request, caller, _chosen(request.query_params))
+        return await _list(app, frame, request, caller, filters.chosen(OperationFilter, request.query_params))
 
     @routes.get("/operations/{operation_id}")
     async def operation(caller: Acts, request: Request, operation_id: str) -> Response:
@@ -52,7 +52,7 @@ def _acting_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.post("/operations/estimate")
     async def estimate(caller: Acts, request: Request) -> Response:
         form = await form_of(request)
-        chosen, act = _chosen(form), _act(form.get("act", ""))
+        chosen, act = filters.chosen(OperationFilter, form), _act(form.get("act", ""))
         came = await tried(_estimated(app, act, chosen, everything="all" in form))
         if isinstance(came, Refusal):
             return await _list(app, frame, request, caller, {}, came)
@@ -104,13 +104,13 @@ def _meant(app: App, chosen: Mapping[str, str], *, everything: bool) -> Wanted:
         raise InvalidInput(
             "nothing is filtered by, and that means nothing; choose a filter, or tick that all are meant"
         )
-    return _wanted(chosen, app.parts.clock.now())
+    return filters.read(OperationFilter, chosen).asked(app.parts.clock.now())
 
 
 async def _many(app: App, frame: Frame, request: Request, caller: Caller, act: str) -> Response:
     """Do what was estimated; where the operations have moved, the new estimate is the answer."""
     form = await form_of(request)
-    chosen, everything = _chosen(form), "all" in form
+    chosen, everything = filters.chosen(OperationFilter, form), "all" in form
     try:
         came = await tried(_carried_out(app, request, caller, act, chosen, everything=everything))
     except _Moved as error:
@@ -194,7 +194,7 @@ async def _list(
     chosen: Mapping[str, str],
     refusal: Refusal | None = None,
 ) -> Response:
-    wanted = _wanted(chosen, app.parts.clock.now())
+    wanted = filters.read(OperationFilter, chosen).asked(app.parts.clock.now())
     found, cursor = await page_of(app, wanted, _ROWS, request.query_params.get("cursor"))
     return await show(
         frame,
@@ -212,27 +212,6 @@ async def _list(
 
 def _query(chosen: Mapping[str, str]) -> str:
     return f"?{urlencode(chosen)}" if chosen else ""
-
-
-def _chosen(sent: Mapping[str, str]) -> dict[str, str]:
-    """Return the filters that were filled in."""
-    return {name: value for name in _FILTERS if (value := str(sent.get(name, "")).strip())}
-
-
-def _wanted(chosen: Mapping[str, str], now: datetime) -> Wanted:
-    """Read the filters of the form; a word that it does not offer is refused."""
-    for name, allowed in (("state", _STATES), ("due", DUE)):
-        if chosen.get(name, allowed[0]) not in allowed:
-            raise Problem(422, f"Unknown {name}", f"got {chosen[name][:50]!r}; allowed: {', '.join(allowed)}")
-    return Wanted(
-        service=chosen.get("service"),
-        states=(OperationState(chosen["state"]),) if "state" in chosen else None,
-        due=chosen.get("due"),
-        incident=chosen.get("incident"),
-        account=chosen.get("account"),
-        idempotency_key=chosen.get("idempotency_key"),
-        now=now,
-    )
 
 
 def _act(word: str) -> str:
