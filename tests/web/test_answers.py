@@ -157,6 +157,19 @@ async def test_incident_is_changed_in_the_version_that_was_seen(web: Web) -> Non
     assert (await web.ask("POST", f"{path}/ack", token, headers={"if-match": f"W/{tag}"})).status_code == 200
 
 
+async def test_answer_to_a_change_is_what_a_look_tells(web: Web) -> None:
+    """Accounts of a service, and where an incident stands while its service is disabled: the same as a moment later."""
+    token, incident = web.token(Role.ADMIN), await incident_of(web)
+    await web.ask("PUT", "/api/v1/services/crm/credentials", token, json={"access_token": "at-1"})
+    changed = await web.ask("POST", "/api/v1/services/crm/disable", token)
+    assert changed.json() == (await web.ask("GET", "/api/v1/services/crm", token)).json()
+    assert changed.json()["accounts"] != []
+    acted = (await web.ask("POST", f"/api/v1/incidents/{incident}/ack", token)).json()
+    looked = (await web.ask("GET", f"/api/v1/incidents/{incident}", token)).json()
+    assert acted["status"] == "disabled"
+    assert {name: looked[name] for name in acted} == acted
+
+
 @pytest.mark.parametrize("tag", ['"-1"', '"abc"', '"99999999999999999999"', '"1", "2"', "²"])
 async def test_tag_that_is_none_matches_nothing(web: Web, tag: str) -> None:
     """Whatever else is sent, no version is it."""

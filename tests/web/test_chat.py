@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import pytest
 
 from databases.shop import Shop
 from notify.test_slack_answers import body, payload, signed
+from prunella.core.events import Event
 from prunella.core.records import Notification, Severity
 from prunella.core.redact import Secret
+from prunella.core.services import SecretRef
 from prunella.egress import EgressPolicy
 from prunella.engine.notices import Route, Routes
 from prunella.notify.slack import ACKNOWLEDGE, APPROVE, REJECT
@@ -217,3 +219,15 @@ async def test_answer_goes_to_no_other_host(chat: Chat) -> None:
         assert (await chat.again(sent, headers)).status_code == 200
         assert elsewhere.ledger.requests == []
     assert await chat.state() == "rejected"
+
+
+async def test_secret_that_can_not_be_read_is_told_in_the_log_alone(shop: Shop, sqlite_path: Path) -> None:
+    """Who has shown nothing yet is not told what our secrets are called."""
+    buttons = replace(BUTTONS, signing_secret=SecretRef("slack/signing"))
+    with FaultyServer() as slack:
+        async with opened(shop, sqlite_path, slack, buttons=buttons) as chat:
+            seen: list[Event] = []
+            chat.mart.app.parts.listeners.subscribe(seen.append)
+            answer = await chat.press(APPROVE, "x y")
+    assert (answer.status_code, "slack/signing" in answer.text) == (503, False)
+    assert [event.name for event in seen if "slack/signing" in str(event.fields)] == ["inbound.refused"]

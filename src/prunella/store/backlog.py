@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, select, update
 
 from prunella.core.records import AuditEntry, Operation, Run
 from prunella.core.states import OperationState
-from prunella.store.session import Session, records
+from prunella.store.session import Session, behind, records
 from prunella.store.sql import Row, Sql, member_of, param, prepare
 from prunella.store.tables import audit, runs
 from prunella.store.tables import operations as t
@@ -98,10 +98,8 @@ class BacklogRows:
 
     async def page(self, wanted: Wanted, *, most: int, before: tuple[datetime, str] | None = None) -> list[Operation]:
         """Return operations, newest first; `before` continues a listing."""
-        query = select(t).where(*wanted.conditions()).order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
-        if before is not None:
-            moment, last = before
-            query = query.where(or_(t.c.created_at < moment, and_(t.c.created_at == moment, t.c.id < last)))
+        query = select(t).where(*wanted.conditions(), behind(t.c.created_at, t.c.id, before))
+        query = query.order_by(t.c.created_at.desc(), t.c.id.desc()).limit(most)
         return records(Operation, await self._fetch(query))
 
     async def walk(self, wanted: Wanted, after: str, most: int) -> list[Row]:

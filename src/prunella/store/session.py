@@ -100,10 +100,13 @@ def record(kind: type[Record], row: Row | None) -> Record | None:
 
 
 def behind(moment: Any, id_: Any, mark: tuple[datetime, str] | None) -> Any:
-    """Return the condition of a listing, newest first, that goes on behind `mark`; None begins with the newest."""
+    """Return the condition of a listing, newest first, that goes on behind `mark`; None begins with the newest.
+
+    The first half alone lets an index begin there; without it each page would read all pages before it.
+    """
     if mark is None:
         return true()
-    return or_(moment < mark[0], and_(moment == mark[0], id_ < mark[1]))
+    return and_(moment <= mark[0], or_(moment < mark[0], id_ < mark[1]))
 
 
 def must_change(touched: int, what: str) -> None:

@@ -12,7 +12,7 @@ from prunella.engine import inbox, trail
 from prunella.engine.notices import DASHBOARD
 from prunella.notify.heartbeat import HEARTBEAT
 from prunella.web.access import Acts, Reads
-from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, before, cut, from_list, spell_time
+from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, before, cut, from_list, spell_time, unknown
 from prunella.web.api.routing import ASKS_YOURS, Rooms
 from prunella.web.problems import Problem
 
@@ -118,7 +118,7 @@ def router(app: App) -> Rooms:
     async def messages(_: Acts, notification_id: str, limit: Limit = PAGE, cursor: Cursor = None) -> Page[MessageOut]:
         rows = await inbox.rows_of(app.parts, notification_id)
         if not rows:
-            raise _unknown(notification_id)
+            raise unknown("notification", notification_id)
         last = before(cursor)
         rest = [one for one in rows if last is None or _mark(one) > last]
         page, next_cursor = cut(rest, limit, _mark)
@@ -128,7 +128,7 @@ def router(app: App) -> Rooms:
     async def resend(caller: Acts, notification_id: str) -> Page[MessageOut]:
         rows = await inbox.resend(app.parts, notification_id, by=caller.name)
         if rows is None:
-            raise _unknown(notification_id)
+            raise unknown("notification", notification_id)
         return Page(items=[MessageOut.of(one) for one in rows])
 
     return routes
@@ -136,10 +136,6 @@ def router(app: App) -> Rooms:
 
 def _mark(row: Notification) -> tuple[datetime, str]:
     return row.created_at, row.id
-
-
-def _unknown(notification_id: str) -> Problem:
-    return Problem(404, "Unknown notification", f"there is no notification {notification_id[:100]!r}")
 
 
 def kinds_of(app: App) -> dict[str, str]:

@@ -36,7 +36,7 @@ def router(app: App) -> APIRouter:
         if configured is None or configured.buttons is None:
             raise Problem(404, "Unknown channel", f"no channel {channel[:100]!r} has buttons in prunella.yaml")
         body = await request.body()
-        await _must_be_slack(app, configured.buttons, request, body)
+        await _must_be_slack(app, channel, configured.buttons, request, body)
         found = slack_answers.pressed_in(body)
         if found is None:
             return Response(status_code=200)  # a link's click, or something of a later version of Slack
@@ -46,13 +46,14 @@ def router(app: App) -> APIRouter:
     return routes
 
 
-async def _must_be_slack(app: App, buttons: Buttons, request: Request, body: bytes) -> None:
+async def _must_be_slack(app: App, channel: str, buttons: Buttons, request: Request, body: bytes) -> None:
     """Let through what Slack signed lately, once."""
     now = app.parts.clock.now()
     try:
         secret = Secret(await app.vault.reveal(buttons.signing_secret))
-    except SecretError as error:
-        raise Problem(503, "The signing secret can't be read", str(error)) from None
+    except SecretError as error:  # who asks has shown nothing yet: the log is told why, and nobody else
+        app.parts.listeners.emit("inbound.refused", source=channel, reason=str(error))
+        raise Problem(503, "The signing secret can't be read", "the log says why") from None
     if not slack_answers.is_from_slack(secret, request.headers, body, now):
         raise Problem(401, "Not signed by Slack", "the signature is wrong, or older than five minutes")
     signature = hashlib.sha256(request.headers["x-slack-signature"].encode()).hexdigest()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from prunella.app import App
-from prunella.core.states import ApprovalState
 from prunella.engine import overview
 from prunella.engine.pauses import KILL_SWITCH
 from prunella.web.access import Reads
 from prunella.web.api.paging import Out
 from prunella.web.api.routing import Rooms
-
-_PLANS_MAX = 500
 
 
 class TallyOut(Out):
@@ -56,7 +53,7 @@ def router(app: App) -> Rooms:
     async def read(_: Reads) -> OverviewOut:
         found = await overview.overview(app.parts)
         async with app.store.transaction() as tx:
-            waiting = await tx.approvals.list(most=_PLANS_MAX, state=ApprovalState.WAITING)
+            waiting = await tx.census.approvals()
             thrown = (await tx.switches.all()).get(KILL_SWITCH)
             gates = [gate for gate in await tx.gates.all() if gate.state.value != "closed"]
         half_s, most_s = found.mttr_s or (None, None)
@@ -72,7 +69,7 @@ def router(app: App) -> Rooms:
             mttr_p95_s=most_s,
             by_category={name: _tally(one) for name, one in found.categories.items()},
             gates=[GateOut(service=one.service, state=one.state.value, reason=one.reason) for one in gates],
-            approvals=len(waiting),
+            approvals=waiting,
             paused=thrown is not None,
             paused_by=thrown["by"] if thrown is not None else None,
         )

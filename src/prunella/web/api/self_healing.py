@@ -13,7 +13,7 @@ from prunella.engine import entities, figures, inbox, orders
 from prunella.engine.inbox import Told
 from prunella.engine.ready import Ready
 from prunella.web.access import Acts, Reads, Sent
-from prunella.web.api.paging import Out, Time, spell_time
+from prunella.web.api.paging import Out, Time, spell_time, unknown
 from prunella.web.api.routing import ASKS_YOURS, Rooms
 from prunella.web.problems import Problem
 
@@ -206,7 +206,7 @@ def _entity_routes(routes: Rooms, app: App) -> None:
             app.parts, ready, order_id, issue=wish.issueType, action=wish.recoveryAction, by=caller.name
         )
         if done is None:
-            raise Problem(404, f"Unknown {entity}", f"there is no {entity} {order_id[:100]!r}")
+            raise unknown(entity, order_id)
         return HealedOut.of(done)
 
     @routes.post("/run-cycle", summary="Heal what is stuck now", responses=ASKS_YOURS)
@@ -233,7 +233,7 @@ async def acknowledged(app: App, notification_id: str, *, by: str) -> Acknowledg
     """Acknowledge a notice, and tell so; 404 where there is none."""
     seen = await inbox.acknowledge(app.parts, notification_id, by=by)
     if seen is None:
-        raise Problem(404, "Unknown notification", f"there is no notification {notification_id[:100]!r}")
+        raise unknown("notification", notification_id)
     return AcknowledgedOut(
         notification_id=seen.id, acknowledged_at=spell_time(seen.acknowledged_at), acknowledged_by=seen.acknowledged_by
     )

@@ -152,7 +152,8 @@ def router(app: App) -> Rooms:
         if gate is None:
             raise unknown("service", name)
         answer.headers["etag"] = tag_of(gate.version)
-        return ServiceOut.of(app.settings.services[name], gate, [])
+        async with app.store.transaction() as tx:
+            return ServiceOut.of(app.settings.services[name], gate, await tx.credentials.of_service(name))
 
     @routes.put("/{name}/credentials", summary="Hand over tokens")
     async def put_credentials(
