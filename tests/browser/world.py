@@ -17,10 +17,12 @@ from typing import Any
 
 import uvicorn
 
-from prunella.app import App
+from prunella.app import App, sealed_credential
 from prunella.core.records import (
+    Actor,
     AuditEntry,
     Category,
+    Diagnosis,
     Failure,
     Gate,
     Incident,
@@ -46,7 +48,7 @@ _KINDS = (
     ("network.timeout", Category.NETWORK, None, "read timed out after 10 s", "GET /stock"),
     ("auth.expired", Category.AUTH, 401, "The access token expired", "POST /contacts"),
     ("rate_limit.window", Category.RATE_LIMIT, 429, "Too many requests, retry after 30 s", "POST /charges"),
-    ("data.invalid", Category.DATA, 422, "email is not a valid address", "POST /contacts"),
+    ("data.validation", Category.DATA, 422, "email is not a valid address", "POST /contacts"),
 )
 _FILE = """
 service:
@@ -75,9 +77,9 @@ class World:
         """Carry a coroutine out where the server runs, and return what came of it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
-    def token(self, role: Role = Role.ADMIN) -> str:
+    def token(self, role: Role = Role.ADMIN, name: str = "ada") -> str:
         """Return a good token."""
-        return self.market.gatehouse.mint(role, timedelta(hours=1), "ada")
+        return self.market.gatehouse.mint(role, timedelta(hours=1), name)
 
 
 @contextmanager
@@ -112,7 +114,9 @@ def world(folder: Path) -> Iterator[World]:
 
 async def _serve(folder: Path, made: list[World], ready: threading.Event) -> None:
     file = folder / "prunella.yaml"
-    file.write_text(_FILE + "".join(f"  {name}: {{base_url: 'https://{name}.example'}}\n" for name in _SERVICES))
+    rate = ", rate: {initial_per_s: 20}"
+    services = (f"base_url: 'https://{name}.example'{rate if name == 'mailer' else ''}" for name in _SERVICES)
+    file.write_text(_FILE + "".join(f"  {name}: {{{said}}}\n" for name, said in zip(_SERVICES, services, strict=True)))
     migrations.upgrade(f"sqlite:///{folder / 'prunella.db'}")
     settings = load(file, {"PRUNELLA_INGEST_TOKEN": INGEST})
     with filled(f"sqlite:///{folder / 'shop.db'}") as shop:
@@ -173,7 +177,9 @@ async def _to_act_on(app: App, ids: dict[str, str]) -> None:
     mail = replace(
         notice, id=parts.ids.new(), channel="mail", state="waiting", attempts=2, last_error="550 no such box"
     )
+    tokens = sealed_credential(app.vault, "crm", "", "at", "rt", now + timedelta(minutes=51))
     async with parts.store.transaction() as tx:
+        await tx.credentials.put(tokens)
         (approval,) = await tx.approvals.list(most=1)
         await tx.gates.save(replace(await tx.gates.take("stripe", now), **_moved(shut)))
         await tx.outbox.add([notice, replace(mail, next_at=now + timedelta(minutes=4))])
@@ -247,11 +253,22 @@ async def _incident(app: App, service: str, kind: Any, began: Any, state: Incide
     signal = Signal(id=signal_id, source="events", event_id=signal_id, service=service, failure=failure, **times)
     async with parts.store.transaction() as tx:
         await tx.incidents.open_or_join(incident)
-        await tx.signals.add([(signal, None, {"order": "number", "items": ["text"]})])
+        await tx.signals.add([(signal, _diagnosis(name, incident), {"order": "number", "items": ["text"]})])
         await tx.signals.attach(incident_id, [signal_id])
         await tx.runs.add(_runs(app, incident, began, ended, state))
         await tx.audit.add(_entries(app, incident, began, ended))
     return incident_id
+
+
+def _diagnosis(kind: str, incident: Incident) -> Diagnosis:
+    return Diagnosis(
+        kind=kind,
+        confidence=incident.confidence,
+        because=incident.because,
+        retryable=incident.category is not Category.DATA,
+        actor=Actor.SYSTEM,
+        advice=incident.advice,
+    )
 
 
 def _runs(app: App, incident: Incident, began: Any, ended: Any, state: IncidentState) -> list[Run]:
