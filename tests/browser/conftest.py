@@ -76,7 +76,9 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
     watch = Watch()
     sessions: dict[Role, str] = {}
 
-    def opened(path: str = "/", *, role: Role = Role.ADMIN, scripts: bool = True, colours: str = "light", still: bool = False) -> Page:
+    def opened(
+        path: str = "/", *, role: Role = Role.ADMIN, scripts: bool = True, colours: str = "light", still: bool = False
+    ) -> Page:
         context = browser.new_context(
             color_scheme="dark" if colours == "dark" else "light",
             java_script_enabled=scripts,

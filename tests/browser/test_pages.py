@@ -138,7 +138,13 @@ async def _said_by_people(served: World, incidents: Mapping[str, str]) -> None:
         facts = {"title": words, "facts": ((words, words),), "last_error": words, "tries": ({"error": words},)}
         for channel in ("dashboard", words):
             one = Notification(
-                id=f"x{number}{channel}", key=f"x{number}", channel=channel, incident_id=None, state="dead", **facts, **common
+                id=f"x{number}{channel}",
+                key=f"x{number}",
+                channel=channel,
+                incident_id=None,
+                state="dead",
+                **facts,
+                **common,
             )
             notices.append(one)
     operations = [_operation(served.app, incidents[one], 1) for one in _PAYLOADS]
@@ -163,8 +169,23 @@ def test_strings_from_outside_never_run(open_page: Open, served: World) -> None:
     expect(page.locator("#feed")).to_contain_text("opened crm")  # the live feed has its turn, too
     served.run(_said_by_people(served, incidents))
     stories = [f"/incidents/{one}" for one in list(incidents.values())[::6]]
-    lists = ("/", "/incidents", "/incidents?state=open_any", "/audit", "/notifications?all=yes", "/operations", "/settings")
-    rooms = ("/services", "/services/shipping", "/services/crm", "/procedures", f"/procedures/{ORDERS}", "/incidents/many")
+    lists = (
+        "/",
+        "/incidents",
+        "/incidents?state=open_any",
+        "/audit",
+        "/notifications?all=yes",
+        "/operations",
+        "/settings",
+    )
+    rooms = (
+        "/services",
+        "/services/shipping",
+        "/services/crm",
+        "/procedures",
+        f"/procedures/{ORDERS}",
+        "/incidents/many",
+    )
     for path in (*lists, *rooms, *stories, "/operations?account=" + quote(_PAYLOADS[0])):
         page.goto(served.url + path, wait_until="domcontentloaded")
         assert page.evaluate("window.pwned") is None, path
@@ -224,7 +245,9 @@ def test_keys_lead_about(open_page: Open, served: World) -> None:
 def test_every_action_is_reached_by_tab_and_seen(open_page: Open, served: World) -> None:
     """Tab alone comes by every link, field and button of a page that acts, and each shows that it has the focus."""
     page = open_page("/approvals", role=Role.OPERATIONS)
-    wanted = page.evaluate("document.querySelectorAll('main :is(a[href], button, summary, input:not([type=hidden]))').length")
+    wanted = page.evaluate(
+        "document.querySelectorAll('main :is(a[href], button, summary, input:not([type=hidden]))').length"
+    )
     page.locator("#main").evaluate("one => { one.tabIndex = -1; one.focus(); }")
     met = set()
     for _ in range(wanted):

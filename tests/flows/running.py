@@ -43,7 +43,7 @@ class Up:
     used: int = 0
 
     def __post_init__(self) -> None:
-        self.client = httpx2.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
         self._tokens: dict[str, str] = {}
 
     def place(self) -> str:
