@@ -162,14 +162,13 @@ def _kind(schema: Mapping[str, Any], allowed: Mapping[str, Any]) -> str:
         return _kind(schema, schema["$defs"][allowed["$ref"].rpartition("/")[2]])
     if "enum" in allowed or "const" in allowed:
         return ", ".join(f"`{one}`" for one in allowed.get("enum", [allowed.get("const")]))
-    if "anyOf" in allowed:
-        return " or ".join(dict.fromkeys(_kind(schema, one) for one in allowed["anyOf"]))
+    kind = allowed.get("type", "any value")
+    if "anyOf" in allowed or isinstance(kind, list):
+        either = allowed.get("anyOf") or [{"type": one} for one in kind]
+        return " or ".join(dict.fromkeys(_kind(schema, one) for one in either))
     for sign, words in _PATTERNS.items():
         if sign in str(allowed.get("pattern", "")):
             return words
-    kind = allowed.get("type", "any value")
-    if isinstance(kind, list):
-        return " or ".join(_kind(schema, {"type": one}) for one in kind)
     if kind == "array":
         return f"list of {_kind(schema, allowed.get('items', {}))}"
     if kind == "object":

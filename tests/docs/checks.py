@@ -1,4 +1,4 @@
-"""What a page must be: its links lead somewhere, its settings load, its code and its commands exist. Faults are returned."""
+"""What a page must be: its links lead somewhere, its settings load, its code and its messages exist. Faults are returned."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import ast
 import importlib
 import inspect
 import re
-import shlex
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from typer.main import get_command
 
 import prunella
-from docs.pages import ROOT, Block, Page, page, steps
-from prunella.cli.commands import _UsageError as UsageError
-from prunella.cli.commands import cli
+from docs.pages import ROOT, Block, Page, page
 from prunella.core.errors import ConfigError
+from prunella.core.records import KINDS
 from prunella.settings import json_schema, load
 
-SECTIONS = set(json_schema()["properties"])
+SCHEMA = json_schema()
+SECTIONS = set(SCHEMA["properties"])
 
 
 # Links ----------------------------------------------------------------------------------------------------------------
@@ -131,6 +130,34 @@ def _reads(text: str) -> bool:
         return False
 
 
+def unknown_settings(of: Page) -> list[str]:
+    """Return the settings that sentences name by their path (`service.listen`) and that do not exist."""
+    named = re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)+)`", of.prose)
+    ours = [one for one in named if one.partition(".")[0] in SECTIONS and one not in KINDS and not one.endswith(".py")]
+    return [one for one in ours if not _is_setting(SCHEMA, one.split("."))]
+
+
+def _is_setting(shape: dict[str, Any], path: list[str]) -> bool:
+    if not path:
+        return True
+    if "$ref" in shape:
+        return _is_setting(SCHEMA["$defs"][shape["$ref"].rpartition("/")[2]], path)
+    if any(_is_setting(one, path) for one in shape.get("anyOf", [])):
+        return True
+    if "items" in shape:
+        return _is_setting(shape["items"], path)
+    below = shape.get("properties", {}).get(path[0], shape.get("additionalProperties"))
+    return isinstance(below, dict) and _is_setting(below, path[1:])
+
+
+def unknown_extras(of: Page) -> list[str]:
+    """Return the extras that a page installs and that the package does not have."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return [
+        one for named in re.findall(r"prunella\[([\w,]+)\]", of.text) for one in named.split(",") if one not in extras
+    ]
+
+
 # Code -----------------------------------------------------------------------------------------------------------------
 
 
@@ -179,73 +206,6 @@ def _wrong_node(node: ast.AST, pr: set[str]) -> list[str]:
             if one.arg and not anything and one.arg not in taken
         ]
     return []
-
-
-# Commands -------------------------------------------------------------------------------------------------------------
-
-
-def wrong_commands(of: Page) -> list[str]:
-    """Return the commands of a page that the command line does not take as they stand.
-
-    What stands in a sentence may leave arguments out; options and names have to exist there, too.
-    """
-    shown = [command for block in of.blocks("console") for command, _ in steps(block)]
-    told = re.findall(r"`(prunella [^`]+)`", of.prose)
-    return [fault for text in shown for fault in _misused(text, whole=True)] + [
-        fault for text in told for fault in _misused(text, whole=False)
-    ]
-
-
-def _misused(text: str, *, whole: bool) -> Iterator[str]:
-    for words in invocations(text):
-        try:
-            parse(words)
-        except UsageError as error:
-            if whole or not type(error).__name__.startswith(("Missing", "NoArgs", "BadOption")):
-                yield f"prunella {' '.join(words)}: {error}"
-
-
-def invocations(text: str) -> Iterator[list[str]]:
-    """Yield the words behind each `prunella` in a line of shell."""
-    split = shlex.shlex(re.sub(r"\b2>", ">", text.replace("$(", " ( ")), posix=True, punctuation_chars=True)
-    split.commenters, split.whitespace_split = "#", True
-    words: list[str] | None = None
-    first = True
-    for token in split:
-        if set(token) <= set("();<>|&\n"):
-            if words is not None:
-                yield words
-            words, first = None, True
-        elif words is not None:
-            words.append(token)
-        elif first and token.rpartition("/")[2] == "prunella":
-            words = []
-        else:
-            first = first and re.match(r"\w+=", token) is not None
-    if words is not None:
-        yield words
-
-
-@cache
-def _command_line() -> Any:
-    return get_command(cli)
-
-
-def parse(words: list[str]) -> None:
-    """Parse a command as the command line would, and do nothing."""
-    rest = [
-        one
-        for place, one in enumerate(words)
-        if one not in ("-c", "--config") and words[max(place - 1, 0)] not in ("-c", "--config")
-    ]
-    command: Any = _command_line()
-    context, name = None, "prunella"
-    while True:
-        context = command.make_context(name, rest, parent=context)
-        rest = [*getattr(context, "_protected_args", ()), *context.args]
-        if not hasattr(command, "resolve_command") or not rest:
-            return
-        name, command, rest = command.resolve_command(context, rest)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------

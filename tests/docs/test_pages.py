@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from docs import checks
+from docs import checks, shells
 from docs.pages import ROOT, Page, page, pages
 from prunella.core.records import Level
 from prunella.core.states import GateState, IncidentState, RunState
@@ -27,6 +27,13 @@ def test_settings_load(page: Page) -> None:
 
 
 @ALL
+def test_names_exist(page: Page) -> None:
+    """Settings that sentences speak of, and extras that are installed, are there."""
+    assert checks.unknown_settings(page) == []
+    assert checks.unknown_extras(page) == []
+
+
+@ALL
 def test_code_uses_what_there_is(page: Page) -> None:
     """Names and arguments of ours exist, also in functions that a block only defines."""
     assert checks.wrong_code(page) == []
@@ -35,7 +42,7 @@ def test_code_uses_what_there_is(page: Page) -> None:
 @ALL
 def test_commands_are_taken_as_they_stand(page: Page) -> None:
     """Every command is parsed by the real command line, those in sentences, too."""
-    assert checks.wrong_commands(page) == []
+    assert shells.wrong_commands(page) == []
 
 
 @pytest.mark.parametrize("name", ["docs/troubleshooting.md", "docs/procedures.md"])
@@ -64,15 +71,17 @@ PLANTED = {
     "other_yaml": "```yaml\n# prometheus.yml\na: [\n```",
     "wrong_code": "```python\nimport prunella as pr\ndef f():\n    pr.polcy('x')\n    pr.Retry(attempt=3)\n```",
     "wrong_commands": "```console\n$ prunella heal\n$ PATH=. prunella explain\n$ prunella incidents --colour | wc\n```\n`prunella up -x`",
+    "unknown_settings": "`service.lisen`, `service.listen`, `services.NAME.gate.open`, `services.crm.gates.open`",
+    "unknown_extras": '`pip install "prunella[server,otl]"`',
     "unsaid": "| you see | do |\n|---|---|\n| `nobody ever says this` | wait |",
 }
-FAULTS = {"dead_links": 3, "wrong_code": 2, "wrong_commands": 4}
+FAULTS = {"dead_links": 3, "wrong_code": 2, "unknown_settings": 2, "wrong_commands": 4}
 
 
 @pytest.mark.parametrize("check", PLANTED)
 def test_faults_are_noticed(check: str) -> None:
     """Each checker finds what is planted, all of it, and nothing on a page that is well."""
-    looks = getattr(checks, check)
+    looks = getattr(checks, check, None) or getattr(shells, check)
     assert len(looks(Page("planted.md", PLANTED[check]))) == FAULTS.get(check, 1)
     assert looks(Page("planted.md", "# Well\n\n```console\n$ prunella incidents | wc\n```\n")) == []
 
