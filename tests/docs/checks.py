@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,15 +119,16 @@ def _value(name: str) -> str:
     )
 
 
-def other_yaml(of: Page) -> list[str]:
-    """Return the YAML blocks that can't be read at all."""
-    return [block.text for block in of.blocks("yaml") if not _reads(block.text)]
+def unreadable(of: Page) -> list[str]:
+    """Return the blocks of YAML and JSON that can't be read at all."""
+    yamls = [block.text for block in of.blocks("yaml") if not _reads(yaml.safe_load, block.text)]
+    return yamls + [block.text for block in of.blocks("json") if not _reads(json.loads, block.text)]
 
 
-def _reads(text: str) -> bool:
+def _reads(read: Callable[[str], Any], text: str) -> bool:
     try:
-        return yaml.safe_load(text) is not None
-    except yaml.YAMLError:
+        return read(text) is not None
+    except (yaml.YAMLError, ValueError):
         return False
 
 

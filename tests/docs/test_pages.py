@@ -22,7 +22,7 @@ def test_links_lead_somewhere(page: Page) -> None:
 @ALL
 def test_settings_load(page: Page) -> None:
     """What is copied into prunella.yaml loads without a mistake and without a warning; other YAML can be read."""
-    assert checks.other_yaml(page) == []
+    assert checks.unreadable(page) == []
     assert checks.wrong_settings(page) == []
 
 
@@ -68,14 +68,14 @@ def test_words_are_all_explained() -> None:
 PLANTED = {
     "dead_links": "[a](nowhere.md) [b](#no-heading) [c](../../../etc/hosts)\n# A heading\n[d](#a-heading)",
     "wrong_settings": "```yaml\nservices: {crm: {base_url: https://crm.example, timeout: 5}}\n```",
-    "other_yaml": "```yaml\n# prometheus.yml\na: [\n```",
+    "unreadable": "```yaml\n# prometheus.yml\na: [\n```\n```json\n{'a': 1}\n```",
     "wrong_code": "```python\nimport prunella as pr\ndef f():\n    pr.polcy('x')\n    pr.Retry(attempt=3)\n```",
     "wrong_commands": "```console\n$ prunella heal\n$ PATH=. prunella explain\n$ prunella incidents --colour | wc\n```\n`prunella up -x`",
     "unknown_settings": "`service.lisen`, `service.listen`, `services.NAME.gate.open`, `services.crm.gates.open`",
     "unknown_extras": '`pip install "prunella[server,otl]"`',
     "unsaid": "| you see | do |\n|---|---|\n| `nobody ever says this` | wait |",
 }
-FAULTS = {"dead_links": 3, "wrong_code": 2, "unknown_settings": 2, "wrong_commands": 4}
+FAULTS = {"dead_links": 3, "wrong_code": 2, "unreadable": 2, "unknown_settings": 2, "wrong_commands": 4}
 
 
 @pytest.mark.parametrize("check", PLANTED)
