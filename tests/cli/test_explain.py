@@ -55,6 +55,8 @@ def test_story_has_what_is_known_and_nothing_empty(held: str | None, next_at: st
         "timeline": [{"at": "2026-01-01T00:00:00.000000+00:00", "action": "incident.opened", "reason": "HTTP 503"}],
         "runs": [
             {
+                "id": "r1",
+                "rows": 0,
                 "started_at": "2026-01-01T00:00:01.000000+00:00",
                 "remedy": "replay",
                 "attempt": 1,
@@ -68,3 +70,8 @@ def test_story_has_what_is_known_and_nothing_empty(held: str | None, next_at: st
     assert "stands   open (pending), 3 events, level L0" in told
     assert ("  held     " in told, "  next     " in told) == (held is not None, next_at is not None)
     assert "replay         try 1  failed     HTTP 503" in told
+    assert "undo" not in told
+    story["runs"][0] |= {"rows": 2, "state": "verified"}
+    assert tell_story(story).splitlines()[-1] == "      put back by: prunella undo r1"
+    story["runs"][0]["remedy"] = "end_idle_connections"
+    assert "undo" not in tell_story(story)

@@ -20,7 +20,6 @@ from docs.pages import Page, steps
 from flows.warm import typed
 
 _DONE = "::done "
-PATIENCE_S = 30
 
 
 class Reader:
@@ -37,7 +36,7 @@ class Reader:
     ) -> None:
         self.folder, self.said, self._swaps, self._seen = folder, "", dict(swaps), 0
         self._ends = ExitStack()
-        self._environ, self._paths = dict(environ), paths
+        self._environ, self._paths, self.patience_s = dict(environ), paths, 30.0
 
     def __enter__(self) -> Self:
         places = Path(self._ends.enter_context(tempfile.TemporaryDirectory()))
@@ -117,7 +116,7 @@ class Reader:
 
     def _until(self, pattern: str) -> re.Match[str]:
         assert self._shell.stdout is not None
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + self.patience_s
         wanted = re.compile(pattern, re.MULTILINE)
         while (found := wanted.search(self.said, self._seen)) is None:
             ready, _, _ = select.select([self._shell.stdout], [], [], max(end - time.monotonic(), 0))

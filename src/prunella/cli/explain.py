@@ -12,6 +12,9 @@ from prunella.diagnosis.pasted import failure_of
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
+_UNDOABLE = ("done", "verified", "ineffective")
+
+
 def is_incident_id(text: str) -> bool:
     """Tell an incident's id from the text of an error."""
     return _ID.fullmatch(text.strip().lower()) is not None
@@ -49,8 +52,9 @@ def tell_story(story: dict[str, Any]) -> str:
     lines.append("  timeline")
     lines += [f"    {entry['at'][:23]}  {entry['action']:<20} {entry['reason']}" for entry in story["timeline"]]
     lines.append("  attempts")
-    lines += [
-        f"    {run['started_at'][:23]}  {run['remedy']:<14} try {run['attempt']}  {run['state']:<10} {run['detail']}"
-        for run in story["runs"]
-    ]
+    for run in story["runs"]:
+        tried = f"{run['remedy']:<14} try {run['attempt']}  {run['state']:<10} {run['detail']}"
+        lines.append(f"    {run['started_at'][:23]}  {tried}")
+        if run["rows"] and run["state"] in _UNDOABLE and run["remedy"] != "end_idle_connections":  # those are no rows
+            lines.append(f"      put back by: prunella undo {run['id']}")
     return "\n".join(lines)
