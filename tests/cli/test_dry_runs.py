@@ -29,7 +29,7 @@ CHANGES = {
     "init", "scan", "retry", "suppress", "escalate", "ack", "run", "approve", "reject", "undo", "pause", "resume",
     "reconcile", "services enable", "services disable", "services pause", "services resume", "services probe",
     "operations replay", "operations cancel", "operations quarantine", "secret set", "secret rm", "credentials set",
-    "keys create", "keys revoke", "links create", "notify test", "db upgrade",
+    "keys create", "keys revoke", "links create", "links revoke", "notify test", "db upgrade",
 }  # fmt: skip
 NEITHER = {
     "up", "worker", "demo", "token", "explain", "incidents show", "operations show", "known-issues test", "export",
@@ -75,6 +75,7 @@ DRY: list[tuple[list[str], str]] = [
     (["credentials", "set", "crm", "--user", "ada"], "store the tokens of crm for ada"),
     (["keys", "create", "ci", "--role", "VIEWER", "--ttl", "7d"], "make a key for ci (VIEWER), good for 7d"),
     (["links", "create", "--name", "ada"], "make a link for ada (VIEWER)"),
+    (["links", "revoke", "ada"], "end every session of ada"),
     (["db", "upgrade", "--compat"], "leave the tables at revision"),
 ]
 
@@ -182,6 +183,8 @@ def test_link_lets_a_person_in_once(command: Command, configured: Path) -> None:
     assert command("links", "create", "--name", " ").status == 1
     assert command("links", "create", "--name", "ada", "--ttl", "soon").status == 2
     assert command("links", "create").status == 2
+    assert command("links", "revoke", "ada").out == "ada: 0 sessions and 1 links ended\n"
+    assert command("links", "revoke", "ada").status == 1
 
 
 def test_person_behind_sudo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from prunella.core.records import Approval
 from prunella.store.audit import Asked
 from prunella.store.contract import Store, Transaction
+from prunella.store.session import behind
+from prunella.store.sql import SqliteDialect, prepare
+from prunella.store.tables import audit, incidents
 from store.making import at, entry, incident, notification, run
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +60,29 @@ async def _add(tx: Transaction, noun: str, moments: list[datetime]) -> None:
         await tx.runs.add([run(n, started_at=one) for n, one in enumerate(moments)])
     else:
         await tx.outbox.add([notification(n, created_at=one) for n, one in enumerate(moments)])
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (
+            select(incidents)
+            .where(behind(incidents.c.first_seen, incidents.c.id, (at(1), "i")))
+            .order_by(incidents.c.first_seen.desc(), incidents.c.id.desc()),
+            "incidents_by_first_seen (first_seen<?)",
+        ),
+        (
+            select(audit).where(*Asked(target="crm").conditions()).order_by(audit.c.id.desc()),
+            "audit_by_target (target=?)",
+        ),
+    ],
+)
+def test_page_begins_at_its_place_in_an_index(sqlite_path: Path, query: Any, found: str) -> None:
+    """A page far behind costs what the first one does, and so do the few entries about one thing."""
+    prepared = prepare(query.limit(9), SqliteDialect())
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind({})).fetchall()
+    assert [step[-1] for step in plan] == [f"SEARCH {found.partition('_')[0]} USING INDEX {found}"]
 
 
 async def test_incidents_are_found_by_title_and_time(store: Store) -> None:

@@ -100,6 +100,7 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/api/v1/resume"): ACTS,
     ("GET", "/api/v1/overview"): READS,
     ("POST", "/api/v1/links"): RULES,
+    ("DELETE", "/api/v1/links/{name:path}"): RULES,
     ("GET", "/"): READS,
     ("GET", "/incidents/{incident_id}"): READS,
     ("GET", "/approvals"): ACTS,

@@ -179,6 +179,26 @@ async def test_session_ends_with_the_key_that_opened_it(web: Web) -> None:
     assert (await web.ask("GET", "/", headers=other)).status_code == 200
 
 
+async def test_person_is_turned_out(web: Web) -> None:
+    """Lost laptops and changed jobs: sessions and unopened links of a name end at once, and the audit says by whom."""
+    admin, ends = web.token(Role.ADMIN), timedelta(hours=1)
+    (opened, _), (waits, _) = [await entrances.new_link(web.app.parts, "bob/x", "ADMIN", ends, by="ada") for _ in "ab"]
+    answer = await web.ask("POST", "/login", data={"token": opened})
+    bob = {"cookie": f"{COOKIE}={answer.cookies[COOKIE]}"}
+    web.client.cookies.clear()
+    other, _ = await signed_in(web)
+    assert (await web.ask("GET", "/", headers=bob)).status_code == 200
+    ended = await web.ask("DELETE", "/api/v1/links/bob%2Fx", admin)
+    assert ended.json() == {"name": "bob/x", "sessions": 1, "links": 1}
+    assert (await web.ask("GET", "/", headers=bob)).status_code == 401
+    assert (await web.ask("POST", "/login", data={"token": waits})).status_code == 401
+    assert (await web.ask("GET", "/", headers=other)).status_code == 200
+    assert (await web.ask("DELETE", "/api/v1/links/bob%2Fx", admin)).status_code == 404
+    async with web.app.store.transaction() as tx:
+        (told, *_) = await tx.audit.list(most=9, target="bob/x")
+    assert (told.actor, told.action, told.reason) == ("cli", "link.revoked", "sessions: 1, links: 1")
+
+
 async def test_link_opens_for_one_of_many_at_once(web: Web) -> None:
     """Two clicks at the same moment: one session."""
     link, _ = await entrances.new_link(web.app.parts, "bob", "VIEWER", timedelta(hours=1), by="ada")

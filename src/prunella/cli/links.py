@@ -1,16 +1,17 @@
-"""Commands about one-time links: how a person is let into the dashboard."""
+"""Commands about one-time links: how a person is let into the dashboard, and turned out."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from prunella.cli import world
 from prunella.cli.printing import Dry, Json, example, print_json, would
 
-cli = typer.Typer(help="Make one-time links into the dashboard.", no_args_is_help=True)
+cli = typer.Typer(help="Let people into the dashboard, once each, and turn them out.", no_args_is_help=True)
 
 
 class LinkRole(StrEnum):
@@ -40,3 +41,20 @@ def create(
         print_json(answer)
     else:
         print(answer["address"])
+
+
+@cli.command(epilog=example("prunella links revoke ada"))
+def revoke(
+    name: Annotated[str, typer.Argument(help="Whose; as the audit calls them.")],
+    dry_run: Dry = False,
+    as_json: Json = False,
+) -> None:
+    """End a person's sessions, and links that they have not opened yet."""
+    if dry_run:
+        would(f"end every session of {name}, and every link that was not opened yet", as_json)
+        return
+    answer = world.call("DELETE", f"/api/v1/links/{quote(name, safe='')}", role="ADMIN")
+    if as_json:
+        print_json(answer)
+    else:
+        print(f"{name}: {answer['sessions']} sessions and {answer['links']} links ended")

@@ -101,6 +101,16 @@ async def new_link(parts: Parts, name: str, role: str, life: timedelta, *, by: s
     return shown, ends
 
 
+async def turn_out(parts: Parts, name: str, *, by: str) -> tuple[int, int] | None:
+    """End a person's sessions and links that wait to be opened; return how many of each, None where there are none."""
+    async with parts.store.transaction() as tx:
+        sessions, links = await tx.entrances.end_sessions_of(name), await tx.entrances.drop_unused_links(name)
+        if not (sessions or links):
+            return None
+        await trail.note(parts, tx, "link.revoked", name, reason=f"sessions: {sessions}, links: {links}", by=by)
+    return sessions, links
+
+
 async def use_link(parts: Parts, shown: str) -> tuple[str, str] | None:
     """Return name and role of a link and use it up; None where it opens nothing (any more)."""
     async with parts.store.transaction() as tx:

@@ -34,6 +34,7 @@ _SESSION = Sql(
 )
 _SEEN = Sql(update(sessions).where(sessions.c.digest == param("digest_")).values(seen_at=param("now")))
 _END = Sql(delete(sessions).where(sessions.c.digest == param("digest_")))
+_END_OF = Sql(delete(sessions).where(sessions.c.name == param("name_")))
 _OVER = Sql(delete(sessions).where(sessions.c.expires_at <= param("now")))
 
 
@@ -72,9 +73,9 @@ class EntranceRows:
         """Use a link up: its name and role, None where it was used, is over or never was."""
         return await self._session.one(_USE, digest_=digest, now=now)
 
-    async def drop_unused_links(self, name: str) -> None:
-        """Forget links of `name` that nobody used."""
-        await self._session.change(_UNUSED, name_=name)
+    async def drop_unused_links(self, name: str) -> int:
+        """Forget links of `name` that nobody used; return how many."""
+        return await self._session.change(_UNUSED, name_=name)
 
     async def anybody_entered(self) -> bool:
         """Tell whether any link was ever used."""
@@ -93,6 +94,10 @@ class EntranceRows:
     async def session_seen(self, digest: str, now: datetime) -> None:
         """Note that a session is used."""
         await self._session.change(_SEEN, digest_=digest, now=now)
+
+    async def end_sessions_of(self, name: str) -> int:
+        """End every session of `name`; return how many."""
+        return await self._session.change(_END_OF, name_=name)
 
     async def end_session(self, digest: str) -> bool:
         """End a session; False where there was none."""

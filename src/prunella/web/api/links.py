@@ -1,4 +1,4 @@
-"""/api/v1/links: one-time links into the dashboard; what a link looks like is answered once, when it is made."""
+"""/api/v1/links: people are let into the dashboard and turned out; a link is shown once, when it is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prunella.app import App
 from prunella.engine import entrances
 from prunella.web.access import Rules, Sent, Words
-from prunella.web.api.paging import Out, Time
+from prunella.web.api.paging import Out, Time, unknown
 from prunella.web.api.routing import Rooms
 
 
@@ -34,6 +34,14 @@ class LinkOut(Out):
     address: str
 
 
+class TurnedOutOut(Out):
+    """What was ended."""
+
+    name: str
+    sessions: int
+    links: int
+
+
 def router(app: App) -> Rooms:
     """Return the routes."""
     routes = Rooms(prefix="/api/v1/links", tags=["links"])
@@ -44,5 +52,12 @@ def router(app: App) -> Rooms:
         shown, ends = await entrances.new_link(app.parts, wish.name, wish.role, life, by=caller.name)
         address = f"{app.settings.public_url}/login?token={shown}"
         return LinkOut(name=wish.name.strip(), role=wish.role, expires_at=ends.isoformat(), address=address)
+
+    @routes.delete("/{name:path}", summary="End a person's sessions and unopened links")
+    async def turn_out(caller: Rules, name: str) -> TurnedOutOut:
+        ended = await entrances.turn_out(app.parts, name, by=caller.name)
+        if ended is None:
+            raise unknown("person", name)
+        return TurnedOutOut(name=name, sessions=ended[0], links=ended[1])
 
     return routes
