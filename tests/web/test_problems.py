@@ -25,6 +25,7 @@ from prunella.core.errors import (
     StoreUnavailable,
 )
 from prunella.web.problems import CutOff, Problem, install, pointer, unprocessable
+from web.conftest import Web
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +115,23 @@ async def test_errors_of_the_framework_are_problems_too(method: str, path: str, 
     async with client(application()) as web:
         answer = await web.request(method, path)
     assert problem(answer)["status"] == status
+
+
+async def test_request_that_breaks_off_is_no_fault_of_ours(web: Web) -> None:
+    """Who goes away in the middle of a body, without a token, fills no log with our faults."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/inbound/shop", "query_string": b"", "headers": []}
+    await web.api(
+        {**scope, "scheme": "http", "server": ("x", 80), "http_version": "1.1", "root_path": ""}, receive, send
+    )
+    assert sent[0]["status"] == 400
 
 
 async def test_wrong_parameters_are_named() -> None:

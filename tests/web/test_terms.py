@@ -77,6 +77,15 @@ async def test_encoded_slash_and_long_address_are_no_way_around(web: Web) -> Non
     assert (await web.ask("GET", f"/api/v1/incidents/{'x' * 60_000}")).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "file", ["a%00.css", "x" * 5000, "%2e%2e/server.py", "..%2f..%2fserver.py", "vendor", "%ff.css", "/etc/passwd", ""]
+)
+async def test_name_of_a_file_leads_nowhere_else(web: Web, file: str) -> None:
+    """Whatever is asked for, without a token, is one of our files or none; no name makes the disk complain."""
+    assert (await web.ask("GET", f"/static/{file}")).status_code == 404
+    assert (await web.ask("GET", "/static/vendor/htmx.js")).status_code == 200
+
+
 async def test_api_is_as_strict_below_a_prefix(web: Web) -> None:
     """Inside somebody else's application it refuses what it refuses alone, as problems for whoever asks."""
     outer = FastAPI()

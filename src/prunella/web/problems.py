@@ -13,6 +13,7 @@ from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -108,6 +109,10 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
     @app.exception_handler(Problem)
     async def _problem(request: Request, error: Problem) -> Response:
         return answer(request, error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, _: ClientDisconnect) -> Response:  # nobody hears it, and the log stays readable
+        return answer(request, Problem(400, "The request was cut off"))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

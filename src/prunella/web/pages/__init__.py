@@ -45,10 +45,13 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
 
 
 def _add_static(doors: APIRouter) -> None:
+    """Serve the files that are there at the start: what somebody asks for is never a path on our disk."""
+    files = {path.relative_to(STATIC).as_posix(): path for path in STATIC.rglob("*") if path.suffix in _KINDS}
+
     @doors.get("/static/{file:path}")
     async def static(file: str) -> Response:
-        found = (STATIC / file).resolve()
-        if not (found.is_file() and found.is_relative_to(STATIC) and found.suffix in _KINDS):
+        found = files.get(file)
+        if found is None:
             raise Problem(404, "Unknown file", f"there is no file {file[:100]!r}")
         headers = {"cache-control": "public, max-age=31536000, immutable"}
         return FileResponse(found, media_type=_KINDS[found.suffix], headers=headers)
