@@ -9,12 +9,12 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from getpass import getpass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import ProxyHandler, Request, build_opener
@@ -24,6 +24,10 @@ from prunella.core.errors import ConfigError, PrunellaError
 
 if TYPE_CHECKING:
     from prunella.settings import Settings
+
+T = TypeVar("T")
+Ask = Callable[[str, str, Any], Awaitable[Any]]
+"""Method, address with its query, body -> what was answered."""
 
 SCAN = "/integration-self-heal"
 _DEFAULT = Path("prunella.yaml")
@@ -131,11 +135,17 @@ class NoEngine(PrunellaError):
 
 def listed(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS", each: Callable[[list[Any]], None]) -> None:
     """Read a list to its end, page by page; `each` gets the items of a page."""
-    page = call("GET", path, query=query, role=role)
-    each(page["items"])
-    while page["next_cursor"] is not None:
-        page = call("GET", path, query={**query, "cursor": page["next_cursor"]}, role=role)
-        each(page["items"])
+    cursor: dict[str, str] | None = {}
+
+    async def walk(ask: Ask) -> None:
+        """Read on from `cursor`, also where the engine ended meanwhile and the store is asked instead."""
+        nonlocal cursor
+        while cursor is not None:
+            page = await ask("GET", f"{path}?{urlencode({**query, **cursor})}", None)
+            each(page["items"])
+            cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] is not None else None
+
+    _talk(walk, role, _CALL_S)
 
 
 def ask_engine(path: str, query: Mapping[str, Any], *, role: str = "OPERATIONS") -> Any:
@@ -173,14 +183,29 @@ def call(
     Args:
         within_s: how long an answer may take; None: 15 s.
     """
-    within_s = within_s or _CALL_S
     address = path + (f"?{urlencode(query)}" if query else "")
-    try:
+    return _talk(lambda ask: ask(method, address, body), role, within_s or _CALL_S, healing=address == SCAN)
+
+
+def _talk(talk: Callable[[Ask], Awaitable[T]], role: str, within_s: float, *, healing: bool = False) -> T:
+    """Let `talk` ask the running engine; when none runs, the same routes on the store.
+
+    Args:
+        healing: it wants a runner.
+    """
+
+    async def over_http(method: str, address: str, body: Any) -> Any:
         return _over_http(method, address, body, role, within_s)
+
+    async def run(ask: Ask) -> T:
+        return await talk(ask)
+
+    try:
+        return asyncio.run(run(over_http))
     except TimeoutError:
         raise PrunellaError(f"the engine did not answer within {within_s:.0f} s; look at its log") from None
     except URLError:
-        return asyncio.run(_in_process(method, address, body, role))
+        return asyncio.run(_in_process(talk, role, healing=healing))
 
 
 class Refused(PrunellaError):
@@ -228,8 +253,8 @@ def _over_http(method: str, address: str, body: Any, role: str, within_s: float)
         raise PrunellaError(f"{fact}; look what listens there") from None
 
 
-async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
-    """Open the store and put the request to the same routes, without a server."""
+async def _in_process(talk: Callable[[Ask], Awaitable[T]], role: str, *, healing: bool) -> T:
+    """Open the store and let `talk` ask the same routes, without a server."""
     import httpx2
 
     from prunella.app import open_app
@@ -237,13 +262,17 @@ async def _in_process(method: str, address: str, body: Any, role: str) -> Any:
 
     async with open_app(settings(), tell=lambda line: print(line, file=sys.stderr)) as app:
         transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
-        headers = {"authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}"}
-        healing = app.running() if address == SCAN else contextlib.nullcontext()  # a scan wants a runner
-        async with healing, httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+
+        async def ask(method: str, address: str, body: Any) -> Any:
+            headers = {"authorization": f"Bearer {mint(role, _TOKEN_TTL.total_seconds())}"}
             reply = await client.request(method, address, json=body, headers=headers)
-        if reply.status_code >= 400:
-            raise _refused(reply.status_code, reply.content)
-        return reply.json()
+            if reply.status_code >= 400:
+                raise _refused(reply.status_code, reply.content)
+            return reply.json()
+
+        runs = app.running() if healing else contextlib.nullcontext()
+        async with runs, httpx2.AsyncClient(transport=transport, base_url="http://prunella") as client:
+            return await talk(ask)
 
 
 def _refused(status: int, raw: bytes) -> Refused:
