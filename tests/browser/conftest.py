@@ -74,7 +74,6 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
     """Return what opens a signed-in page; nothing outside may have been asked, and no rule broken, by its end."""
     contexts: list[BrowserContext] = []
     watch = Watch()
-    sessions: dict[Role, str] = {}
 
     def opened(
         path: str = "/", *, role: Role = Role.ADMIN, scripts: bool = True, colours: str = "light", still: bool = False
@@ -88,10 +87,10 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
         contexts.append(context)
         context.set_default_timeout(5000)
         watch.over(context, served.url)
-        if role not in sessions:
-            sessions[role] = signed_in(served, role)
-        context.add_cookies([{"name": COOKIE, "value": sessions[role], "url": served.url}])
+        if role not in served.sessions:
+            served.sessions[role] = signed_in(served, role)
         page = context.new_page()
+        show_session(page, served, served.sessions[role])
         page.goto(served.url + path)
         return page
 
@@ -100,6 +99,11 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
         context.close()
     assert watch.outside == [], "a page asked another host"
     assert watch.troubles == [], "a page broke a rule of its own, or a script failed"
+
+
+def show_session(page: Page, served: World, session: str) -> None:
+    """Let a browser be who began a session."""
+    page.context.add_cookies([{"name": COOKIE, "value": session, "url": served.url}])
 
 
 def signed_in(served: World, role: Role = Role.ADMIN, name: str = "ada") -> str:

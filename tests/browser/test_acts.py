@@ -87,7 +87,7 @@ def test_many_are_cancelled_after_an_estimate_without_a_script(open_page: Open, 
     page.click("text=Estimate a quarantine")
     expect(page.locator("h1")).to_contain_text("operations?")
     page.fill("#name", "stocktaking")
-    page.fill("#reason", "they count today")
+    page.fill("form.card input[name=reason]", "they count today")
     page.click("form.card button")
     expect(page.locator("[role=status]").first).to_contain_text("stocktaking: ")
     page.goto(served.url + "/audit?target=stocktaking")

@@ -11,12 +11,12 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
-from browser.conftest import AXE, Open, signed_in
+from browser.conftest import AXE, Open, show_session, signed_in
 from browser.pages import PAGES, address_of
 from browser.world import INGEST, World, _operation
 from prunella.core.records import Notification, Severity
 from prunella.engine import entrances, orders, people
-from prunella.web.auth import COOKIE, Role
+from prunella.web.auth import Role
 from web.market import ORDERS
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,19 @@ def test_story_follows_what_happens(open_page: Open, served: World) -> None:
     """An open incident shows what somebody else does to it."""
     page = open_page(f"/incidents/{served.ids['verifying']}")
     served.run(people.act_on_incident(served.app.parts, served.ids["verifying"], "ack", by="hedy", reason="mine"))
-    expect(page.locator("#fresh")).to_contain_text("seen by hedy", timeout=2000)
+    expect(page.locator("#fresh")).to_contain_text("seen by hedy", timeout=5000)
+
+
+def test_page_stays_when_its_session_has_ended(open_page: Open, served: World) -> None:
+    """What can't be fetched anew any more is not taken away, and no refusal is laid over it."""
+    page, session = open_page("/"), signed_in(served, Role.VIEWER)
+    show_session(page, served, session)
+    page.reload()
+    served.run(entrances.end_session(served.app.parts, session, by="ada"))
+    with page.expect_response(lambda answer: answer.status == 401):
+        served.run(people.act_on_incident(served.app.parts, served.ids["open"], "ack", by="eve", reason="while away"))
+    expect(page.locator("#fresh h1")).to_be_visible()
+    expect(page.locator("main")).not_to_contain_text("token is required")
 
 
 def reported(served: World) -> dict[str, str]:
@@ -129,13 +141,24 @@ def reported(served: World) -> dict[str, str]:
 async def _said_by_people(served: World, incidents: Mapping[str, str]) -> None:
     """Let people and the engine say every payload: as reasons, names, requests and messages."""
     parts, now = served.app.parts, served.app.parts.clock.now()
-    common = {"kind": "SYSTEM_ALERT", "severity": Severity.HIGH, "link": None, "created_at": now, "next_at": None}
+    common: dict[str, Any] = {
+        "kind": "SYSTEM_ALERT",
+        "severity": Severity.HIGH,
+        "link": None,
+        "created_at": now,
+        "next_at": None,
+    }
     notices = []
     for number, payload in enumerate(_PAYLOADS):
         words = payload.replace("\0", "")
         await people.act_on_incident(parts, incidents[payload], "ack", by=words, reason=words)
         await entrances.new_key(parts, words.strip() or "x", "VIEWER", None, by=words)
-        facts = {"title": words, "facts": ((words, words),), "last_error": words, "tries": ({"error": words},)}
+        facts: dict[str, Any] = {
+            "title": words,
+            "facts": ((words, words),),
+            "last_error": words,
+            "tries": ({"error": words},),
+        }
         for channel in ("dashboard", words):
             one = Notification(
                 id=f"x{number}{channel}",
@@ -200,8 +223,7 @@ def test_strings_from_outside_never_run(open_page: Open, served: World) -> None:
 def test_name_of_who_looks_never_runs(open_page: Open, served: World) -> None:
     """A token's issuer may call people what it likes: it is text, in the frame and in the audit."""
     page = open_page("/")
-    cookie = {"name": COOKIE, "value": signed_in(served, name=_PAYLOADS[4]), "url": served.url}
-    page.context.add_cookies([cookie])  # type: ignore[list-item]
+    show_session(page, served, signed_in(served, name=_PAYLOADS[4]))
     for path in ("/", "/settings", "/audit"):
         page.goto(served.url + path)
         expect(page.locator(".who b")).to_have_text(_PAYLOADS[4])

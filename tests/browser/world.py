@@ -67,6 +67,7 @@ class World:
     market: Market
     loop: asyncio.AbstractEventLoop
     ids: dict[str, str] = field(default_factory=dict)
+    sessions: dict[Role, str] = field(default_factory=dict)
 
     @property
     def app(self) -> App:

@@ -11,6 +11,7 @@ import pytest
 
 from prunella.engine import trail
 from prunella.web.auth import Caller, Role
+from prunella.web.pages import live as module
 from prunella.web.pages.live import Batch, Live, _told
 from web.conftest import Web
 
@@ -130,7 +131,9 @@ async def test_stream_ends_with_the_session(web: Web) -> None:
 
     async def listen() -> list[str]:
         spell = ", ".join
-        return [part async for part in _told(live, None, lambda batch: spell(one.reason for one in batch), stays)]
+        return [
+            part async for part in _told(live.listen(None), lambda batch: spell(one.reason for one in batch), stays)
+        ]
 
     ended = asyncio.create_task(listen())
     await asyncio.sleep(5 * POLL_S)
@@ -142,3 +145,26 @@ async def test_stream_ends_with_the_session(web: Web) -> None:
         told = await ended
     assert "while signed in" in told
     assert "afterwards" not in "".join(told)
+
+
+async def test_streams_of_one_and_of_all_are_bounded(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens page upon page is refused one more; others still listen; what ends makes room."""
+    monkeypatch.setattr(module, "OF_ONE_MAX", 2)
+    monkeypatch.setattr(module, "LISTENERS_MAX", 3)
+    live = Live(web.app, POLL_S)
+    streams = [live.listen("~", who) for who in ("ada", "ada", "bob")]
+    for stream, full in zip(streams, (False, True, True), strict=True):
+        assert list(await anext(stream)) == []
+        assert live.is_full("ada") is full
+    assert live.is_full("bob")
+    await streams[0].aclose()
+    assert (live.is_full("ada"), live.is_full("bob")) == (False, False)
+    for stream in streams[1:]:
+        await stream.aclose()
+
+
+async def test_one_page_too_many_is_told_so(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """429 with a time to come again; nothing is streamed."""
+    monkeypatch.setattr(module, "OF_ONE_MAX", 0)
+    answer = await web.ask("GET", "/live", web.token(Role.VIEWER))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")

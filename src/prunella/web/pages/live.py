@@ -22,6 +22,7 @@ from prunella.web.access import Reads
 from prunella.web.auth import Caller, Gatehouse
 from prunella.web.pages.frame import Frame
 from prunella.web.pages.overview import may_see
+from prunella.web.problems import Problem
 
 POLL_S = 0.5
 _BEAT_S = 15.0
@@ -33,6 +34,11 @@ _QUEUE_MAX = 20
 _LATE_POLLS = 10
 """An entry's id is older than its commit: entries of the last polls are looked for again, so that none is missed."""
 
+LISTENERS_MAX = 500
+"""Streams of one process; a page without one works, and is only not told."""
+OF_ONE_MAX = 30
+"""Streams of one person: a page that is not seen gives its own up, so these are windows side by side."""
+
 Batch = Sequence[AuditEntry]
 
 
@@ -42,7 +48,7 @@ class Live:
     def __init__(self, app: App, poll_s: float = POLL_S) -> None:
         self._app = app
         self._poll_s = poll_s
-        self._listeners: set[asyncio.Queue[Batch | None]] = set()
+        self._listeners: dict[asyncio.Queue[Batch | None], str] = {}
         self._poller: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -51,13 +57,18 @@ class Live:
         """Count those who listen."""
         return len(self._listeners)
 
-    async def listen(self, after: str | None) -> AsyncGenerator[Batch, None]:
+    def is_full(self, who: str) -> bool:
+        """Tell whether one more stream, of this person, would be too many."""
+        own = sum(name == who for name in self._listeners.values())
+        return own >= OF_ONE_MAX or self.listening >= LISTENERS_MAX
+
+    async def listen(self, after: str | None, who: str = "") -> AsyncGenerator[Batch, None]:
         """Yield what is new since `after` (None: from now on) batch by batch; an empty batch is a heartbeat.
 
         What came between `after` and the first look comes once, although the poller finds it, too.
         """
         queue: asyncio.Queue[Batch | None] = asyncio.Queue(_QUEUE_MAX)
-        self._listeners.add(queue)
+        self._listeners[queue] = who
         told: set[str] = set()
         try:
             await self._begin()
@@ -68,7 +79,7 @@ class Live:
             while (batch := await self._next(queue)) is not None:
                 yield [one for one in batch if one.id not in told and (after is None or one.id > after)]
         finally:
-            self._listeners.discard(queue)
+            self._listeners.pop(queue, None)
             if not self._listeners and self._poller is not None:
                 self._poller.cancel()
                 self._poller = None
@@ -122,7 +133,7 @@ class Live:
                 self._let_go(queue)
 
     def _let_go(self, queue: asyncio.Queue[Batch | None]) -> None:
-        self._listeners.discard(queue)
+        self._listeners.pop(queue, None)
         while not queue.empty():
             queue.get_nowait()
         queue.put_nowait(None)
@@ -146,21 +157,24 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
             own = [one for one in batch if may_see(caller, one) and incident in (None, one.incident_id)]
             return _messages(frame, request, own, feed=feed)
 
+        if live.is_full(caller.name):
+            words = f"at most {OF_ONE_MAX} pages of one person are told what happens, and {LISTENERS_MAX} of all"
+            raise Problem(429, "Too many pages listen", words, headers={"retry-after": "30"})
         async with app.store.transaction() as tx:  # a database that is away is told now, not in mid-stream
             await tx.glance.audit_latest(1)
         stays = _stays(app, request, caller)
         headers = {"x-accel-buffering": "no"}
-        told = _told(live, last_event_id or after, spell, stays)
+        told = _told(live.listen(last_event_id or after, caller.name), spell, stays)
         return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
 
 async def _told(
-    live: Live, after: str | None, spell: Callable[[Batch], str], stays: Callable[[], AsyncIterator[bool]]
+    listening: AsyncGenerator[Batch, None], spell: Callable[[Batch], str], stays: Callable[[], AsyncIterator[bool]]
 ) -> AsyncIterator[str]:
     """Write the stream; it ends with the process, or with the session of who listens."""
     yield "retry: 1000\n: prunella\n\n"
     still = stays()
-    async with aclosing(live.listen(after)) as heard:
+    async with aclosing(listening) as heard:
         async for batch in heard:
             if not await anext(still):
                 return
