@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urljoin, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prunella.web.auth import Role
 from prunella.web.pages.frame import ago, safe_path
@@ -84,6 +87,13 @@ async def test_address_puts_no_words_into_our_mouth(web: Web) -> None:
 def test_form_sends_nobody_elsewhere(path: str, safe: str) -> None:
     """What a form names as the way back is a path of ours, or the overview."""
     assert safe_path(path) == safe
+
+
+@given(st.text(alphabet="/\\.:@?#%a\t\n\r\u00a0 e2F5Chtps", max_size=20))
+def test_way_back_never_leaves_this_host(path: str) -> None:
+    """However it is written: joined as a browser joins (backslashes are slashes, tabs and breaks fall out)."""
+    written = re.sub(r"[\t\n\r]", "", safe_path(path)).replace("\\", "/")
+    assert urlsplit(urljoin("https://prunella.example/x", written)).netloc == "prunella.example"
 
 
 @pytest.mark.parametrize(

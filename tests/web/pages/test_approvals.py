@@ -60,8 +60,26 @@ async def test_rejection_needs_a_reason_and_leaves_it_to_people(mart: Market) ->
         late = await ada.fill(page, again, reason="again")
         assert late.status == 409
         assert "only one that waits can be answered" in late.words
-        assert "look at it and decide again" in late.words
+        assert "You have rejected this plan already" in late.words
     assert hidden(mart) == 0
+
+
+async def test_second_of_two_people_is_told_who_was_quicker(mart: Market) -> None:
+    """Both looked at one plan: the second hears whose answer stands, and that theirs changed nothing."""
+    ada = await Person.enter(mart.client, mart.gatehouse, Role.OPERATIONS)
+    bob = await Person.enter(mart.client, mart.gatehouse, Role.OPERATIONS, "bob")
+    approval = await proposed(mart)
+    seen = await bob.open(f"/approvals/{approval}")
+    await ada.fill(await ada.open(f"/approvals/{approval}"), "/approve")
+    late = await bob.fill(seen, "/reject", reason="not on a Friday")
+    assert late.status == 409
+    assert "ada was quicker, and has approved this plan already" in late.words
+    assert "Your answer changed nothing." in late.words
+    assert not late.actions
+    async with mart.app.store.transaction() as tx:
+        found = await tx.approvals.get(approval)
+    assert found is not None
+    assert (found.state.value, found.decided_by) == ("approved", "ada")
 
 
 async def test_superseded_plan_is_explained_and_leads_to_the_one_that_stands(mart: Market) -> None:

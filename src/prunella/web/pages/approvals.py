@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -133,6 +133,10 @@ async def _page(
         raise Problem(404, "Unknown approval", f"there is no approval {approval_id[:100]!r}")
     (card,) = await _cards(app, [found])
     trace = await _trace(app, found)
+    if refusal is not None and found.state in (ApprovalState.APPROVED, ApprovalState.REJECTED):
+        who = "You have" if found.decided_by == caller.name else f"{found.decided_by} was quicker, and has"
+        words = f"{who} {found.state.value} this plan already"
+        refusal = replace(refusal, title=words, next="Your answer changed nothing.")
     return await show(frame, request, "approval.html", caller=caller, refusal=refusal, card=card, trace=trace)
 
 
