@@ -153,8 +153,9 @@ def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tm
     assert plan in told["notifications --all"]
     page.click("nav >> text=Notifications")
     expect(page.locator("tr:has-text('shop-chat')").first).to_contain_text("well")
-    context.close()
+    page.click("nav >> text=Overview")
     assert (watch.outside, watch.troubles) == ([], [])
-    terminal.interrupt()
+    terminal.interrupt()  # while a page listens
+    context.close()
     assert "Traceback" not in terminal.text
     assert not shop.exists(), "the demo leaves nothing behind"

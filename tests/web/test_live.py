@@ -8,11 +8,12 @@ from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
+from fastapi import Request
 
-from prunella.engine import trail
+from prunella.engine import entrances, trail
 from prunella.web.auth import Caller, Role
 from prunella.web.pages import live as module
-from prunella.web.pages.live import Batch, Live, _told
+from prunella.web.pages.live import Batch, Live, _stays, _told
 from web.conftest import Web
 
 pytestmark = pytest.mark.anyio
@@ -168,3 +169,15 @@ async def test_one_page_too_many_is_told_so(web: Web, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "OF_ONE_MAX", 0)
     answer = await web.ask("GET", "/live", web.token(Role.VIEWER))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "30")
+
+
+async def test_stream_asks_anew_whether_who_listens_may(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that somebody ended, from wherever, is heard of by the streams that it opened."""
+    monkeypatch.setattr(module, "_ASK_AGAIN_S", 0.0)
+    await web.client.post("/login", data={"token": web.token(Role.VIEWER)})
+    cookie = web.client.cookies["prunella_session"]
+    asked = Request({"type": "http", "app": web.api, "headers": [(b"cookie", f"prunella_session={cookie}".encode())]})
+    stays = _stays(web.app, asked, Caller("cli", Role.VIEWER))()
+    assert await anext(stays)
+    await entrances.end_session(web.app.parts, cookie, by="ada")
+    assert not await anext(stays)
