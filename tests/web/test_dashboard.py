@@ -81,6 +81,7 @@ async def test_many_are_estimated_first_and_done_as_estimated(web: Web) -> None:
     page = (await web.ask("GET", "/incidents/many?act=ack&service=crm")).text
     count = len(set(incidents))
     assert f"Acknowledge {count} incident" in page
+    assert "Acknowledge 1 incident" in (await web.ask("GET", "/incidents/many?act=ack&q=(e2)")).text
     order = {name: hidden(page, name) for name in ("made_at", "digest", "act", "service")}
     order |= {"csrf": csrf, "reason": "a known outage"}
     stale = await web.ask("POST", "/incidents/many", data={**order, "digest": "0" * 32})
@@ -102,6 +103,10 @@ async def test_filters_are_those_of_the_api(web: Web) -> None:
     other = "auth" if category != "auth" else "data"
     assert incident in (await web.ask("GET", f"/incidents?state=open_any&category={category}")).text
     assert "No incident of this kind" in (await web.ask("GET", f"/incidents?category={other}")).text
+    other = (await web.ask("GET", "/incidents?service=nobody&since=2026-01-31T09:30&severity=HIGH&q=E%25")).text
+    assert "<option selected>nobody</option>" in other, "a filter that counts is seen, also one that is not offered"
+    assert "No incident of this kind" in other
+    assert (await web.ask("GET", "/incidents?since=yesterday")).status_code == 422
     wrong = await web.ask("GET", "/incidents?state=broken")
     assert (wrong.status_code, "open_any" in wrong.text) == (422, True)
 

@@ -64,6 +64,22 @@ async def test_rejection_needs_a_reason_and_leaves_it_to_people(mart: Market) ->
     assert hidden(mart) == 0
 
 
+async def test_what_a_plan_did_is_undone_from_its_incident(mart: Market) -> None:
+    """Where a machine can put it back the attempt has a button; rows that have moved since are left, and named."""
+    ada = await Person.enter(mart.client, mart.gatehouse, Role.OPERATIONS)
+    approval = await proposed(mart)
+    await ada.fill(await ada.open(f"/approvals/{approval}"), "/approve")
+    await mart.post(f"/api/v1/procedures/{HIDE}/run")
+    mart.shop.run("UPDATE products SET visible = 7 WHERE id = 1")
+    (incident,) = (await mart.get(f"/api/v1/incidents?procedure={HIDE}"))["items"]
+    page = await ada.open(f"/incidents/{incident['id']}")
+    assert f"prunella explain {incident['id']}" in page.words
+    undone = await ada.fill(page, "/undo")
+    assert "1 row put back; 1 was left as it is" in undone.words
+    assert hidden(mart) == 0
+    assert not any(one.endswith("/undo") for one in undone.actions)
+
+
 async def test_second_of_two_people_is_told_who_was_quicker(mart: Market) -> None:
     """Both looked at one plan: the second hears whose answer stands, and that theirs changed nothing."""
     ada = await Person.enter(mart.client, mart.gatehouse, Role.OPERATIONS)
