@@ -18,7 +18,8 @@ from checks.test_stuck import orders
 from cli.conftest import Command
 from databases.shop import opened
 from pooler import pooling
-from prunella.cli.doctor import tables
+from prunella.cli.doctor import channels, tables
+from prunella.core.redact import Secret
 from prunella.store import migrations
 
 PROCEDURES = """
@@ -275,6 +276,23 @@ def test_hidden_rows_are_told_from_rows_that_are_not_there(
 
 
 # Channels -------------------------------------------------------------------------------------------------------------
+
+
+def test_mail_servers_are_reached_by_their_own_ports_and_rules(
+    command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the house needs no entry in egress; where nobody listens, the port of its way is what is tried."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("HOUSE", f"starttls://me:hunter2@127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("AWAY", "smtp://me:hunter2@127.0.0.2")
+        mails = [f'{name}: {{email: {{to: [a@b.example], smtp: "${{{name.upper()}}}"}}}}' for name in ("house", "away")]
+        configured.write_text(f"{configured.read_text()}notify: {{channels: {{{', '.join(mails)}}}}}\n")
+        said = command("doctor")
+    (told,) = [line for line in said.out.splitlines() if "channels" in line and ": " in line][:1]
+    assert said.out.count("can't be reached") == 1
+    assert "away can't be reached" in told
+    assert "hunter2" not in said.out
+    assert channels._mail_server(Secret("smtp://h"))[1:] == (25, False)
 
 
 def test_channels_are_reached_and_nothing_is_sent(

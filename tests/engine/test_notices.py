@@ -120,7 +120,20 @@ def test_keys_tell_what_may_be_said_again() -> None:
     assert keys == {"detected:incident-1", "attempt:incident-1", "recovered:incident-1"}
     first, second = open_gate(), open_gate(since=START + timedelta(seconds=1))
     assert notices.disabled(first, 1, LINK).key != notices.disabled(second, 1, LINK).key
-    assert notices.disabled(first, 1, LINK).key != notices.enabled(first, "ada", LINK).key
+    assert notices.disabled(first, 1, LINK).key != notices.enabled(first, "ada", START, LINK).key
+
+
+def test_enabled_has_document_bs_words() -> None:
+    """A re-enabled integration is a recovered one: with what it took, and what had been wrong."""
+    gate = open_gate(reason="9 network failures within 60 minutes")
+    told = notices.enabled(gate, "ada", gate.since + timedelta(minutes=130), LINK)
+    assert (told.title, told.kind, told.severity) == ("Integration Recovered", "recovered", Severity.LOW)
+    assert told.facts == (
+        ("Service", gate.service),
+        ("Resolution", "enabled again by ada"),
+        ("Time to Recover", "2 h 10 min"),
+        ("Original Error", "9 network failures within 60 minutes"),
+    )
 
 
 # Routes ---------------------------------------------------------------------------------------------------------------

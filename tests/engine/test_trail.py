@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 
 import pytest
 
 from engine.world import START, World, play
+from prunella.core.procedures import Window
 from prunella.core.records import Notice, Severity
 from prunella.engine import trail
-from prunella.engine.notices import Route, Routes
+from prunella.engine.notices import DASHBOARD, Route, Routes, Tier
+from prunella.engine.pauses import Pauses
+from prunella.engine.quiet import Quiet
 
 
 def notice(key: str = "k", severity: Severity = Severity.HIGH) -> Notice:
@@ -65,6 +68,28 @@ def test_message_is_queued_and_its_delivery_woken_at_its_time(sqlite_path: Path)
         assert (world.due_in_s("ops", handler="deliver"), world.due_in_s("log", handler="deliver")) == (0.0, 60.0)
 
     play(sqlite_path, story)
+
+
+def test_window_that_ends_in_quiet_hours_wakes_nobody(sqlite_path: Path) -> None:
+    """Held until two in the morning, a small thing waits on until seven; a grave one goes out at two."""
+    window = Window(name="work", cron="0 0 * * *", lasts_s=7200, pause=frozenset({"notifications"}))
+    night = Quiet(begins=time(1), ends=time(7), zone="UTC")
+    tiers = (Tier(60.0, ("pager",)),)
+    routes = Routes((Route(frozenset(Severity), ("ops",), tiers=tiers),), quiet=night)
+
+    async def story(world: World) -> None:
+        object.__setattr__(world.parts, "pauses", Pauses(world.store, world.parts.clock, [window]))
+        await world.parts.pauses.now()
+        async with world.parts.store.transaction() as tx:
+            await trail.tell(world.parts, tx, [notice("low", Severity.LOW), notice("high", Severity.HIGH)])
+        told = {(row.key, row.channel): row for row in await world.told()}
+        assert told["low", "ops"].next_at == START + timedelta(hours=7)
+        assert told["high", "ops"].next_at == START + timedelta(hours=2)
+        async with world.parts.store.transaction() as tx:
+            (shown,) = await tx.outbox.list(most=2, channel=DASHBOARD, key="low")
+        assert shown.escalates_at == START + timedelta(hours=7, minutes=1)
+
+    play(sqlite_path, story, routes=routes)
 
 
 def test_same_notice_is_stored_once(sqlite_path: Path) -> None:

@@ -169,7 +169,8 @@ async def acknowledge(parts: Parts, notification_id: str, *, by: str) -> Notific
         if found is None or found.channel != DASHBOARD:
             return None
         if not await tx.outbox.acknowledge(notification_id, by, parts.clock.now()):
-            raise IllegalTransition(f"notification {notification_id} was acknowledged by {found.acknowledged_by}")
+            first = await tx.outbox.get(notification_id) or found  # who was quicker, perhaps in this very moment
+            raise IllegalTransition(f"notification {notification_id} was acknowledged by {first.acknowledged_by}")
         target = found.resource or notification_id
         await trail.note(parts, tx, "notification.ack", target, reason=found.title, incident=found.incident_id, by=by)
         return await tx.outbox.get(notification_id)

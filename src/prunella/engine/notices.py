@@ -204,14 +204,23 @@ def disabled(gate: Gate, count: int, link: str) -> Notice:
     )
 
 
-def enabled(gate: Gate, by: str, link: str) -> Notice:
-    """Say that a service is used again: once per disablement."""
+def enabled(gate: Gate, by: str, now: datetime, link: str) -> Notice:
+    """Say that a service is used again: once per disablement.
+
+    Args:
+        gate: as it was disabled.
+    """
     return Notice(
         key=f"enabled:{gate.service}:{gate.since.isoformat()}",
         kind="recovered",
         severity=Severity.LOW,
         title="Integration Recovered",
-        facts=(("Service", gate.service), ("Resolution", f"enabled again by {by}")),
+        facts=(
+            ("Service", gate.service),
+            ("Resolution", f"enabled again by {by}"),
+            ("Time to Recover", spell_duration((now - gate.since).total_seconds())),
+            ("Original Error", gate.reason or "unknown"),
+        ),
         link=link,
     )
 

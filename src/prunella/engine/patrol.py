@@ -337,7 +337,7 @@ async def enable(parts: Parts, tx: Transaction, name: str, *, by: str, person: b
         await trail.recovered(parts, tx, name, before.down_since)
     if before.state is GateState.DISABLED:
         link = f"{parts.public_url}/services/{name}"
-        await trail.tell(parts, tx, [notices.enabled(before, by, link)])
+        await trail.tell(parts, tx, [notices.enabled(before, by, parts.clock.now(), link)])
     if person:
         await wake_service(parts, tx, name, by_person=True)
     await lane.resume(parts, tx, name)  # after a person's word, too: it wakes the oldest only

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from prunella.core.records import AuditEntry, Notice, Notification
 from prunella.engine import notices
+from prunella.engine.notices import Routes
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
 
@@ -53,7 +54,7 @@ async def queue(parts: Parts, tx: Transaction, queued: list[Notification]) -> No
     now = parts.clock.now()
     silent_until = parts.pauses.messages(now)
     if silent_until is not None:  # a maintenance window: they go out together at its end
-        queued = [_held(row, silent_until, silent_until - now) for row in queued]
+        queued = [_held(row, silent_until, parts.routes) for row in queued]
     await tx.outbox.add(queued)
     for row in queued:
         if row.state == "waiting":
@@ -62,10 +63,14 @@ async def queue(parts: Parts, tx: Transaction, queued: list[Notification]) -> No
             await parts.runner.submit("escalate", row.id, at=row.escalates_at, tx=tx)
 
 
-def _held(row: Notification, until: datetime, rest: timedelta) -> Notification:
-    """Let a message wait for the end of a rest, and those who would be told after it for as long."""
+def _held(row: Notification, rest_ends: datetime, routes: Routes) -> Notification:
+    """Let a message wait for the end of a rest, and those who are told after it for the time that it leaves."""
+    until = routes.after(row.severity, rest_ends)
     next_at = row.next_at and max(row.next_at, until)
-    return replace(row, next_at=next_at, escalates_at=row.escalates_at and row.escalates_at + rest)
+    if row.escalates_at is None:
+        return replace(row, next_at=next_at)
+    climbs_at = until + timedelta(seconds=routes.tiers(row.severity)[0].after_s)
+    return replace(row, next_at=next_at, escalates_at=max(row.escalates_at, climbs_at))
 
 
 def link(parts: Parts, incident_id: str) -> str:

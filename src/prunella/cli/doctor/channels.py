@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -11,11 +12,14 @@ from prunella.cli.doctor.flaw import Flaw, error, note, warning
 from prunella.core.errors import ConfigError, EgressError, PrunellaError
 from prunella.core.redact import Secret
 from prunella.core.services import SecretRef, SecretSource
-from prunella.egress import Egress
+from prunella.egress import Egress, EgressPolicy
+from prunella.notify.email import server_of
 from prunella.settings import Settings
 from prunella.store.secrets import Vault
 
-_PORTS = {"https": 443, "http": 80, "smtp": 587, "smtps": 465}
+_PORTS = {"https": 443, "http": 80}
+_ANYWHERE = EgressPolicy(allow_hosts=frozenset({"0.0.0.0/0", "::/0"}))
+"""Mail goes to the server that stands in prunella.yaml, wherever it is: often one in the house."""
 _WITHIN_S = 5.0
 
 
@@ -25,14 +29,12 @@ async def examine(settings: Settings) -> list[Flaw]:
         return []
     stored = {name: one.url for name, one in settings.channels.items() if isinstance(one.url, SecretRef)}
     opened, found = await _opened(settings, stored)
+    tries: list[Coroutine[None, None, Flaw | None]] = []
     given = {name: one.url for name, one in settings.channels.items() if isinstance(one.url, Secret)}
-    egress = Egress(settings.egress)
-    try:
-        tries = [_reach(egress, name, address) for name, address in {**given, **opened}.items()]
-        found += [flaw for flaw in await asyncio.gather(*tries) if flaw is not None]
-    finally:
-        await egress.close()
-    return found
+    for name, address in {**given, **opened}.items():
+        is_mail = settings.channels[name].kind == "email"
+        tries.append(_reach(_ANYWHERE if is_mail else settings.egress, name, address, is_mail=is_mail))
+    return found + [flaw for flaw in await asyncio.gather(*tries) if flaw is not None]
 
 
 async def _opened(settings: Settings, stored: dict[str, SecretRef]) -> tuple[dict[str, Secret], list[Flaw]]:
@@ -70,15 +72,30 @@ async def _revealed(vault: Vault, source: SecretSource) -> Secret:
     return Secret(await vault.reveal(source))
 
 
-async def _reach(egress: Egress, name: str, address: Secret) -> Flaw | None:
+async def _reach(policy: EgressPolicy, name: str, address: Secret, *, is_mail: bool) -> Flaw | None:
     """Open a connection as a message would, and close it; the address is a password and is not shown."""
-    parts = urlsplit(address.reveal())
-    if parts.scheme not in _PORTS or not parts.hostname:
-        return note("channels", f"{name} is not looked at: only a message would show whether it arrives")
+    egress = Egress(policy)
     try:
-        port = parts.port or _PORTS[parts.scheme]
-        await egress.reach(parts.hostname, port, tls=parts.scheme in ("https", "smtps"), deadline_s=_WITHIN_S)
+        place = _mail_server(address) if is_mail else _web_server(address)
+        if place is None:
+            return note("channels", f"{name} is not looked at: only a message would show whether it arrives")
+        host, port, tls = place
+        await egress.reach(host, port, tls=tls, deadline_s=_WITHIN_S)
     except (EgressError, ConfigError, ValueError) as wrong:
         fix = f"look at the address of notify.channels.{name}, and at what stands between"
         return warning("channels", f"{name} can't be reached: {wrong}", fix)
+    finally:
+        await egress.close()
     return None
+
+
+def _mail_server(address: Secret) -> tuple[str, int, bool]:
+    server = server_of(address.reveal())
+    return server.host, server.port, server.way == "smtps"
+
+
+def _web_server(address: Secret) -> tuple[str, int, bool] | None:
+    parts = urlsplit(address.reveal())
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    return parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "https"
