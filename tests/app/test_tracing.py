@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from opentelemetry import trace
@@ -17,7 +19,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prunella.app import tracing
 from prunella.core.events import Event
 from prunella.core.services import Service
+from prunella.egress import Egress, EgressPolicy
 from prunella.remedies.contract import Outcome, Target
+from prunella.testing import FaultyServer
 from web.conftest import INGEST, Web
 from web.conftest import web as _web
 
@@ -34,6 +38,16 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     provider.add_span_processor(SimpleSpanProcessor(kept))
     monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("prunella"))
     return kept
+
+
+@asynccontextmanager
+async def closing_egress() -> AsyncIterator[Egress]:
+    """Call loopback."""
+    egress = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"}), allow_http=True))
+    try:
+        yield egress
+    finally:
+        await egress.close()
 
 
 def told(span: ReadableSpan) -> dict[str, object]:
@@ -77,6 +91,35 @@ async def test_outcome_stands_on_its_span(exporter: InMemorySpanExporter) -> Non
     found = [told(one) for one in exporter.get_finished_spans()]
     assert [one.get("http.response.status_code") for one in found] == [200, 503, None]
     assert [one.get("error.type") for one in found] == [None, "503", "timeout"]
+
+
+async def test_calls_to_services_say_of_which_span_they_are(exporter: InMemorySpanExporter) -> None:
+    """W3C Trace Context of the attempt, beside what the call says itself; without a span there is nothing to say."""
+    with FaultyServer() as crm:
+        async with closing_egress() as caller:
+            carrying = tracing.Carrying(caller)
+
+            async def act(remedy: str, target: Target) -> Outcome:
+                reply = await carrying.request("POST", f"{crm.url}/x", headers={"idempotency-key": "k"}, json={"a": 1})
+                return Outcome(ok=True, status=reply.status)
+
+            await tracing.acting(act)("replay", TARGET)
+            await carrying.request("GET", f"{crm.url}/y")
+        inside, outside = crm.ledger.requests
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    shown = f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-"
+    assert inside.headers["traceparent"].startswith(shown)
+    assert inside.headers["idempotency-key"] == "k"
+    assert inside.json() == {"a": 1}
+    assert "traceparent" not in outside.headers
+    assert "baggage" not in inside.headers
+
+
+async def test_attempts_carry_and_messages_do_not(web: Web) -> None:
+    """What calls services is wired to carry; the way to chats and watchers is not."""
+    assert not isinstance(web.app.caller, tracing.Carrying)
+    assert not isinstance(web.app.delivery.caller, tracing.Carrying)
 
 
 async def test_failure_of_ours_shows_its_class_and_no_word_of_it(exporter: InMemorySpanExporter) -> None:

@@ -21,7 +21,7 @@ from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
 from prunella.app import messages
 from prunella.app.life import Life
 from prunella.app.procedures import Care, take_care
-from prunella.app.tracing import acting, traced
+from prunella.app.tracing import Carrying, acting, traced
 from prunella.app.tracing import listen as trace_event
 from prunella.core import redact
 from prunella.core.clock import Clock, Ids, Rng, SystemClock
@@ -158,7 +158,7 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         place = await asyncio.to_thread(DatabasePlace, settings.database_url)
         closing.callback(place.close)
         pauses = Pauses(store, store.clock, settings.windows)
-        care = await take_care(settings, caller, Vault(store, keys), pauses)
+        care = await take_care(settings, Carrying(caller), Vault(store, keys), pauses)
         closing.push_async_callback(care.close)
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
@@ -242,7 +242,7 @@ def wire(
     runner = runs(clock, listeners)
     vault = Vault(store, keys)
     worker = _worker_name()
-    remedies = _remedies(store, caller, vault, worker)
+    remedies = _remedies(store, Carrying(caller), vault, worker)
     parts = Parts(
         store=store,
         runner=runner,

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from prunella import __version__
 from prunella.core.events import Event
+from prunella.egress import Caller, Reply
 from prunella.remedies.contract import Outcome, Target
 from prunella.runner.contract import Handler
 
@@ -26,6 +28,7 @@ _TOLD: Final[Mapping[str, str]] = {
     "handler": "prunella.handler",
 }
 """Which fields of an event a span shows; all of them are names of ours."""
+_CONTEXT: Final = TraceContextTextMapPropagator()  # and no baggage, which may hold anything
 _tracer: Final = trace.get_tracer("prunella", __version__)  # follows a provider that is set later
 
 
@@ -67,6 +70,24 @@ def acting(act: Act) -> Act:
             return outcome
 
     return run
+
+
+class Carrying:
+    """Call as a caller does, and say of which span the call is a part (W3C Trace Context).
+
+    For calls to configured services alone: chats, watchers and models have no use for it.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **request: Any
+    ) -> Reply:
+        """Send one request; a `traceparent` of its own stays."""
+        carried: dict[str, str] = {}
+        _CONTEXT.inject(carried)
+        return await self._caller.request(method, url, headers={**carried, **(headers or {})}, **request)
 
 
 def listen(event: Event) -> None:
