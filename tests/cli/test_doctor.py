@@ -119,6 +119,14 @@ def test_pooler_is_told_and_is_nothing_to_put_right(
         assert "PRUNELLA_DIRECT_URL service.direct_url: goes through a transaction pooler, too" in ill.out
 
 
+def test_file_that_is_no_database_is_told(command: Command, configured: Path) -> None:
+    """Garbage in its place is an error with what to look at, and stays as it is."""
+    (configured.parent / "prunella.db").write_bytes(b"no database" * 100)
+    (told,) = found(command, "database")
+    assert (told["grade"], "service.database_url" in told["fix"]) == ("error", True)
+    assert (configured.parent / "prunella.db").read_bytes() == b"no database" * 100
+
+
 def test_own_database_that_is_away_is_told(command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where PostgreSQL does not answer, its setting is named; neither the address nor the password is."""
     monkeypatch.setenv("PRUNELLA_DATABASE_URL", "postgresql://me:hunter2hunter2@127.0.0.1:1/none")

@@ -30,11 +30,28 @@ def utc(text: str) -> datetime:
         ("2026-03-28T23:00", "2026-03-29T05:00"),  # clocks go forward that night
         ("2026-10-24T22:00", "2026-10-25T06:00"),  # and back
         ("2026-10-25T01:30", "2026-10-25T06:00"),  # the hour that comes twice
+        ("2027-03-28T00:59", "2027-03-28T05:00"),  # before and after the hour that never comes
+        ("2027-03-28T01:00", "2027-03-28T05:00"),
     ],
 )
 def test_quiet_ends_in_the_morning_of_its_zone(due: str, sent: str) -> None:
     """What is due at night waits until seven by Berlin's clocks."""
     assert BERLIN.after(Severity.LOW, utc(due)) == utc(sent)
+
+
+@pytest.mark.parametrize(
+    ("due", "sent"),
+    [
+        ("2027-03-28T00:59", "2027-03-28T00:59"),  # 01:59; the next minute is 03:00, and 02:30 stands for 03:30
+        ("2027-03-28T01:30", "2027-03-28T02:00"),
+        ("2026-10-25T00:29", "2026-10-25T00:29"),  # 02:29 for the first time
+        ("2026-10-25T00:30", "2026-10-25T03:00"),  # quiet begins with the first 02:30, and lasts over the second
+    ],
+)
+def test_quiet_may_begin_in_an_hour_that_comes_twice_or_never(due: str, sent: str) -> None:
+    """From half past two to four: the hour begins once, and ends by the clock that people read."""
+    early = Quiet(begins=time(2, 30), ends=time(4), zone="Europe/Berlin")
+    assert early.after(Severity.LOW, utc(due)) == utc(sent)
 
 
 @pytest.mark.parametrize(

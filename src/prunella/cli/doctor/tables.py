@@ -23,6 +23,7 @@ from prunella.store.troubles import translated
 _SKEW_WARNS_S, _SKEW_IS_WRONG_S = 2.0, 30.0
 """A token of the command line lasts a minute on this machine's clock; the engine reads it by the database's."""
 _UPGRADE = "prunella db upgrade"
+_LOOK = "look at service.database_url, and at the file or the server that it names"
 
 
 async def examine(settings: Settings) -> list[Flaw]:
@@ -44,7 +45,7 @@ async def _revision(settings: Settings) -> list[Flaw]:
     try:
         found = await asyncio.to_thread(migrations.current, settings.migrate_url)
     except PrunellaError as wrong:
-        return [error("database", str(wrong))]
+        return [error("database", str(wrong), _LOOK)]
     wanted = migrations.head()
     if found is not None and found > wanted:
         text = f"the tables are at revision {found}, newer than this version's {wanted}; a newer version was here"
@@ -84,7 +85,7 @@ async def _company(settings: Settings) -> list[Flaw]:
         found = [] if await installed(address(settings.migrate_url)) else [_no_queue(settings)]
         store = await PostgresStore.open(settings.database_url, connections_max=1)
     except (PrunellaError, psycopg.Error) as wrong:
-        return [error("database", str(wrong))]
+        return [error("database", str(wrong), _LOOK)]
     try:
         async with store.transaction() as tx:
             workers = await tx.workers.all()

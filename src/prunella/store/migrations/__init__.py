@@ -22,6 +22,7 @@ from prunella.store.tables import SCHEMA
 from prunella.store.troubles import translated
 
 _LOCK = 7_077_852  # any number of our own; two processes that start together migrate one after the other
+_NO_FILE_OF_OURS = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 def upgrade(url: str) -> None:
@@ -100,6 +101,8 @@ def meant_by(error: BaseException | None) -> StoreError | None:
     """Return what an error means while tables are made or changed; None where it is a mistake of ours."""
     if isinstance(error, sqlite3.OperationalError):
         return StoreUnavailable(f"the database does not answer ({error}); its tables are as they were")
+    if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname in _NO_FILE_OF_OURS:
+        return StoreRefused(f"the database can't be used ({error}); let database_url name a file that is prunella's")
     if isinstance(error, InsufficientPrivilege):
         return StoreRefused(
             f"this role may not make or change the tables of prunella; GRANT CREATE ON DATABASE to it, or let it own "
