@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -12,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from prunella.cli.streams import legible
+from cli.conftest import Command
+from prunella.cli import world
+from prunella.cli.streams import Terminal, legible
 
 PRUNELLA = f"{sys.executable} -m prunella"
 
@@ -77,6 +82,34 @@ def test_tab_in_bash_completes(folder: Path) -> None:
         ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["incidents", "--reason", "OPERATIONS"]
+
+
+def test_text_from_outside_commands_no_terminal(command: Command, configured: Path) -> None:
+    """An error that clears the screen, writes the clipboard or begins a line of its own is shown as the text it is."""
+    evil = "boom \x1b[2J\x1b]52;c;aGk=\x07 \u202eabc\r\nfake: line\x9b31m\x1b[31mred"
+    event = {"event_id": "e1", "service_name": "crm", "http_status": 400, "error_message": evil, "endpoint": "/x"}
+    world.call("POST", "/integration-self-heal", event, role="ADMIN")
+    said = command("notifications")
+    assert "boom  [2J ]52;c;aGk=   abc  fake: line 31m\x1b[31mred" in said.out
+    assert len(said.out.splitlines()) == 2
+    assert json.loads(command("notifications", "--json").out)["items"][0]["message"].count("\x1b[2J") == 1
+
+
+def test_terminal_gets_nothing_that_it_would_obey() -> None:
+    """Whatever is printed to it, by whichever way; lines, tabs and colours stay, and a pipe gets all as it is."""
+    written = io.StringIO()
+    terminal = Terminal(written)
+    print("a\tb\x1b[1mc\x1b[0m\x1b[2Jd\x1b]0;t\x07\x7fe", file=terminal)
+    assert written.getvalue() == "a\tb\x1b[1mc\x1b[0m [2Jd ]0;t  e\n"
+    main, other = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", "from prunella.cli import streams; streams.prepare(); print('x\x1b[2Jy')"],
+        stdout=other,
+        check=True,
+    )
+    os.close(other)
+    assert (done.returncode, os.read(main, 100)) == (0, b"x [2Jy\r\n")
+    os.close(main)
 
 
 def test_legible_marks_what_is_no_text() -> None:

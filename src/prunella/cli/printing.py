@@ -7,11 +7,11 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+
+from prunella.cli.streams import harmless
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
@@ -56,6 +56,7 @@ def say(line: str, *, indent: int = 0, hang: int = 2) -> None:
         indent: blanks before it.
         hang: blanks more before what is wrapped.
     """
+    line = harmless(line.replace("\n", " "))  # one line of ours, whatever a text from outside holds
     columns, before = width(), " " * indent
     if columns is None or len(line) + indent <= columns:
         print(f"{before}{line}".rstrip())
@@ -67,24 +68,6 @@ def say(line: str, *, indent: int = 0, hang: int = 2) -> None:
             break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False,
         )
     )  # fmt: skip
-
-
-def table(rows: Iterable[Sequence[object]], *, gap: int = 2) -> None:
-    """Print rows in columns as wide as their widest value; the last column takes what is left and is cut there."""
-    told = [[_plain(value) for value in row] for row in rows]
-    if not told:
-        return
-    widest = [max(len(row[place]) for row in told) for place in range(len(told[0]) - 1)]
-    columns, used = width(), sum(widest) + gap * len(widest)
-    left = None if columns is None else max(columns - used, 10)
-    for row in told:
-        cells = [f"{value:<{room}}" for value, room in zip(row, widest, strict=False)]
-        print((" " * gap).join([*cells, cut(row[-1], left)]).rstrip())
-
-
-def cut(text: str, room: int | None) -> str:
-    """Return a text that fits; what is cut away shows as …."""
-    return text if room is None or len(text) <= room else text[: room - 1] + "…"
 
 
 def coloured(text: str, colour: str) -> str:
@@ -103,17 +86,6 @@ def duration(seconds: float) -> str:
     return "".join(parts + ([f"{seconds:g}s"] if seconds or not parts else []))
 
 
-def ago(moment: str | None, now: datetime) -> str:
-    """Write how long ago a moment was, roughly: 5s, 3m, 2h, 4d."""
-    if moment is None:
-        return "never"
-    seconds = max((now - datetime.fromisoformat(moment)).total_seconds(), 0.0)
-    for unit, length_s in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= length_s:
-            return f"{seconds // length_s:.0f}{unit} ago"
-    return f"{seconds:.0f}s ago"
-
-
 def agreed(question: str) -> bool:
     """Ask at a terminal; anything but yes is no."""
     print(f"{question} [y/N] ", end="", flush=True)
@@ -124,7 +96,3 @@ def more(answer: dict[str, Any]) -> None:
     """Say how a list goes on."""
     if answer.get("next_cursor"):
         print(f"more: --cursor {answer['next_cursor']}")
-
-
-def _plain(value: object) -> str:
-    return " ".join(str(value).split()) if value is not None else ""
