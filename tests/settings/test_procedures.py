@@ -871,7 +871,7 @@ def test_calls_without_tls_are_a_decision(home: Path) -> None:
 
 TREE = {name: yaml.safe_load(EXAMPLE)[name] for name in ("databases", "limits", "windows", "procedures", "entities")}
 Way = tuple[str | int, ...]
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def ways(value: Any, way: Way = ()) -> Iterator[Way]:
