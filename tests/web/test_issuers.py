@@ -220,8 +220,8 @@ async def test_tokens_that_come_at_once_wait_for_the_keys(
 async def test_key_id_of_a_wrong_kind_opens_nothing(issuer: JwtIssuer, clock: ManualClock, kid: object) -> None:
     """It is read before anybody vouches for it, and is no fault of ours."""
     header = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "kid": kid}).encode()).rstrip(b"=").decode()
-    assert await issuer.read(f"{header}.{token(clock).split('.', 1)[1]}") is None
     assert await issuer.read(token(clock)) is not None
+    assert await issuer.read(f"{header}.{token(clock).split('.', 1)[1]}") is None
 
 
 @pytest.mark.parametrize("sub", ["ada\0", "ada\nrole: ADMIN", "\x1b[2J"])
