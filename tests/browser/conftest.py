@@ -85,7 +85,7 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
             reduced_motion="reduce" if still else "no-preference",
         )
         contexts.append(context)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(15_000)
         watch.over(context, served.url)
         if role not in served.sessions:
             served.sessions[role] = signed_in(served, role)

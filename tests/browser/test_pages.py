@@ -283,7 +283,7 @@ def test_every_action_is_reached_by_tab_and_seen(open_page: Open, served: World)
 def test_nothing_moves_for_who_wants_it_still(open_page: Open, served: World) -> None:
     """prefers-reduced-motion: the wheel of what is being healed stands."""
     path = "/incidents?state=healing"
-    assert open_page(path).evaluate("document.getAnimations().length") > 0
+    open_page(path).wait_for_function("document.getAnimations().length > 0")  # from the first picture on
     assert open_page(path, still=True).evaluate("document.getAnimations().length") == 0
 
 

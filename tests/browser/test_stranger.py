@@ -132,7 +132,7 @@ def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tm
     terminal.shows("Ctrl-C ends the demo")
     shop = Path(re.findall(r"-c (\S+)/prunella.yaml", terminal.text)[0]) / "shop.db"
     context, watch = browser.new_context(), Watch()
-    context.set_default_timeout(5000)
+    context.set_default_timeout(15_000)
     watch.over(context, link.partition("/login")[0])
     page = context.new_page()
     page.goto(link)
