@@ -245,6 +245,7 @@ def test_everything_works_without_a_script(open_page: Open, served: World) -> No
     assert page.locator("html").get_attribute("data-theme") == "dark"
     page.click("text=Sign out")
     expect(page.locator("h1")).to_have_text("Sign in")
+    served.sessions.clear()  # the session that tests share has ended
 
 
 def test_keys_lead_about(open_page: Open, served: World) -> None:
