@@ -207,3 +207,11 @@ def test_digest_comes_at_the_next_full_interval(every_s: float, now: datetime) -
 def test_duration_reads_as_people_say_it(seconds: float, words: str) -> None:
     """Milliseconds, seconds, minutes or hours, as coarse as it is useful."""
     assert spell_duration(seconds) == words
+
+
+def test_channel_never_stands_in_for_itself() -> None:
+    """A rule that names one of its own channels means the others; for that one its own word counts, if it has one."""
+    rule = Route(ALL, ("ops", "mail"), fallback="mail")
+    routes = Routes((rule,), fallbacks={"ops": "pager", "mail": "pager"})
+    assert [routes.fallback(name, Severity.LOW) for name in ("ops", "mail", "other")] == ["mail", "pager", None]
+    assert Routes((rule,)).fallback("mail", Severity.LOW) is None

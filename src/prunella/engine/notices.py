@@ -82,10 +82,9 @@ class Routes:
         by_rule = (
             route.fallback
             for route in self.routes
-            if severity in route.severities and channel in route.channels and route.fallback is not None
+            if severity in route.severities and channel in route.channels and route.fallback not in (None, channel)
         )
-        found = next(by_rule, None) or self.fallbacks.get(channel)
-        return found if found != channel else None
+        return next(by_rule, None) or self.fallbacks.get(channel)
 
     def escalated(self, told: Notification, ids: Ids, now: datetime) -> list[Notification]:
         """Return the rows for the tier after `told.tier`; none where there is no such tier."""
