@@ -74,16 +74,16 @@ def test_end_of_an_outage_is_noticed_by_what_is_new(tmp_path: Path) -> None:
 
 
 def test_channel_that_is_down_is_not_hammered(tmp_path: Path) -> None:
-    """A message every 5 s for ten minutes: two tries in 30 s at most, and none of them is given up."""
+    """A message every 5 s for five minutes: two tries in 30 s at most, and none of them is given up."""
 
     async def story(post: Post) -> None:
-        for _ in range(120):
+        for _ in range(60):
             await post.put(1)
             await later(post, 5)
-        assert await post.states() == {"waiting": 120}
+        assert await post.states() == {"waiting": 60}
 
     chat = play(tmp_path, story, refuses=lambda _, __: Undelivered("down"))
-    assert chat.tried <= 60
+    assert chat.tried <= 40
 
 
 def test_what_was_not_tried_counts_no_try(tmp_path: Path) -> None:
