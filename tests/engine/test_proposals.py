@@ -93,3 +93,22 @@ def test_looking_at_one_thing_closes_no_plan(sqlite_path: Path) -> None:
         assert (one.state, one.reason) == (ApprovalState.CLOSED, "nothing is left to do")
 
     play(sqlite_path, story)
+
+
+def test_notice_that_asks_is_answered_with_the_plan(sqlite_path: Path) -> None:
+    """Nobody is told for a second time of a plan that has its answer, nor finds it among what is unseen."""
+
+    async def story(world: World) -> None:
+        ready = procedure(Ward(world.parts.clock, sick={"a": "SICK"}), level=Level.L2)
+        parts = replace(world.parts, procedures={"ward": ready})
+        await sweep(parts, ready)
+        async with world.store.transaction() as tx:
+            (one,) = await tx.approvals.list(most=9)
+            asked = await tx.outbox.list(most=9, kind="APPROVAL_REQUIRED")
+        assert {told.acknowledged_by for told in asked} == {None}
+        await proposals.answer(parts, one.id, ApprovalState.REJECTED, by="ada", digest=one.digest, reason="not now")
+        async with world.store.transaction() as tx:
+            asked = await tx.outbox.list(most=9, kind="APPROVAL_REQUIRED")
+        assert {told.acknowledged_by for told in asked} == {"ada"}
+
+    play(sqlite_path, story)

@@ -97,7 +97,8 @@ def test_way_back_never_leaves_this_host(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("apart_s", "words"), [(1, "now"), (59, "59 s ago"), (61, "1 min ago"), (7300, "2 h ago"), (-90, "in 1 min")]
+    ("apart_s", "words"),
+    [(1, "now"), (59, "59 s ago"), (61, "1 min ago"), (7300, "2 h ago"), (-95, "in 2 min"), (-14_396, "in 4 h")],
 )
 def test_moment_is_told_from_now_and_kept_in_the_title(apart_s: int, words: str) -> None:
     """Relative in the text, absolute in the title, so that nobody has to reckon."""

@@ -397,7 +397,12 @@ def approval_required(policy: Procedure, incident: Incident, approval: Approval,
         ),
         link,
     )
-    return replace(told, key=f"APPROVAL_REQUIRED:{approval.id}")
+    return replace(told, key=key_of_approval(approval.id))
+
+
+def key_of_approval(approval_id: str) -> str:
+    """Return the key of the notice that asks for an answer to a plan."""
+    return f"APPROVAL_REQUIRED:{approval_id}"
 
 
 def approval_expired(policy: Procedure, incident: Incident, approval: Approval, link: str) -> Notice:

@@ -197,6 +197,7 @@ async def _end(
         decided_at=parts.clock.now(),
     )
     await tx.approvals.move(ended, approval.state)
+    await tx.outbox.answered(notices.key_of_approval(approval.id), by, parts.clock.now())
     action = f"approval.{state.value}"
     await trail.note(parts, tx, action, approval.procedure, reason=reason, incident=approval.incident_id, by=by)
     return ended

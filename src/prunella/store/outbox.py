@@ -89,6 +89,11 @@ _ACKNOWLEDGE = Sql(
     .where(t.c.id == param("id_"), t.c.acknowledged_at.is_(None))
     .values(acknowledged_at=param("now"), acknowledged_by=param("by"))
 )
+_SETTLE_ALL = Sql(
+    update(t)
+    .where(t.c.key == param("key_"), t.c.acknowledged_at.is_(None))
+    .values(acknowledged_at=param("now"), acknowledged_by=param("by"))
+)
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 
 
@@ -181,6 +186,10 @@ class OutboxRows:
     async def acknowledge(self, notification_id: str, by: str, now: datetime) -> bool:
         """Note that a person has seen it; False when somebody already had."""
         return await self._session.change(_ACKNOWLEDGE, id_=notification_id, by=by, now=now) == 1
+
+    async def answered(self, key: str, by: str, now: datetime) -> None:
+        """Note, on every channel, that what a notice asked for has an answer."""
+        await self._session.change(_SETTLE_ALL, key_=key, by=by, now=now)
 
     async def list(self, *, most: int, before: tuple[datetime, str] | None = None, **equal: Any) -> list[Notification]:
         """Return notifications, newest first, that equal the given columns, or one of several; `before` continues."""

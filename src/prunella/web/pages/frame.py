@@ -140,8 +140,8 @@ def ago(moment: datetime | None, now: datetime) -> Markup:
     apart_s = (now - moment).total_seconds()
     size = abs(apart_s)
     unit, length_s = next(((u, s) for u, s in (("d", 86_400), ("h", 3_600), ("min", 60)) if size >= s), ("s", 1))
-    spelled = f"{int(size // length_s)} {unit}"
-    told = "now" if size < 2 else (f"{spelled} ago" if apart_s > 0 else f"in {spelled}")
+    told = f"{int(size // length_s)} {unit} ago" if apart_s > 0 else f"in {round(size / length_s)} {unit}"
+    told = "now" if size < 2 else told
     at = f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return Markup('<time class="ago" datetime="{}" title="{} UTC">{}</time>').format(at, clock(moment), told)
 

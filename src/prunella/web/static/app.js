@@ -10,8 +10,7 @@
     const size = Math.abs(seconds);
     if (size < 2) return "now";
     const [unit, length] = units.find(([, length]) => size >= length);
-    const told = `${Math.floor(size / length)} ${unit}`;
-    return seconds > 0 ? `${told} ago` : `in ${told}`;
+    return seconds > 0 ? `${Math.floor(size / length)} ${unit} ago` : `in ${Math.round(size / length)} ${unit}`;
   };
   const tick = () => {
     if (document.hidden) return;
