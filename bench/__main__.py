@@ -9,12 +9,9 @@ import json
 from bench.harness import Options, Report
 
 NAMES = (
-    "dashboard",
-    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "forget"),
-    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck", "runner"),
-    *("classify", "known", "grouping", "redact"),
-    *("imports", "guard", "intake", "flood", "begin", "detect", "mend", "stuck"),
-    *("backlog", "classify", "known", "grouping", "redact"),
+    *("imports", "guard", "classify", "known", "grouping", "redact"),
+    *("intake", "flood", "begin", "runner", "backlog", "dashboard", "live"),
+    *("detect", "mend", "stuck", "forget"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,12 +151,14 @@ def loading(server: Server, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             child.terminate()
 
 
+_LISTENS = re.compile(r"http://127\.0\.0\.1:(\d+)(?!\S)")  # not the link that lets the first person in
+
+
 def _port(child: subprocess.Popen[str], log: Path) -> int:
     assert child.stdout is not None
     for line in child.stdout:
-        _, found, address = line.partition("http://127.0.0.1:")
-        if found:
-            return int(address.split()[0])
+        if found := _LISTENS.search(line):
+            return int(found[1])
     raise RuntimeError(f"{child.args!r} ended before it listened; its log:\n{log.read_text()[-2000:]}")
 
 

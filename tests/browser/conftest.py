@@ -10,10 +10,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from browser.world import World, world
 from prunella.web.auth import COOKIE, Role
+
+PATIENCE_MS = 20_000
+"""A busy machine takes its time; what is quick is measured elsewhere."""
+expect.set_options(timeout=PATIENCE_MS)
 
 _PLACES = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--font-render-hinting=none")
@@ -85,7 +89,7 @@ def open_page(browser: Browser, served: World) -> Iterator[Open]:
             reduced_motion="reduce" if still else "no-preference",
         )
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         watch.over(context, served.url)
         if role not in served.sessions:
             served.sessions[role] = signed_in(served, role)

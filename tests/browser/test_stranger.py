@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser.conftest import Watch
+from browser.conftest import PATIENCE_MS, Watch
 from flows.warm import Warm
 
 pytestmark = pytest.mark.slow
@@ -132,7 +132,7 @@ def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tm
     terminal.shows("Ctrl-C ends the demo")
     shop = Path(re.findall(r"-c (\S+)/prunella.yaml", terminal.text)[0]) / "shop.db"
     context, watch = browser.new_context(), Watch()
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_MS)
     watch.over(context, link.partition("/login")[0])
     page = context.new_page()
     page.goto(link)
