@@ -176,7 +176,8 @@ async def test_stream_asks_anew_whether_who_listens_may(web: Web, monkeypatch: p
     monkeypatch.setattr(module, "_ASK_AGAIN_S", 0.0)
     await web.client.post("/login", data={"token": web.token(Role.VIEWER)})
     cookie = web.client.cookies["prunella_session"]
-    asked = Request({"type": "http", "app": web.api, "headers": [(b"cookie", f"prunella_session={cookie}".encode())]})
+    headers = [(b"cookie", f"prunella_session={cookie}".encode())]
+    asked = Request({"type": "http", "app": web.api, "path": "/live", "query_string": b"", "headers": headers})
     stays = _stays(web.app, asked, Caller("cli", Role.VIEWER))()
     assert await anext(stays)
     await entrances.end_session(web.app.parts, cookie, by="ada")
