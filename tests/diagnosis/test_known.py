@@ -129,6 +129,25 @@ def test_loudest_counts_then_most_specific_then_first_id() -> None:
     assert matcher.match("all is well") is None
 
 
+@pytest.mark.parametrize(
+    ("service", "more", "found"),
+    [
+        ("stripe", (), True),
+        ("stripe-eu", (), True),
+        ("payments", (), False),
+        ("payments", ("stripe",), True),
+        ("xero", ("payments",), False),
+        ("", (), False),
+    ],
+)
+def test_service_is_known_by_its_profile(service: str, more: tuple[str, ...], found: bool) -> None:
+    """A pattern for Stripe is meant for `stripe-eu`, too, and for what is Stripe's by its vendor."""
+    matcher = Matcher([pattern("one", "refused", service="stripe")])
+    failure = Failure(service=service, message="connection refused")
+    assert (matcher.match(failure, names=more) is not None) is found
+    assert bool(matcher.matches(failure, names=more)) is found
+
+
 def test_resolved_problems_are_not_looked_for() -> None:
     """Neither from the start nor when they become so."""
     matcher = Matcher([pattern("one", "refused", resolved=True), pattern("two", "refused")])

@@ -15,6 +15,7 @@ from prunella.core.errors import InvalidInput
 from prunella.core.records import Failure
 from prunella.core.redact import CHARS_MAX
 from prunella.diagnosis import safety
+from prunella.diagnosis.knowledge import knowledge
 from prunella.diagnosis.literals import Way, fold, required
 from prunella.diagnosis.patterns import LOUDEST_FIRST, Match, Pattern, Span
 from prunella.diagnosis.shortlist import Shortlist
@@ -96,26 +97,27 @@ class Matcher:
         if entry is not None and entry.ways:
             self._shortlist.remove(entry, entry.ways)
 
-    def match(self, subject: Failure | str, *, kind: str | None = None) -> Match | None:
+    def match(self, subject: Failure | str, *, kind: str | None = None, names: tuple[str, ...] = ()) -> Match | None:
         """Return the match that counts: the loudest, of those the most specific, of those the first by id.
 
         Args:
             subject: a failure, or bare words: then a pattern's service and code are not asked for.
             kind: what the failure was diagnosed as; None where that is not known, and then not asked for either.
+            names: more names of the service, such as its vendor's, as `classify` takes them.
         """
-        return next(self._found(subject, kind), None)
+        return next(self._found(subject, kind, names), None)
 
-    def matches(self, subject: Failure | str, *, kind: str | None = None) -> list[Match]:
+    def matches(self, subject: Failure | str, *, kind: str | None = None, names: tuple[str, ...] = ()) -> list[Match]:
         """Return every match, the one that counts first."""
-        return list(self._found(subject, kind))
+        return list(self._found(subject, kind, names))
 
-    def _found(self, subject: Failure | str, kind: str | None) -> Iterator[Match]:
+    def _found(self, subject: Failure | str, kind: str | None, names: tuple[str, ...]) -> Iterator[Match]:
         text = (subject if isinstance(subject, str) else subject.message)[:CHARS_MAX]
         chosen = {entry.rank: entry for entry in self._shortlist.candidates(fold(text))}
         chosen |= {entry.rank: entry for entry in self._always.values()}
         for rank in sorted(chosen):
             entry = chosen[rank]
-            if _is_meant(entry.pattern, subject, kind) and (spans := self._spans(entry, text)):
+            if _is_meant(entry.pattern, subject, kind, names) and (spans := self._spans(entry, text)):
                 yield Match(entry.pattern, spans)
 
     def _spans(self, entry: _Entry, text: str) -> tuple[Span, ...]:
@@ -156,12 +158,20 @@ def _entry(pattern: Pattern, *, check: bool) -> _Entry | str:
     return _Entry(pattern, ways, rank, Verifier(pattern.expression, ignore_case=pattern.ignore_case))
 
 
-def _is_meant(pattern: Pattern, subject: Failure | str, kind: str | None) -> bool:
+def _is_meant(pattern: Pattern, subject: Failure | str, kind: str | None, names: tuple[str, ...]) -> bool:
     if pattern.kind is not None and kind is not None and pattern.kind != kind:
         return False
     if isinstance(subject, str):
         return True
-    return pattern.service in (None, subject.service) and pattern.code in (None, subject.code)
+    return pattern.code in (None, subject.code) and _is_of(pattern.service, (subject.service, *names))
+
+
+def _is_of(service: str | None, names: tuple[str, ...]) -> bool:
+    """Tell whether a service is meant: by one of its names, or by the profile that they lead to (`stripe-eu`)."""
+    if service is None or service in names:
+        return True
+    profile = knowledge().profile(names)
+    return profile is not None and profile.name == service
 
 
 _TOO_MANY: Final = (

@@ -21,11 +21,16 @@ class Pattern:
         id: unique among all patterns.
         expression: in the syntax of `re`, searched for anywhere in the message.
         severity: of several that match, the loudest wins.
-        service: only failures of this service; None for any.
+        service: only failures of this service, by its name or that of its profile; None for any.
         kind: only failures of this kind (`network.dns`); None for any.
         code: only failures with this code of the service's own; None for any.
+        title: what it is called in a list; empty where nobody named it.
+        means: the kind that it is, whatever the failure was diagnosed as; told, and no condition.
         cause: what is wrong, in a sentence.
+        advice: what a person does about it.
         remedy: name of the remedy that repairs it; None where a person has to.
+        source: address of the page that says so.
+        tags: words to find it by.
         resolved: the problem is over, and its pattern no longer looked for.
         ignore_case: on, because people and services write one message in several ways.
     """
@@ -36,8 +41,13 @@ class Pattern:
     service: str | None = None
     kind: str | None = None
     code: str | None = None
+    title: str = ""
+    means: str | None = None
     cause: str = ""
+    advice: str = ""
     remedy: str | None = None
+    source: str | None = None
+    tags: tuple[str, ...] = ()
     resolved: bool = False
     ignore_case: bool = True
 
