@@ -39,8 +39,8 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
-profiles: $(SETUP) ## compile what is known about services, after a profile was changed
-	@$(BIN)/python tools/profiles.py
+profiles: $(SETUP) ## compile what is known about services and their issues, after a profile or the pack was changed
+	@$(BIN)/python tools/profiles.py && $(BIN)/python tools/packs.py
 
 reference: $(SETUP) ## write docs/reference anew, after a command, setting, error, event or metric was changed
 	@$(BIN)/python tools/reference.py

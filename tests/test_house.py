@@ -69,6 +69,9 @@ ELSEWHERE = {
     "diagnosis/documents.py": "diagnosis/test_profiles.py",  # one surface: documents in, diagnoses out
     "diagnosis/knowledge.py": "diagnosis/test_profiles.py",
     "diagnosis/layers.py": "diagnosis/test_classify.py",
+    "diagnosis/packs/entries.py": "diagnosis/test_packs.py",
+    "diagnosis/packs/shipped.py": "diagnosis/test_packs.py",
+    "packs.py": "diagnosis/test_packs.py",  # one surface: a pack's text in, entries or mistakes out
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
     "diagnosis/trial.py": "cli/test_known_issues.py",
     "engine/entities.py": "web/test_self_healing.py",  # what document D's routes answer
