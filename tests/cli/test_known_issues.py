@@ -82,6 +82,15 @@ def test_refused_patterns_are_named_and_change_the_status(command: Command, fold
     assert len(answer["warnings"]) == 1
 
 
+def test_shipped_issues_are_tried_without_a_file(command: Command) -> None:
+    """What is known, what to do and where that stands is told at once."""
+    said = command("known-issues", "test", "ERROR: cached plan must not change result type")
+    assert said.status == 0
+    assert "> postgresql.cached-plan-stale  HIGH" in said.out
+    assert "advice  Open the connections anew" in said.out
+    assert "source  https://" in said.out
+
+
 def test_secrets_of_the_message_are_not_shown(command: Command, folder: Path) -> None:
     """What is matched is what the engine would have kept."""
     path = folder / "known.yaml"
@@ -95,14 +104,17 @@ def test_secrets_of_the_message_are_not_shown(command: Command, folder: Path) ->
     ("text", "words"),
     [
         (None, ["cannot be read"]),
-        ("a: [", ["is not YAML"]),
+        ("a: [", ["is no YAML"]),
         ("", ["holds nothing"]),
         ("a: 1", ["holds a dict"]),
-        ("- 5\n- {id: a}\n", ["entry 1: is a int", "entry 2: pattern: is missing"]),
-        ("- {id: a, pattern: b, sevrity: LOW}", ["sevrity: unknown name; known: cause, code, id"]),
-        ("- {id: a, pattern: b, severity: low}", ["severity: 'low'; one of LOW, MEDIUM, HIGH, CRITICAL"]),
+        ("- 5\n- {id: a}\n", ["entry 1: is an int", "entry 2 (a): pattern: is missing"]),
+        (
+            "- {id: a, pattern: b, sevrity: LOW}",
+            ["entry 1 (a): sevrity: unknown name; did you mean severity?"],
+        ),
+        ("- {id: a, pattern: b, severity: low}", ["severity: 'low'; did you mean LOW?"]),
         ("- {id: 5, pattern: b, resolved: no thanks}", ["id: 5; write a text", "resolved: 'no thanks'; write true"]),
-        ("- {id: a, pattern: b}\n- {id: a, pattern: c}\n", ["id 'a' stands there twice"]),
+        ("- {id: a, pattern: b}\n- {id: a, pattern: c}\n", ["entry 2 (a): id: stands in entry 1 already"]),
     ],
 )
 def test_mistakes_in_the_file_are_all_named(command: Command, folder: Path, text: str | None, words: list[str]) -> None:

@@ -42,19 +42,23 @@ def known_issues(context: typer.Context, limit: Limit = 50, cursor: Cursor = Non
 
 @cli.command("test", epilog=example('prunella known-issues test --patterns known.yaml "connection refused"'))
 def try_patterns(
-    patterns: Annotated[Path, typer.Option(help="YAML: a list of {id, pattern, severity, service, kind, remedy ...}.")],
     message: Annotated[str, typer.Argument(help="The text of an error; - or nothing: standard input.")] = "-",
+    patterns: Annotated[
+        Path | None,
+        typer.Option(help="YAML: a list of {id, pattern, severity, service ...}; without it what is shipped is tried."),
+    ] = None,
     service: Annotated[str | None, typer.Option(help="The service that failed; without it all are meant.")] = None,
     code: Annotated[str | None, typer.Option(help="With a service: its own code.")] = None,
     kind: Annotated[str | None, typer.Option(help="The diagnosed kind, as auth.expired.")] = None,
     as_json: Json = False,
 ) -> None:
     """Try a message on patterns: which fit, where, how quickly, and which counts; status 1 if any is refused."""
-    from prunella.cli.known_issues import read_patterns
     from prunella.core.clock import SystemClock
+    from prunella.diagnosis.packs import builtin
     from prunella.diagnosis.trial import try_out
+    from prunella.packs import read_file
 
-    known = read_patterns(patterns)
+    known = [one.pattern for one in (builtin() if patterns is None else read_file(patterns, judged=False))]
     text = legible(sys.stdin.read()) if message == "-" else message
     trial = try_out(text, known, SystemClock(), service=service, code=code, kind=kind)
     if as_json:

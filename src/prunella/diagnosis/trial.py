@@ -39,12 +39,16 @@ class Trial:
         pattern = match.pattern
         return {
             "id": pattern.id,
+            "title": pattern.title,
             "severity": pattern.severity.value,
             "spans": [{"start": start, "end": end, "text": self.text[start:end]} for start, end in match.spans],
             "service": pattern.service,
             "kind": pattern.kind,
             "code": pattern.code,
+            "means": pattern.means,
             "cause": pattern.cause,
+            "advice": pattern.advice,
+            "source": pattern.source,
             "remedy": pattern.remedy,
             "auto_fix_available": match.can_be_repaired,
         }
@@ -56,7 +60,9 @@ class Trial:
             lines.append(f"{'>' if place == 0 else ' '} {pattern.id}  {pattern.severity.value}")
             lines += [f"    {start}-{end}  {self.text[start:end]!r}" for start, end in match.spans]
             lines.append(f"    cause   {pattern.cause}" if pattern.cause else "    cause   not written down")
+            lines += [f"    advice  {pattern.advice}"] if pattern.advice else []
             lines.append(f"    remedy  {pattern.remedy or 'none: left to a person'}")
+            lines += [f"    source  {pattern.source}"] if pattern.source else []
         if self.matches:
             lines.append(f"{self.matches[0].pattern.id} counts: loudest first, then the most specific, then by id")
         return "\n".join(lines)
