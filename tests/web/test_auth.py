@@ -121,6 +121,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("POST", "/procedures/{name}/run"): ACTS,
     ("POST", "/procedures/{name}/{act}"): ACTS,
     ("GET", "/known-issues"): ACTS,
+    ("GET", "/api/v1/known-issues"): READS,
+    ("GET", "/api/v1/known-issues/{issue_id}"): READS,
     ("POST", "/known-issues/try"): ACTS,
     ("GET", "/notifications"): ACTS,
     ("POST", "/notifications/{notification_id}/acknowledge"): ACTS,

@@ -12,7 +12,7 @@ from prunella.core.states import IncidentState
 from prunella.web import filters
 from prunella.web.api.operations import BulkIn
 from prunella.web.auth import Role
-from prunella.web.filters import AuditFilter, IncidentFilter, OperationFilter, RunFilter
+from prunella.web.filters import AuditFilter, IncidentFilter, KnownIssueFilter, OperationFilter, RunFilter
 from prunella.web.openapi import operations
 from prunella.web.problems import Problem
 from web.conftest import Web
@@ -20,8 +20,19 @@ from web.person import Person
 
 pytestmark = pytest.mark.anyio
 
-LISTS = {"incidents": IncidentFilter, "operations": OperationFilter, "audit": AuditFilter, "runs": RunFilter}
-COMMANDS = {"incidents": ("incidents",), "operations": ("operations",), "audit": ("events", "tail")}
+LISTS = {
+    "incidents": IncidentFilter,
+    "operations": OperationFilter,
+    "audit": AuditFilter,
+    "runs": RunFilter,
+    "known-issues": KnownIssueFilter,
+}
+COMMANDS = {
+    "incidents": ("incidents",),
+    "operations": ("operations",),
+    "audit": ("events", "tail"),
+    "known-issues": ("known-issues",),
+}
 _OTHERS = {"limit", "cursor", "as_json", "lines", "follow", "help"}
 
 

@@ -11,30 +11,33 @@ import typer
 from prunella.cli import world
 from prunella.cli.printing import Cursor, Json, Limit, example, more, print_json, say
 from prunella.cli.streams import legible
-from prunella.core.errors import PrunellaError
 
 cli = typer.Typer(invoke_without_command=True)
 
 
 @cli.callback(epilog=example("prunella known-issues", "prunella known-issues test --patterns known.yaml"))
-def known_issues(context: typer.Context, limit: Limit = 50, cursor: Cursor = None, as_json: Json = False) -> None:
-    """List known issues with cause, remedy and record; with a command: try patterns."""
+def known_issues(
+    context: typer.Context,
+    service: Annotated[str | None, typer.Option(help="Only those of this service: stripe.")] = None,
+    severity: Annotated[str | None, typer.Option(help="Only those of this severity: LOW to CRITICAL.")] = None,
+    q: Annotated[str | None, typer.Option(help="Letters within id, title, cause or pattern.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    as_json: Json = False,
+) -> None:
+    """List what is recognised, with its cause and what helps; with a command: try patterns."""
     if context.invoked_subcommand is not None:
         return
-    query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
-    try:
-        answer = world.call("GET", "/api/v1/known-issues", query=query)
-    except world.Refused as error:
-        if error.status != 404:
-            raise
-        text = "this engine keeps no known issues; try patterns of your own with: prunella known-issues test"
-        raise PrunellaError(text) from None
+    sent = {"service": service, "severity": severity, "q": q, "cursor": cursor}
+    query = {"limit": limit} | {name: value for name, value in sent.items() if value}
+    answer = world.call("GET", "/api/v1/known-issues", query=query)
     if as_json:
         print_json(answer)
         return
     for one in answer["items"]:
-        say(f"{one['id']}  {one.get('state', '')}  {one.get('severity', '')}  {one.get('pattern', '')}".rstrip())
-        say(f"{one.get('cause') or 'cause not written down'}; remedy: {one.get('remedy') or 'a person'}", indent=4)
+        say(f"{one['id']}  {one['severity']}  {one['title']}")
+        say(one["cause"], indent=4)
+        say(f"{one['advice']} {'A machine: ' + one['remedy'] if one['remedy'] else ''}".rstrip(), indent=4)
     if not answer["items"]:
         print("no known issues")
     more(answer)

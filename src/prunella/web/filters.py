@@ -14,6 +14,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from prunella.core.records import Category, Severity
 from prunella.core.states import IncidentState, OperationState, RunState
+from prunella.diagnosis.patterns import Pattern
 from prunella.store.audit import Asked
 from prunella.store.backlog import Wanted
 from prunella.web.api.events import in_utc
@@ -117,6 +118,26 @@ class RunFilter:
         """Return what the store is asked for."""
         found = given({name: getattr(self, name) for name in names(RunFilter)})
         return {"incident_id" if name == "incident" else name: value for name, value in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownIssueFilter:
+    """Which known issues are meant."""
+
+    service: Annotated[Text | None, Query(description="By the name of its profile: `stripe`.")] = None
+    severity: Severity | None = None
+    q: Annotated[Text | None, Query(description="Letters within id, title, cause or pattern, whatever their case.")] = (
+        None
+    )
+
+    def fits(self, one: Pattern) -> bool:
+        """Tell whether one is meant."""
+        words = f"{one.id} {one.title} {one.cause} {one.expression}".casefold()
+        return (
+            self.service in (None, one.service)
+            and self.severity in (None, one.severity)
+            and (self.q or "").casefold() in words
+        )
 
 
 @cache

@@ -54,3 +54,30 @@ def test_pieces_cut_where_matches_are() -> None:
     assert pieces("abcdef", [(1, 2), (4, 6)]) == [("a", False), ("b", True), ("cd", False), ("ef", True)]
     assert pieces("abc", [(0, 2), (1, 3)]) == [("ab", True), ("c", False)]
     assert pieces("abc", []) == [("abc", False)]
+
+
+async def test_text_is_tried_on_what_is_shipped(web: Web) -> None:
+    """Without patterns of one's own the known issues that come along are asked: name, cause, what helps, source."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    page = await ada.fill(
+        await ada.open("/known-issues"), "/try", text="ERROR: cached plan must not change result type"
+    )
+    assert page.status == 200
+    assert "It is known" in page.words
+    assert "postgres" in page.words
+    page = await ada.fill(await ada.open("/known-issues"), "/try", text="nobody has ever read this")
+    assert "No known issue fits" in page.words
+
+
+async def test_known_issues_are_listed_and_found(web: Web) -> None:
+    """The list of the page is that of the API, filtered alike."""
+    ada = await Person.enter(web.client, web.gatehouse, Role.OPERATIONS)
+    page = await ada.open("/known-issues?service=stripe&q=webhook")
+    token = web.token(Role.VIEWER)
+    listed = (await web.ask("GET", "/api/v1/known-issues?service=stripe&q=webhook", token)).json()
+    assert listed["items"]
+    assert {one["service"] for one in listed["items"]} == {"stripe"}
+    for one in listed["items"]:
+        assert one["title"] in page.words
+        assert (await web.ask("GET", f"/api/v1/known-issues/{one['id']}", token)).json() == one
+    assert "No known issue fits these filters" in (await ada.open("/known-issues?q=zzz")).words

@@ -16,11 +16,15 @@ from prunella.core.errors import InvalidInput
 from prunella.core.records import Diagnosis, Severity
 from prunella.diagnosis import safety
 from prunella.diagnosis.classify import classify
+from prunella.diagnosis.packs import builtin
 from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis.patterns import Pattern, Span
 from prunella.diagnosis.trial import Trial, try_out
+from prunella.web import filters
 from prunella.web.access import Acts
+from prunella.web.api.known_issues import wanted
 from prunella.web.auth import Caller, form_of
+from prunella.web.filters import KnownIssueFilter
 from prunella.web.pages.forms import Missing, Refusal, show, tried
 from prunella.web.pages.frame import Frame
 
@@ -70,6 +74,8 @@ async def _page(
     came: Tried | None,
     refusal: Refusal | None = None,
 ) -> Response:
+    chosen = filters.chosen(KnownIssueFilter, request.query_params)
+    listed = wanted(filters.read(KnownIssueFilter, chosen))
     rules = [(name, rule) for name, one in sorted(app.settings.services.items()) for rule in one.rules]
     return await show(
         frame,
@@ -82,6 +88,9 @@ async def _page(
         rules=rules,
         services=sorted(app.settings.services),
         severities=[one.value for one in Severity],
+        chosen=chosen,
+        listed=listed,
+        known=sorted({one.pattern.service for one in builtin() if one.pattern.service}),
     )
 
 
@@ -102,7 +111,8 @@ async def _tried(app: App, sent: Mapping[str, str]) -> Tried:
     )
     expressions = _expressions(sent["patterns"])
     severity = Severity(sent["severity"]) if sent["severity"] in list(Severity) else Severity.MEDIUM
-    patterns = [Pattern(id=f"line {n}", expression=one, severity=severity) for n, one in enumerate(expressions, 1)]
+    own = [Pattern(id=f"line {n}", expression=one, severity=severity) for n, one in enumerate(expressions, 1)]
+    patterns = own or [one.pattern for one in builtin()]
     trial = try_out(failure.message, patterns, app.parts.clock, service=name or None, code=code, kind=diagnosis.kind)
     return Tried(
         diagnosis=diagnosis,
