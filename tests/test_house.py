@@ -144,6 +144,7 @@ ELSEWHERE = {
     "store/census.py": "web/test_metrics.py",
     "store/migrations/append_only.py": "store/test_seals.py",
     "web/api/routing.py": "web/test_answers.py",
+    "web/api/known_issues.py": "web/pages/test_known_issues.py",
     "web/api/keys.py": "web/test_entrance.py",
     "cli/keys.py": "web/test_entrance.py",
     "cli/notify.py": "flows/test_messages.py",
