@@ -19,7 +19,7 @@ from browser.world import world  # noqa: E402
 PICTURES = ROOT / "docs" / "pictures"
 DARK = ("overview", "incident-needs-you", "approval")
 _TWINS = ("operation", "service", "procedure", "incidents-many")  # details that look like the pages that are shown
-_HEIGHTS = {"overview": 1290, "incident-needs-you": 1000, "approval": 1080, "notifications": 940}
+_HEIGHTS = {"overview": 1290, "incident-needs-you": 1000, "approval": 1080, "notifications": 940, "known-issues": 1180}
 
 
 def main() -> None:
