@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ON_ITS_OWN = {
     *("/known-issues", "/known-issues/try", "/theme", "/entities", "/settings"),
-    *("/api/v1/entities", "/api/v1/procedures/{name}"),
+    *("/api/v1/entities", "/api/v1/procedures/{name}", "/api/v1/known-issues", "/api/v1/known-issues/{issue_id}"),
 }
 """What reads nothing of the store, or begins before it does; prunella.yaml needs no database."""
 READS = [
