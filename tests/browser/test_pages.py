@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from browser.conftest import AXE, Open, show_session, signed_in
 from browser.pages import PAGES, address_of
@@ -103,6 +103,22 @@ def test_change_is_seen_without_a_reload(open_page: Open, served: World) -> None
     incident = served.ids["open"]
     served.run(people.act_on_incident(served.app.parts, incident, "ack", by="grace", reason="seen it live"))
     expect(page.locator("#feed")).to_contain_text("seen it live")
+
+
+def test_page_is_told_of_changes_however_late_its_parts_come(open_page: Open, served: World) -> None:
+    """What listens is there before the page begins to listen, also where the network brings it last."""
+    page, held = open_page("/settings"), list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/hx-sse.js*", hold)
+    with page.expect_response("**/htmx.js*"), page.expect_request("**/hx-sse.js*"):
+        page.goto(served.url + "/", wait_until="commit")
+    page.evaluate("new Promise((done) => setTimeout(done, 300))")  # what begins too early has begun by then
+    held[0].continue_()
+    served.run(people.act_on_incident(served.app.parts, served.ids["open"], "ack", by="grace", reason="seen it late"))
+    expect(page.locator("#feed")).to_contain_text("seen it late")
 
 
 def test_story_follows_what_happens(open_page: Open, served: World) -> None:
