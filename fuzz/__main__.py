@@ -1,7 +1,11 @@
-"""Drive one target with atheris: `python -m fuzz diagnose -max_total_time=60`; what is found lands in fuzz/found/."""
+"""Drive one target with atheris: `python -m fuzz diagnose -max_total_time=60`; what is found lands in fuzz/found/.
+
+`python -m fuzz.keep` takes the shortest of it over into the tests.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -9,7 +13,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["prunella"]):
-    from fuzz.targets import SLOW_S, TARGETS
+    from fuzz.seeds import SEEDS
+    from fuzz.targets import TARGETS, slow_s
 
 FOUND = Path(__file__).parent / "found"
 
@@ -22,12 +27,16 @@ def main() -> None:
     def timed(data: bytes) -> None:
         begun_s = time.process_time()
         target(data)
-        if time.process_time() - begun_s > SLOW_S * 5:  # instrumented code is some five times slower
+        if time.process_time() - begun_s > slow_s(name) * 5:  # instrumented code is some five times slower
             raise TimeoutError(f"{name}: {len(data)} bytes took {time.process_time() - begun_s:.2f} s")
 
     folder = FOUND / name
     folder.mkdir(parents=True, exist_ok=True)
-    atheris.Setup([sys.argv[0], str(folder), f"-artifact_prefix={folder}/crash-", "-max_len=16384", *rest], timed)
+    for number, seed in enumerate(SEEDS.get(name, ())):
+        (folder / f"seed-{number}").write_bytes(seed)
+    logging.disable()
+    folders = [] if any(not one.startswith("-") for one in rest) else [str(folder)]
+    atheris.Setup([sys.argv[0], *folders, f"-artifact_prefix={folder}/crash-", "-max_len=16384", *rest], timed)
     atheris.Fuzz()
 
 
