@@ -1,0 +1,165 @@
+"""Bodies, replies and expressions that are made to cost: each is refused or cut off, and others are answered meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from flows.running import INGEST, eventually
+from prunella.testing import words
+from shell.conftest import Shell, body, head, raw
+
+pytestmark = pytest.mark.slow
+_GROWTH_BYTES_MAX = 50 * 1024 * 1024
+_EVIL = (
+    "(a+)+$",
+    "(a|aa)+$",
+    "(a|a?)+$",
+    "([a-zA-Z]+)*$",
+    "(.*a){25}",
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "(x+x+)+y",
+    "(\\w|__?)*\\W",
+    "(?=(a+))\\1+b",
+    "(a{1,999}){1,999}",
+    "a{99999}",
+    "(",
+    "a\\Z(?P<x>b)(?P=x)*",
+)
+_YAML = {
+    "alias bomb": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(12)),
+    "object": "!!python/object/apply:os.system ['touch owned']",
+    "name": "- !!python/name:os.system ''",
+    "deep": "[" * 20_000,
+    "deep blocks": "".join(f"{' ' * n}-\n" for n in range(1_200)),
+    "merge of itself": "&a {<<: *a}",
+    "many documents": "---\n- 1\n" * 1_000,
+    "many keys": "{" + ",".join(f"k{n}: 1" for n in range(60_000)) + "}",
+    "half a character": '- {id: a, pattern: "\\ud800"}',
+    "number": "- {id: a, pattern: x, severity: " + "9" * 5_000 + "}",
+}
+
+
+@contextmanager
+def no_growth(shell: Shell) -> Iterator[None]:
+    """Let the server hold no more memory than before, but for a little."""
+    before = _resident_bytes(shell)
+    yield
+    assert _resident_bytes(shell) - before < _GROWTH_BYTES_MAX
+
+
+def _resident_bytes(shell: Shell) -> int:
+    status = Path(f"/proc/{shell.up.process.pid}/status").read_text()
+    (line,) = [one for one in status.splitlines() if one.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+def status_of(answer: bytes) -> int:
+    """Return the status of an answer as it came; 0 where the line was cut before one came."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def test_body_that_is_too_much_is_refused_without_being_kept(shell: Shell) -> None:
+    """50 MB claimed, 50 MB in chunks, 100,000 levels, a bomb in gzip: 4xx each, and no memory is kept for them."""
+    large = b"x" * 50_000_000
+    chunked = b"".join(b"10000\r\n" + b"x" * 65_536 + b"\r\n" for _ in range(763)) + b"0\r\n\r\n"
+    packed = gzip.compress(b'{"event_id": "' + b"x" * 30_000_000 + b'"}', 1)
+    deep = body([])[:1] * 100_000 + b"]" * 100_000
+    with no_growth(shell):
+        for path in ("/integration-self-heal", "/api/v1/signals", "/api/v1/inbound/partner"):
+            assert status_of(raw(shell, head(path, "content-length: 50000000"))) == 413, path
+        assert status_of(raw(shell, head("/api/v1/signals", "content-length: 50000000") + large)) in (0, 413)
+        assert status_of(raw(shell, head("/api/v1/signals", "transfer-encoding: chunked") + chunked)) in (0, 413)
+        deeply = raw(shell, head("/api/v1/signals", f"content-length: {len(deep)}") + deep)
+        zipped = raw(
+            shell, head("/api/v1/signals", f"content-length: {len(packed)}", "content-encoding: gzip") + packed
+        )
+    assert status_of(deeply) == 400
+    assert status_of(zipped) in (0, 400, 413, 415)
+    assert shell.is_well()
+
+
+def test_packed_body_is_refused_by_its_name(shell: Shell) -> None:
+    """Nothing is unpacked that a stranger packed: 415 says so, where it would have been garbage."""
+    small = gzip.compress(body({"event_id": "z", "service_name": "quiet"}))
+    answer = raw(shell, head("/api/v1/signals", f"content-length: {len(small)}", "content-encoding: gzip") + small)
+    assert status_of(answer) == 415
+
+
+def test_head_without_end_is_cut_off(shell: Shell) -> None:
+    """A thousand kilobytes of cookies: 431 or a cut line, and no memory is kept."""
+    with no_growth(shell):
+        told = raw(shell, head("/", method="GET")[:-2] + b"cookie: " + b"a=b;" * 25_000_000)
+    assert status_of(told) in (0, 431)
+
+
+def test_slow_and_silent_lines_hold_up_nobody(shell: Shell) -> None:
+    """A hundred and fifty connections that say nothing, half a head or half a body: others are answered as quickly as before."""
+    host, port = urlsplit(shell.up.url).netloc.split(":")
+    begun = (
+        b"",
+        b"POST /api/v1/signals HTTP/1.1\r\nhost: a\r\n",
+        head("/api/v1/signals", "content-length: 100") + b'{"a',
+    )
+    with ExitStack() as lines:
+        for number in range(150):
+            line = lines.enter_context(socket.create_connection((host, int(port))))
+            line.sendall(begun[number % 3])
+        before = shell.clock.monotonic()
+        for number in range(10):
+            shell.reported("quiet", f"meanwhile{number}")
+        assert shell.clock.monotonic() - before < 5
+
+
+def test_reply_of_a_service_that_is_a_bomb_is_cut_off(shell: Shell) -> None:
+    """200 MB in 200 kB, a hundred thousand levels, a body that drips for a minute: a failed run in time, and no growth."""
+    shell.world.script("/bomb", [words.bomb(), words.deep(), words.drip(60)])
+    before = shell.clock.monotonic()
+    with no_growth(shell):
+        for number in range(3):
+            told = shell.reported("bomb", number, http_status=503, error_message="unavailable", endpoint=f"/b{number}")
+            query = f"SELECT 1 FROM runs WHERE incident_id = '{told}' AND ended_at IS NOT NULL"
+            eventually(lambda query=query: bool(shell.up.rows(query)))  # type: ignore[misc]
+    assert shell.clock.monotonic() - before < 12
+    assert shell.is_well()
+
+
+def test_expression_that_could_be_slow_is_refused_when_it_is_saved(shell: Shell) -> None:
+    """By the route, by import and by a split: 422 with the reason; none of them is kept."""
+    for number, evil in enumerate(_EVIL):
+        made = shell.ask("POST", "/api/v1/known-issues", json={"id": f"evil{number}", "pattern": evil})
+        pack = f"- {{id: evil{number}, pattern: {body(evil).decode()}}}\n"
+        taken = shell.ask("POST", "/api/v1/known-issues/import", json={"text": pack})
+        assert (made.status_code, taken.status_code) == (422, 422), (evil, made.text, taken.text)
+    assert shell.up.rows("SELECT id FROM known_issues WHERE id LIKE 'evil%'") == []
+
+
+@pytest.mark.parametrize("kind", _YAML)
+def test_pack_that_is_a_bomb_is_refused_at_once(shell: Shell, kind: str) -> None:
+    """Aliases, objects of Python, depth: 422 by the route and by the file, within a second each and without growth."""
+    before = shell.clock.monotonic()
+    with no_growth(shell):
+        taken = shell.ask("POST", "/api/v1/known-issues/import", json={"text": _YAML[kind]})
+    assert taken.status_code in (400, 422), taken.text
+    assert shell.clock.monotonic() - before < 2
+    assert not (shell.up.folder / "owned").exists()
+
+
+def test_long_messages_are_read_in_time(shell: Shell) -> None:
+    """A hundred kilobytes that are made to be slow, in an event: taken within two seconds each."""
+    for number, text in enumerate(("a" * 100_000, "a" * 99_999 + "!", "x " * 50_000, "((((" * 25_000, '="' * 50_000)):
+        before = shell.clock.monotonic()
+        answer = shell.up.client.post(
+            "/integration-self-heal",
+            json={"event_id": f"long{number}", "service_name": "quiet", "http_status": 422, "error_message": text},
+            headers={"authorization": f"Bearer {INGEST}", "prefer": "respond-async"},
+        )
+        assert answer.status_code == 202, answer.text
+        assert shell.clock.monotonic() - before < 2
