@@ -18,7 +18,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
+import httpcore2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -152,7 +154,8 @@ OTHER_SPELLINGS = [
     "2852039166", "0xa9fea9fe", "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[64:ff9b:1::a9fe:a9fe]", "100.64.0.1",
     "192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "[fe80::1]", "[fc00::1]", "[fd00:ec2::254]", "[fec0::1]", "[ff02::1]", "[2001::1]", "[2001:db8::1]", "[3fff::1]",
-    "[100::1]", "[2002:a9fe:a9fe::]",
+    "[100::1]", "[2002:a9fe:a9fe::]", "168.63.129.16", "100.100.100.200", "100.127.255.255", "198.19.255.255",
+    "[64:ff9b::a83f:8110]", "[::ffff:0:7f00:1]", "[5f00::1]", "[2001:10::1]", "[2001:20::1]", "0.1.2.3", "169.254.170.2",
 ]  # fmt: skip
 
 
@@ -202,6 +205,71 @@ async def test_egress_connects_to_the_address_it_checked() -> None:
         assert good.connections == 1
 
 
+REBINDS = 200
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept alive", "closed"])
+async def test_rebinding_name_never_reaches_the_canary(kept: bool) -> None:
+    """A name whose answer flips, or mixes, between two lookups: two hundred calls, and nobody calls where it turned to."""
+    answers = iter([["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]] * REBINDS)
+    looked = 0
+
+    async def rebinding(host: str, port: int) -> Sequence[str]:
+        nonlocal looked
+        looked += 1
+        return next(answers)
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"{}", "Connection: close"))
+
+    policy = EgressPolicy(allow_hosts=frozenset({"127.0.0.1/32"}), allow_http=True)
+    refused, canary = 0, Ear(answer())
+    async with (
+        listening(answer() if kept else hear) as good,
+        serving(canary.serve, host="127.0.0.2", port=good.port),
+        egress(policy, resolve=rebinding) as out,
+    ):
+        for _ in range(REBINDS):
+            try:
+                await out.request("GET", f"http://turning.test:{good.port}/", headers={"Authorization": "Bearer x"})
+            except EgressRefused:
+                refused += 1
+    assert canary.connections == 0
+    assert (looked, refused) == ((1, 0) if kept else (REBINDS, REBINDS * 3 // 4))
+
+
+class Astray(httpcore2.AsyncNetworkBackend):
+    """A network that connects elsewhere than it was told, as a proxy in its way does."""
+
+    async def connect_tcp(self, host: str, port: int, *how: Any, **more: Any) -> httpcore2.AsyncNetworkStream:
+        return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", port)
+
+
+async def test_egress_looks_where_the_socket_leads() -> None:
+    """What the socket is connected to is judged, too, before a byte leaves: not only what was asked for."""
+    async with listening(answer()) as ear, egress(EgressPolicy(allow_http=True), resolve=resolving("1.1.1.1")) as out:
+        out._network._network = Astray()  # type: ignore[assignment]
+        with pytest.raises(EgressRefused, match=r"astray\.test: address 127\.0\.0\.1 is not public"):
+            await out.request("GET", f"http://astray.test:{ear.port}/", headers={"Authorization": "Bearer x"})
+        with pytest.raises(EgressRefused, match="not public"):
+            await out.reach("astray.test", ear.port, tls=False)
+    assert ear.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_credentials_stay_with_the_host_that_was_asked(status: int) -> None:
+    """Whatever kind of redirect, and to whichever host: the second one hears neither request nor Authorization."""
+    async with listening(answer(), host="127.0.0.2") as canary:
+        sent = [f"Location: http://127.0.0.2:{canary.port}/", f"Refresh: 0; url=http://127.0.0.2:{canary.port}/"]
+        async with listening(answer(b"", *sent, status=f"{status} Moved")) as ear, egress() as out:
+            how = {
+                "headers": {"Authorization": "Bearer T0psecret", "Cookie": "a=T0psecret"},
+                "json": {"k": "T0psecret"},
+            }
+            reply = await out.request("POST", f"http://127.0.0.1:{ear.port}/", **how)  # type: ignore[arg-type]
+        assert (reply.status, canary.connections, len(ear.requests)) == (status, 0, 1)
+
+
 @pytest.mark.parametrize("entry", ["127.0.0.1", "127.0.0.1:{port}", "127.0.0.0/8"])
 async def test_egress_calls_an_allowed_private_host(entry: str) -> None:
     """A private host is reached when the policy names it, its port, or its range."""
@@ -235,6 +303,7 @@ async def test_egress_refuses_another_port_of_an_allowed_host() -> None:
         ("https://api.test:99999/", "port 99999 does not exist"),
         ("https://api.test/\r\nHost: evil", "no valid URL"),
         ("https://999.1.1.1/", "no valid URL"),
+        ("https://api.test/half a character: \udcff", "no valid URL"),
     ],
 )
 async def test_egress_refuses_an_address_it_cannot_vouch_for(url: str, why: str) -> None:

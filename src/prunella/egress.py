@@ -55,8 +55,12 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 _UNICAST_V6 = ipaddress.IPv6Network("2000::/3")  # all that IANA hands out; NAT64 and IPv4-mapped lie outside it
 _NOT_PUBLIC = tuple(
     ipaddress.ip_network(network)
-    # protocol assignments, 6to4 relays, Teredo and kin, documentation, 6to4, documentation
-    for network in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+    # protocol assignments, 6to4 relays, Azure's host (metadata), Teredo and kin, documentation, 6to4, documentation;
+    # shared, link-local and benchmark ranges again, because what `ipaddress` calls global differs by Python's version
+    for network in (
+        *("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        *("0.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "198.18.0.0/15", "240.0.0.0/4"),
+    )
 )
 
 for _library in ("httpx2", "httpcore2"):  # they print whole URLs at INFO and headers at DEBUG
@@ -286,17 +290,31 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
         addresses = await self._resolve(host, port)
         for address in addresses:
             if not self._policy.admits(host, port, address):
-                raise EgressRefused(
-                    f"{host}: address {address} is not public; add '{_shown(host)}:{port}' to egress.allow_hosts "
-                    f"if prunella may call it"
-                )
+                raise _not_public(host, port, address)
         failure: Exception = socket.gaierror(socket.EAI_NONAME, "no address")
         for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
             try:
-                return await self._network.connect_tcp(address, port, timeout=_CONNECT_S if left else timeout)
+                stream = await self._network.connect_tcp(address, port, timeout=_CONNECT_S if left else timeout)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
                 failure = exc
+            else:
+                await self._must_be_admitted(stream, host, port)
+                return stream
         raise failure
+
+    async def _must_be_admitted(self, stream: httpcore2.AsyncNetworkStream, host: str, port: int) -> None:
+        """Look where the socket leads, whatever was asked for, before anything is sent on it."""
+        peer = stream.get_extra_info("server_addr")
+        if peer is None or not self._policy.admits(host, port, str(peer[0])):
+            await stream.aclose()
+            raise _not_public(host, port, str(peer[0]) if peer else "unknown")
+
+
+def _not_public(host: str, port: int, address: str) -> EgressRefused:
+    return EgressRefused(
+        f"{host}: address {address} is not public; add '{_shown(host)}:{port}' to egress.allow_hosts "
+        f"if prunella may call it"
+    )
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
@@ -364,7 +382,7 @@ def _target(method: str, url: str, policy: EgressPolicy) -> httpx2.URL:
         raise EgressRefused("request: the method is no HTTP token; use e.g. GET or POST")
     try:
         target = httpx2.URL(url)
-    except httpx2.InvalidURL:
+    except (httpx2.InvalidURL, UnicodeError):
         raise EgressRefused("request: the address is no valid URL; write https://host/path") from None
     if target.scheme not in ("https", "http") or not target.host:
         raise EgressRefused("request: the address needs a scheme and a host; write https://host/path")

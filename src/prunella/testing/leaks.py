@@ -26,10 +26,12 @@ class Leak:
 def find_secrets(text: str | bytes, secrets: Iterable[str], *, where: str = "text") -> list[Leak]:
     """List every secret that stands in `text`: plain, percent-encoded, as base64 (also inside a longer blob) or hex."""
     raw = text.encode() if isinstance(text, str) else text
+    unquoted = unquote_to_bytes(raw)
+    decoded = (unquoted, unquoted.replace(b"+", b" "), unquote_to_bytes(unquoted))
     return [
         Leak(f"{secret[:3]}...", spelling, where)
         for secret in secrets
-        for spelling in _spellings_in(raw, _checked(secret).encode())
+        for spelling in _spellings_in(raw, decoded, _checked(secret).encode())
     ]
 
 
@@ -41,9 +43,7 @@ def _checked(secret: str) -> str:
     return secret
 
 
-def _spellings_in(raw: bytes, secret: bytes) -> Iterator[str]:
-    unquoted = unquote_to_bytes(raw)
-    decoded = (unquoted, unquoted.replace(b"+", b" "), unquote_to_bytes(unquoted))
+def _spellings_in(raw: bytes, decoded: tuple[bytes, ...], secret: bytes) -> Iterator[str]:
     texts = (raw, *decoded, raw.replace(b"\\/", b"/"))
     if secret in raw or json.dumps(secret.decode())[1:-1].encode() in raw:
         yield "plain"
