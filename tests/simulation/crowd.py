@@ -10,10 +10,11 @@ from prunella.app import sealed_credential
 from prunella.core.clock import Rng
 from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.services import SecretRef
-from prunella.engine import patrol, people
+from prunella.core.states import ApprovalState
+from prunella.engine import patrol, people, proposals
 from simulation.machine import KEYS, Machine, Process
 from simulation.senders import Senders
-from simulation.services import ACCOUNTS, SECRETS
+from simulation.services import ACCOUNTS, SECRETS, known_issues
 
 
 class Crowd:
@@ -28,7 +29,7 @@ class Crowd:
         if process is None:
             return
         service, incident = rng.choice(sorted(self._world.places)), self._some_incident()
-        what = rng.choice(("service", "service", "incident", "token", "secret", "scan", "success"))
+        what = rng.choice(("service", "service", "incident", "token", "secret", "scan", "success", "plan", "plan"))
         if what == "service":
             await self._do(process, self._on_service, service, rng.choice(people.SERVICE_ACTS))
         elif what == "incident" and incident is not None:
@@ -39,6 +40,8 @@ class Crowd:
             await self._do(process, rng.choice((self._put_secret, self._drop_secret)), rng.choice(SECRETS))
         elif what == "scan":
             await self._do(process, self._scan)
+        elif what == "plan":
+            await self._do(process, self._answer_a_plan)
         elif what == "success":
             await self._do(process, self._senders.report_success, service)
 
@@ -61,6 +64,8 @@ class Crowd:
             await self._connect(process, service, account)
         for name in SECRETS:
             await self._put_secret(process, name)
+        async with process.store.transaction() as tx:
+            await tx.learning.add(known_issues(), process.parts.clock.now())
 
     async def repair(self) -> None:
         """With the storm over, put everything right."""
@@ -75,6 +80,8 @@ class Crowd:
 
     async def ask_again(self) -> None:
         """Look once at everything that waits for people; some of what they put aside stays aside."""
+        for _ in self._plans():
+            await self._until_done(self._answer_a_plan)
         rows = self._machine.database.execute(
             "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') ORDER BY id"
         ).fetchall()
@@ -127,6 +134,18 @@ class Crowd:
         await people.act_on_incident(process.parts, incident, act, by="ann")
         if act in ("suppress", "escalate"):
             self._machine.watch.kept[incident] = "suppressed" if act == "suppress" else "escalated"
+
+    async def _answer_a_plan(self, process: Process) -> None:
+        plans = self._plans()
+        if plans:
+            plan, digest = self._rng.choice(plans)
+            state = self._rng.choice((ApprovalState.APPROVED, ApprovalState.APPROVED, ApprovalState.REJECTED))
+            await proposals.answer(process.parts, plan, state, by="ann", digest=digest, reason="as it seems")
+
+    def _plans(self) -> list[tuple[str, str]]:
+        return self._machine.database.execute(
+            "SELECT id, digest FROM approvals WHERE state = 'waiting' ORDER BY id"
+        ).fetchall()
 
     async def _connect(self, process: Process, service: str, account: str) -> None:
         tokens = self._world.connect(service, account)

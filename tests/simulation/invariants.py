@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from prunella.engine.parts import LEASE_S
+from simulation.services import FOR_PEOPLE
 from simulation.watch import Watch, moment
 from simulation.world import World
 
@@ -40,11 +41,36 @@ UNION ALL SELECT 'a due message was forgotten', id FROM notifications
 """
 
 
+_REMEDIES = """
+SELECT 'a remedy was tried again, and nobody asked for it', b.id FROM runs a JOIN runs b
+  ON a.incident_id = b.incident_id AND a.started_at < b.started_at AND a.remedy = b.remedy
+  WHERE b.remedy = 'invalidate_cache' AND NOT EXISTS
+  (SELECT 1 FROM audit p WHERE p.actor = 'ann' AND p.at BETWEEN a.started_at AND b.started_at)
+UNION ALL SELECT 'a remedy acted without leave', r.id FROM runs r JOIN incidents i ON i.id = r.incident_id
+  WHERE r.remedy = 'invalidate_cache' AND r.issue IN ('gateway', 'hang-up') AND NOT EXISTS
+  (SELECT 1 FROM approvals p WHERE p.incident_id = i.id AND p.state = 'approved' AND p.used_at <= r.started_at)
+UNION ALL SELECT 'a remedy was judged more often than it acted', i.id FROM incidents i WHERE
+  (SELECT count(*) FROM audit a WHERE a.incident_id = i.id
+    AND a.action IN ('remedy.verified', 'remedy.ineffective', 'remedy.undone') AND a.reason LIKE 'invalidate_cache%')
+  > (SELECT count(*) FROM runs r WHERE r.incident_id = i.id AND r.remedy = 'invalidate_cache')
+UNION ALL SELECT 'evidence is not what was judged', e.scope || ' ' || e.remedy FROM evidence e
+  WHERE e.scope LIKE 'issue:%' AND (e.tried <> e.verified + e.ineffective + e.undone OR e.tried <>
+  (SELECT count(*) FROM audit a WHERE a.target = substr(e.scope, 7) AND a.reason LIKE e.remedy || ':%'
+    AND a.action IN ('remedy.verified', 'remedy.ineffective', 'remedy.undone')))
+UNION ALL SELECT 'a remedy that lasted was never credited', id FROM incidents WHERE watched_until < :late
+UNION ALL SELECT 'a failure was never learned from', id FROM incidents
+  WHERE count > learned AND procedure = '' AND last_seen < :late
+UNION ALL SELECT 'a plan waits for nobody', p.id FROM approvals p JOIN incidents i ON i.id = p.incident_id
+  WHERE p.state = 'waiting' AND i.state <> 'awaiting_approval'
+"""
+
+
 def at_the_end(world: World, database: sqlite3.Connection, watch: Watch) -> None:
     """Judge how everything stands when the storm is over and everybody had time."""
     late = moment(world.now_s() - 60.0)
-    for promise, row in database.execute(_AT_THE_END, {"late": late}):
-        world.wrong(f"{promise}: {row}")
+    for judged in (_AT_THE_END, _REMEDIES):
+        for promise, row in database.execute(judged, {"late": late}):
+            world.wrong(f"{promise}: {row}")
     database.row_factory = sqlite3.Row
     incidents = {row["id"]: row for row in database.execute("SELECT * FROM incidents ORDER BY id")}
     operations = database.execute("SELECT * FROM operations ORDER BY id").fetchall()
@@ -79,6 +105,7 @@ def _healed(world: World, incidents: Iterable[sqlite3.Row], operations: list[sql
             or row["id"] in quarantined
             or place is None
             or (row["category"] == "auth" and place.service.oauth is None)
+            or row["issue_id"] in FOR_PEOPLE
         )
         if not row["held_reason"]:
             world.wrong(f"an incident is left without a reason: {row['id']}")

@@ -19,17 +19,19 @@ from prunella.core.clock import Ids, Rng
 from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Event, Listeners
 from prunella.core.records import Severity
-from prunella.engine import patrol
+from prunella.engine import occurrences, patrol, proposals
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
+from prunella.engine.known import KnownIssues
 from prunella.engine.notices import Route, Routes
-from prunella.engine.parts import Parts
+from prunella.engine.parts import LEARN, Parts
 from prunella.engine.pauses import Pauses
 from prunella.engine.reconcile import reconcile
 from prunella.notify.contract import Channel
 from prunella.notify.outbox import Delivery
-from prunella.remedies.contract import Target
+from prunella.remedies.contract import Acts, Target
 from prunella.remedies.http import Probe, Replay
+from prunella.remedies.known import InvalidateCache
 from prunella.remedies.oauth import RefreshToken
 from prunella.runner.local import LocalRunner
 from prunella.store import migrations
@@ -195,8 +197,9 @@ class Process:
         self.vault = Vault(self.store, KEYS)
         caller = Wire(world, self)
         replay = Replay(caller, self.vault, self.store)
-        known = (replay, Probe(replay), RefreshToken(caller, self.vault, self.store, name))
-        remedies = {one.name: one for one in known}
+        cache = InvalidateCache(replay)
+        known = (replay, Probe(replay), RefreshToken(caller, self.vault, self.store, name), cache)
+        remedies: dict[str, Acts] = {one.name: one for one in known}
 
         def act(remedy: str, target: Target) -> Any:
             return remedies[remedy].apply(target)
@@ -217,13 +220,16 @@ class Process:
             worker=name,
             public_url="https://prunella.example",
             pauses=Pauses(self.store, clock),
+            known=KnownIssues(clock),
+            bindable={cache.name: cache},
         )
         self.intake = Intake(self.parts)
-        self.procedures = patrol.rounds(services, {})
+        self.procedures = {**patrol.rounds(services, {}), LEARN: occurrences.ROUND}
         delivery = Delivery(self.store, runner, caller, self._channel, listeners, Ids(clock, rng))
         runner.handle("heal", partial(heal, self.parts))
         runner.handle("deliver", delivery.deliver)
         runner.handle("procedure", self._procedure)
+        runner.handle("approval", partial(proposals.expire, self.parts))
         machine.processes.append(self)
         world.alive.add(name)
 

@@ -16,7 +16,20 @@ from sqlalchemy import update
 
 from prunella.core.records import Category, Incident, Operation, Signal
 from prunella.core.states import IncidentState
-from prunella.engine import follow, gatekeeper, heal, intake, learn, patrol, perform, plan, trail, verify
+from prunella.engine import (
+    autofix,
+    follow,
+    gatekeeper,
+    heal,
+    intake,
+    judging,
+    learn,
+    patrol,
+    perform,
+    plan,
+    trail,
+    verify,
+)
 from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
@@ -273,33 +286,76 @@ def _open_an_escalation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(learn, "_advance", onward)
 
 
+def _forget_the_tried(patch: pytest.MonkeyPatch) -> None:
+    """Never note which remedy was tried already."""
+
+    async def begin(tx: Any, incident: Incident, *_: object) -> Incident:
+        return incident
+
+    patch.setattr(autofix, "begin", begin)
+
+
+def _judge_twice(patch: pytest.MonkeyPatch) -> None:
+    """Count each outcome of a remedy two times."""
+    note = judging.note
+
+    async def twice(*judged: Any) -> None:
+        await note(*judged)
+        await note(*judged)
+
+    patch.setattr(judging, "note", twice)
+
+
+def _credit_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Never look whether a repair has lasted."""
+
+    async def none(*_: object, **__: object) -> list[Incident]:
+        return []
+
+    patch.setattr(incidents.IncidentRows, "watched", none)
+
+
+def _learn_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Overlook every failure."""
+
+    async def none(*_: object, **__: object) -> list[Incident]:
+        return []
+
+    patch.setattr(incidents.IncidentRows, "to_learn", none)
+
+
 MUTANTS = {
+    "forget_the_tried": Mutant(_forget_the_tried, "a remedy was tried again"),
+    "act_without_leave": Mutant(_without(gatekeeper._level), "a remedy acted without leave", 1),
+    "judge_twice": Mutant(_judge_twice, "judged more often than it acted", 1),
+    "credit_nothing": Mutant(_credit_nothing, "never credited", 1),
+    "learn_nothing": Mutant(_learn_nothing, "never learned from"),
     "double_claim": Mutant(_double_claim, "a live worker was taken for dead"),
     "early_answer": Mutant(_early_answer, "an accepted event was lost"),
-    "new_key_per_try": Mutant(_new_key_per_try, "effects of one request"),
+    "new_key_per_try": Mutant(_new_key_per_try, "effects of one request", 2),
     "refresh_by_everybody": Mutant(_refresh_by_everybody, "a refresh token was used", 19),
     "recovered_unverified": Mutant(_recovered_unverified, "called resolved without proof"),
-    "repeat_the_unrepeatable": Mutant(_repeat_the_unrepeatable, "silently repeated", 21),
+    "repeat_the_unrepeatable": Mutant(_repeat_the_unrepeatable, "silently repeated", 4),
     "ignore_the_shut_gate": Mutant(_without(gatekeeper._open), "an attempt began while", 5),
     "ignore_people": Mutant(_without(gatekeeper._paused, gatekeeper._disabled), "an attempt began while", 17),
     "ignore_the_asked_wait": Mutant(_without(gatekeeper._throttled), "had asked for silence", 22),
-    "ignore_the_crowd": Mutant(_without(gatekeeper._crowded), "at once", 5),
-    "forgetful_restart": Mutant(_forgetful_restart, "forgotten"),
+    "ignore_the_crowd": Mutant(_without(gatekeeper._crowded), "at once", 9),
+    "forgetful_restart": Mutant(_forgetful_restart, "forgotten", 1),
     "count_duplicates": Mutant(_count_duplicates, "a count is not the number of its events"),
     "count_echoes": Mutant(_count_echoes, "a count is not the number of its events"),
-    "believe_every_word": Mutant(_believe_every_word, "a secret", 9),
-    "try_for_ever": Mutant(_try_for_ever, "in one round of"),
-    "overrule_people": Mutant(_overrule_people, "and the machine made it"),
+    "believe_every_word": Mutant(_believe_every_word, "a secret", 11),
+    "try_for_ever": Mutant(_try_for_ever, "in one round of", 1),
+    "overrule_people": Mutant(_overrule_people, "and the machine made it", 14),
     "say_nothing": Mutant(_say_nothing, "told"),
     "leave_no_trace": Mutant(_leave_no_trace, "not in the audit"),
     "narrow_scan": Mutant(_narrow_scan, "the scan passed by", 6),
     "wrong_account": Mutant(_wrong_account, "looks for tokens where there are none", 10),
     "never_come_back": Mutant(_never_come_back, "nobody came", 27),
-    "save_once": Mutant(_save_once, "held the new pair", 137),
+    "save_once": Mutant(_save_once, "held the new pair", 27),
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 6),
-    "kill_for_ever": Mutant(_kill_for_ever, "in one round of"),
-    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 31),
-    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 15),
+    "kill_for_ever": Mutant(_kill_for_ever, "in one round of", 16),
+    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 17),
+    "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 10),
 }
 """Every planted bug by name."""

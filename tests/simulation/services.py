@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from prunella.core.issues import MACHINE, Binding, KnownIssue
+from prunella.core.records import Level
 from prunella.core.redact import Secret
-from prunella.core.services import GateLimits, Health, OAuth, SecretRef, Service
+from prunella.core.services import Cache, GateLimits, Health, OAuth, SecretRef, Service
 
 USERS = ("ada", "bob")
 ACCOUNTS = (("crm", "ada"), ("crm", "bob"), ("shop", ""))
@@ -48,6 +51,7 @@ def services() -> list[Service]:
             bearer=Secret("a-bearer-for-the-mail"),
             health=health,
             enable_again="by_probe",
+            cache=Cache(path="/cache"),
         ),
         Service(
             name="books",
@@ -56,7 +60,36 @@ def services() -> list[Service]:
             gate=GateLimits(failures=3, successes=2, open_s=20.0),
             honours_idempotency_key=True,
             calls_max=2,
+            cache=Cache(path="/cache"),
         ),
+    ]
+
+
+FOR_PEOPLE = ("gateway", "hang-up")
+"""Known issues whose remedy waits for a person once nothing else goes on."""
+
+
+def known_issues() -> list[KnownIssue]:
+    """Return what is known when the story begins, each with the same remedy: with leave, with a question, or none."""
+    levels = (
+        ("flux", "the flux is out of order", Level.L1, True),
+        ("later", "try later", Level.L1, True),
+        ("gateway", "gateway timeout", Level.L1, False),
+        ("amount", "amount is missing", Level.L0, True),
+        ("hang-up", "socket hang up", Level.L3, True),
+    )
+    return [
+        KnownIssue(
+            id=name,
+            title=name,
+            expression=words,
+            remedies=(
+                Binding(remedy="invalidate_cache", level=level, by="ann" if trusted else MACHINE, trusted=trusted),
+            ),
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+            created_by="ann",
+        )
+        for name, words, level, trusted in levels
     ]
 
 

@@ -18,7 +18,7 @@ from simulation.scenario import Result, play
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SEEDS = int(os.environ.get("PRUNELLA_SEEDS", "200"))
+SEEDS = int(os.environ.get("PRUNELLA_SEEDS", "80"))
 CHUNK = 10
 MUTANT_SEEDS = 100
 

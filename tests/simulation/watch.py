@@ -185,5 +185,8 @@ class Watch:
         long_waits = self._world.replies[key]["429_30"]
         first_round = not self._rounds[incident]
         most = TRIES[Category(category)] if first_round else TRIES[Category.NETWORK]
-        if self._tries[place] > max(most, min(most + unknown, TRIES[Category.NETWORK])) + long_waits:
+        most += self._database.execute(  # a repair of what is known makes one more try worth it
+            "SELECT count(*) FROM runs WHERE incident_id = ? AND remedy = 'invalidate_cache'", (incident,)
+        ).fetchone()[0]
+        if self._tries[place] > max(most, min(most + unknown, max(most, TRIES[Category.NETWORK]))) + long_waits:
             self._world.wrong(f"try {self._tries[place]} in one round of {category}: {operation}")

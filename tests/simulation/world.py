@@ -146,7 +146,7 @@ class World:
         if place.service.honours_idempotency_key and flight.key in place.memory and kind in EFFECTS:
             return kind, Reply(200, {"content-type": "application/json"}, place.memory[flight.key], 0.1)
         if kind in EFFECTS:
-            reference = flight.path.rsplit("/", 1)[-1]
+            reference = flight.key if flight.path == "/cache" else flight.path.rsplit("/", 1)[-1]
             place.effects[reference].append(flight.key)
             reply = answer(200, {"ok": True, "id": reference})
             place.memory[flight.key] = reply.body
