@@ -1,12 +1,12 @@
 # One front for everything. Each target sets up what it needs on a machine that has only Python, make and pip.
 SHELL := /bin/bash
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage profiles reference conformance fuzz fuzz-api vendor pictures lock help
+.PHONY: demo test tests unit check format bench chaos outage leaks profiles reference conformance fuzz fuzz-api machines flood audit \
+  sbom vendor pictures lock help
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -30,7 +30,7 @@ format: $(SETUP) ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
-	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact intake flood begin detect mend stuck forget runner backlog dashboard live
+	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact learning recognise issues intake flood begin detect mend stuck forget runner backlog dashboard live
 
 chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
 	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
@@ -38,6 +38,9 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
+
+leaks: $(SETUP) ## a canary in every field; EVENTS= (default 1000) later none may sing in any dump, log, page, message or answer
+	@PRUNELLA_CANARY_EVENTS=$(or $(EVENTS),1000) $(BIN)/python -m pytest -q -s tests/flows/test_canaries.py
 
 profiles: $(SETUP) ## compile what is known about services and their issues, after a profile or the pack was changed
 	@$(BIN)/python tools/profiles.py && $(BIN)/python tools/packs.py
@@ -50,11 +53,23 @@ conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises tha
 	  $(if $(PEERS),--peers --write docs/conformance.md)
 
 fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECONDS each (default 60)
-	@for target in diagnose scrub masking waits pasted expressions; do \
+	@for target in $$(.venv-fuzz/bin/python -c 'from fuzz.targets import TARGETS; print(*TARGETS)'); do \
 	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit 1; done
 
 fuzz-api: $(SETUP) ## ask every route as everybody, CASES= times (default 20000), with what is allowed and what is not
 	@PYTHONPATH=tests $(BIN)/python -m web.fuzzing --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
+
+flood: $(SETUP) ## 50,000 events from one source beside 100 from another: what was lost, and how long the other waited
+	@PYTHONPATH=tests $(BIN)/python -m shell.flooding --events $(or $(EVENTS),50000)
+
+machines: $(SETUP) ## histories of gates, incidents, operations, approvals and known issues beside a model: minutes
+	@$(BIN)/python -m pytest -q --timeout 3600 --hypothesis-profile deep tests/store/test_machines.py
+
+audit: $(UV) ## known vulnerabilities of everything that is locked; 2 where nobody could be asked
+	@$(PYTHON) tools/audit.py $(UV)
+
+sbom: ## the bill of materials as CycloneDX, from the lock alone: prunella.cdx.json
+	@$(PYTHON) tools/sbom.py >prunella.cdx.json && echo prunella.cdx.json
 
 vendor: ## fetch the pages' static files from npm anew, after a version was changed in tools/vendor.py
 	@$(PYTHON) tools/vendor.py
@@ -69,6 +84,8 @@ lock: $(UV) ## resolve the development environment anew
 	  --python-version 3.11 --extra server pyproject.toml --upgrade --output-file requirements/server.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 requirements/peers.in --upgrade --output-file requirements/peers.txt
+	@for tool in fuzz uv; do $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+	  --no-header --python-version 3.11 requirements/$$tool.in --upgrade --output-file requirements/$$tool.txt || exit 1; done
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -86,10 +103,11 @@ $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) pip install --quiet --python .venv-peers --no-deps --editable .
 	@touch $@
 
-.venv-fuzz/.ready: pyproject.toml | $(UV)
+.venv-fuzz/.ready: requirements/server.txt requirements/fuzz.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-fuzz
-	@$(UV) pip install --quiet --python .venv-fuzz --editable ".[server]" "atheris>=3,<4"
+	@$(UV) pip sync --quiet --require-hashes --python .venv-fuzz requirements/server.txt requirements/fuzz.txt
+	@$(UV) pip install --quiet --python .venv-fuzz --no-deps --editable .
 	@touch $@
 
 .tools/bin/uv:
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --target .tools -r requirements/uv.txt

@@ -9,9 +9,9 @@ import json
 from bench.harness import Options, Report
 
 NAMES = (
-    *("imports", "guard", "classify", "known", "grouping", "redact"),
+    *("imports", "guard", "classify", "known", "grouping", "redact", "learning", "recognise"),
     *("intake", "flood", "begin", "runner", "backlog", "dashboard", "live"),
-    *("detect", "mend", "stuck", "forget"),
+    *("issues", "detect", "mend", "stuck", "forget"),
 )
 
 

@@ -33,6 +33,7 @@ _numbers = itertools.count(1)
 settings.register_profile(
     "prunella", deadline=None, derandomize=True
 )  # a busy machine is no bug, and chance no verdict
+settings.register_profile("deep", deadline=None, max_examples=5000)  # `make machines`: by chance, and for minutes
 settings.load_profile("prunella")
 
 

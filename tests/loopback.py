@@ -12,7 +12,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @contextlib.asynccontextmanager
 async def serving(
-    handler: Handler, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    handler: Handler, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Serve every connection with `handler` and close it afterwards, whoever hangs up first; yields the port."""
     conversations: set[asyncio.Task[None]] = set()
@@ -29,7 +29,7 @@ async def serving(
         conversations.add(conversation)
         conversation.add_done_callback(conversations.discard)
 
-    server = await asyncio.start_server(accept, host, 0, ssl=tls)
+    server = await asyncio.start_server(accept, host, port, ssl=tls)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:

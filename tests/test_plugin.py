@@ -62,3 +62,15 @@ def test_plugins_need_nothing_of_the_engine() -> None:
     code = "import sys, prunella.plugin; print(any(m.split('.')[0] in ('sqlalchemy', 'pydantic') for m in sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["replay", "wait", "refresh_auth", "manual_intervention"])
+def test_name_of_what_prunella_does_itself_is_refused(name: str) -> None:
+    """A user's remedy can't be taken for ours; one may take the place of invalidate_cache, which has one to give."""
+
+    def own(ctx: object, failed: object) -> None:
+        """Do nothing."""
+
+    with pytest.raises(ConfigError, match="the name is prunella's own; choose another than"):
+        plugin.remedy(name)(own)
+    assert name not in plugin.REMEDIES

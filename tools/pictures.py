@@ -19,7 +19,14 @@ from browser.world import world  # noqa: E402
 PICTURES = ROOT / "docs" / "pictures"
 DARK = ("overview", "incident-needs-you", "approval")
 _TWINS = ("operation", "service", "procedure", "incidents-many")  # details that look like the pages that are shown
-_HEIGHTS = {"overview": 1290, "incident-needs-you": 1000, "approval": 1080, "notifications": 940, "known-issues": 1180}
+_HEIGHTS = {
+    "overview": 1290,
+    "incident-needs-you": 1000,
+    "approval": 1080,
+    "notifications": 940,
+    "known-issues": 1180,
+    "known-issue": 1010,
+}
 
 
 def main() -> None:

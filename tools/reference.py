@@ -15,6 +15,7 @@ from typer.main import get_command
 from prunella.cli.commands import cli
 from prunella.core.clock import SystemClock
 from prunella.core.errors import PrunellaError
+from prunella.core.issues import Effect, IssueState
 from prunella.core.states import ApprovalState
 from prunella.engine.people import INCIDENT_ACTS, SERVICE_ACTS
 from prunella.settings import json_schema, model
@@ -39,6 +40,8 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "operations.{act}": ("operations.replay", "operations.cancel", "operations.quarantine"),
     "operation.{wish}": ("operation.replay", "operation.cancel"),
     "approval.{state.value}": tuple(f"approval.{state}" for state in ApprovalState if state != "waiting"),
+    "issue.{state.value}": tuple(f"issue.{state}" for state in IssueState),
+    "remedy.{effect.value}": tuple(f"remedy.{effect}" for effect in Effect),
     "{run.remedy}.begun": ("REMEDY.begun",),
     "{plan.remedy}.begun": ("REMEDY.begun",),
     "{plan.remedy}.settled": ("REMEDY.settled",),

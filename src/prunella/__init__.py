@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from prunella.guard.telemetry import opentelemetry_listener as opentelemetry_listener
     from prunella.guard.telemetry import prometheus_listener as prometheus_listener
     from prunella.guard.transitions import transition as transition
+    from prunella.known import known_issues as known_issues
 
 __version__ = "0.1.0.dev0"
 
@@ -78,6 +79,7 @@ _HOMES = {
     "guard.retry": ("Retry",),
     "guard.telemetry": ("opentelemetry_listener", "prometheus_listener"),
     "guard.transitions": ("transition",),
+    "known": ("known_issues",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,6 +16,8 @@ from prunella.core.outcomes import Outcome
 
 __all__ = ["CHECKS", "REMEDIES", "Context", "Finding", "Outcome", "Row", "check", "remedy"]
 
+_OURS = frozenset({"replay", "probe", "refresh_token", "refresh_auth", "wait", "manual_intervention"})
+"""Names that stand for what prunella does itself: in plans, runs and figures one would be taken for the other."""
 _TIMEOUT_S = 30.0
 """How long a plug-in may take; as long as one statement on a user's database may."""
 
@@ -111,6 +113,7 @@ def remedy(
     """
 
     def register(function: Function) -> Function:
+        _must_not_be_ours(name, function)
         _must_be_new(name, REMEDIES, "remedy", function)
         REMEDIES[name] = RemedyFunction(
             name=name, function=function, idempotent=idempotent, reversible=reversible, per=per, timeout_s=timeout_s
@@ -118,6 +121,15 @@ def remedy(
         return function
 
     return register
+
+
+def _must_not_be_ours(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a name that stands for something else in plans, runs and figures."""
+    if name in _OURS:
+        reserved = ", ".join(sorted(_OURS))
+        raise ConfigError(
+            [f"@remedy({name!r}) in {function.__module__}: the name is prunella's own; choose another than {reserved}"]
+        )
 
 
 def _must_be_new(name: str, known: dict[str, Any], what: str, function: Callable[..., Any]) -> None:

@@ -9,7 +9,8 @@ from playwright.sync_api import expect
 
 from browser.conftest import Open
 from browser.world import World
-from prunella.engine import orders
+from prunella.core.issues import KnownIssue
+from prunella.engine import orders, pairing
 from prunella.web.auth import Role
 from web.market import HIDE
 
@@ -92,3 +93,27 @@ def test_many_are_cancelled_after_an_estimate_without_a_script(open_page: Open, 
     expect(page.locator("[role=status]").first).to_contain_text("stocktaking: ")
     page.goto(served.url + "/audit?target=stocktaking")
     expect(page.locator("table[aria-label=Audit]")).to_contain_text("they count today")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_remedy_is_bound_where_the_incident_is_read(open_page: Open, served: World, scripts: bool) -> None:
+    """From an incident of a known issue without a remedy: say what it needs, press once, and it stands by."""
+    parts = served.app.parts
+    if served.run(issue_of(served, "crm.lunch")).binding("warm_up") is not None:
+        served.run(pairing.unbind(parts, "crm.lunch", "warm_up", by="ada"))
+    page = open_page(f"/incidents/{served.ids['known']}", role=Role.OPERATIONS, scripts=scripts)
+    page.click("text=bind one")
+    page.fill("form.bind input[name='set.node']", "n7")
+    page.click("text=Bind warm_up")
+    expect(page.locator("[role=status]").first).to_contain_text("warm_up stands by now")
+    expect(page.locator("#known")).to_contain_text("bound by")
+    page.click("#known a")
+    expect(page.locator("table[aria-label='What became of its remedies']")).to_contain_text("node=n7")
+
+
+async def issue_of(served: World, issue_id: str) -> KnownIssue:
+    """Return an issue as it stands."""
+    async with served.app.parts.store.transaction() as tx:
+        found = await tx.learning.issue(issue_id)
+    assert found is not None
+    return found

@@ -128,7 +128,7 @@ def approve(page: Page) -> str:
 
 def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tmp_path: Path) -> None:
     """From the first command to an approved plan whose effect is verified, told in the chat, and known to the commands."""
-    link = terminal.shows(r"Dashboard: (http://\S+/login\?token=\S+)")[1]
+    link = terminal.shows(r"Dashboard: (http://\S+/login\?token=\S+)", within_s=90)[1]
     terminal.shows("Ctrl-C ends the demo")
     shop = Path(re.findall(r"-c (\S+)/prunella.yaml", terminal.text)[0]) / "shop.db"
     context, watch = browser.new_context(), Watch()
@@ -142,7 +142,7 @@ def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tm
     with closing(sqlite3.connect(shop)) as database:
         assert database.execute("SELECT on_sale FROM products WHERE name = 'Matcha'").fetchall() == [(0,)]
     yours = terminal.shows(r"(?s)Your turn.*no row matches any more")[0]
-    assert re.search(r"shop-chat +told +\S+ HEAL_DATA_002 asks for approval", yours), (
+    assert re.search(r"shop-desk +told +\S+ HEAL_DATA_002 asks for approval", yours), (
         "the chat's receiver has the message"
     )
     told = commands(terminal, tmp_path)

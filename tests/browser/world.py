@@ -39,6 +39,7 @@ from prunella.settings import load
 from prunella.store import migrations
 from prunella.web.auth import Role
 from prunella.web.server import bind, create
+from web import learned
 from web.market import HIDE, Market, filled, market
 
 INGEST = "browser-ingest-token-0123456789"
@@ -152,6 +153,7 @@ async def fill(wired: Market) -> dict[str, str]:
     for number, minutes in enumerate((44, 61, 95, 180), start=1001):
         wired.order(number, "PENDING" if number % 2 else "CONFIRMED", minutes)
     await _to_act_on(app, ids)
+    ids["known"] = await learned.filled(app)
     return ids
 
 

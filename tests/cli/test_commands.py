@@ -99,14 +99,23 @@ def test_check_prints_every_mistake_at_once(command: Command, folder: Path) -> N
 
 
 def test_check_prints_warnings_beside_its_answer(command: Command, folder: Path) -> None:
-    """What this version does not use yet is a warning on standard error; the configuration is good all the same."""
-    (folder / "prunella.yaml").write_text("known_issues: {promote_after: 3}\n")
+    """What is unwise is a warning on standard error; the configuration is good all the same."""
+    (folder / "prunella.yaml").write_text('databases: {shop: {url: "postgresql://shop:pass@db.internal/shop"}}\n')
     said = command("config", "check")
     assert (said.status, said.out) == (
         0,
-        "prunella.yaml: good (0 services, 0 databases, 0 procedures, 0 entities, 1 warnings)\n",
+        "prunella.yaml: good (0 services, 1 databases, 0 procedures, 0 entities, 1 warnings)\n",
     )
     assert said.err.startswith("warning: prunella.yaml:1:")
+
+
+def test_check_reads_packs_of_known_issues(command: Command, folder: Path) -> None:
+    """A mistake in a pack that the file names is one of the configuration's, with its own file and line."""
+    (folder / "prunella.yaml").write_text("known_issues: {packs: [builtin, ./own.yaml]}\n")
+    (folder / "own.yaml").write_text("- {id: shop.stale, pattern: stale rates, severity: LOUD}\n")
+    said = command("config", "check")
+    assert (said.status, said.out) == (2, "")
+    assert one_line(said).startswith("own.yaml:1:52: entry 1 (shop.stale): severity: 'LOUD'; one of LOW, ")
 
 
 def test_broken_configuration_stops_every_command(command: Command, folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from checks.test_stuck import orders
 from cli.conftest import Command
@@ -85,6 +86,15 @@ def test_functions_that_nobody_registered_are_told(command: Command, shop: Path)
     shop.write_text(shop.read_text().replace("remedy: retry_workflow", "remedy: pray"))
     said = command("doctor")
     assert (said.status, "'pray' is no remedy" in said.out) == (1, True)
+
+
+def test_pack_that_is_not_there_is_told(command: Command, shop: Path) -> None:
+    """A pack of known issues that can't be read is a finding, beside everything else."""
+    shop.write_text(shop.read_text() + "known_issues: {packs: [./own.yaml]}\n")
+    said = command("doctor")
+    assert said.status == 1
+    assert "own.yaml: cannot be read" in said.out
+    assert "CREATE INDEX" in said.out
 
 
 def test_configuration_that_cannot_be_read_is_told(command: Command, folder: Path) -> None:
@@ -249,6 +259,27 @@ def test_queue_and_workers_are_looked_at(
         )
     (told,) = found(command, "workers")
     assert (told["grade"], "w1 runs 0.0.1" in told["text"]) == ("warning", True)
+
+
+def test_role_that_row_level_security_does_not_bind_is_told(
+    command: Command, configured: Path, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A superuser, and a role with BYPASSRLS, are worth a warning; an ordinary role is well."""
+    role = f"bound_{make_url(fresh_postgres_url).database}"
+    url = make_url(fresh_postgres_url).set(username=role, password="none").render_as_string(hide_password=False)
+    graded = {}
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as database:
+        for name, statement in (
+            ("ordinary", "CREATE ROLE {} LOGIN PASSWORD 'none'"),
+            ("bypasses", "ALTER ROLE {} BYPASSRLS"),
+        ):
+            database.execute(statement.format(role).encode())
+            monkeypatch.setenv("PRUNELLA_DATABASE_URL", url)
+            graded[name] = [one["grade"] for one in found(command, "role")]
+        database.execute(f"DROP ROLE {role}".encode())
+    monkeypatch.setenv("PRUNELLA_DATABASE_URL", fresh_postgres_url)
+    graded["superuser"] = [one["grade"] for one in found(command, "role")]
+    assert graded == {"ordinary": [], "bypasses": ["warning"], "superuser": ["warning"]}
 
 
 @pytest.mark.parametrize(("seconds", "grades"), [(0.5, []), (-5, ["warning"]), (40, ["error"]), (-40, ["error"])])

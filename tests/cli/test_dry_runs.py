@@ -22,7 +22,8 @@ __all__ = ["lane"]
 
 LISTS = {
     "incidents", "services", "services list", "operations", "procedures", "approvals", "entities", "notifications",
-    "known-issues", "secret", "secret list", "keys", "keys list", "statistics", "status", "events tail", "config show",
+    "known-issues", "known-issues candidates", "secret", "secret list", "keys", "keys list", "statistics", "metrics", "status",
+    "events tail", "config show",
     "db current", "doctor", "notify channels", "audit verify",
 }  # fmt: skip
 CHANGES = {
@@ -30,9 +31,12 @@ CHANGES = {
     "reconcile", "services enable", "services disable", "services pause", "services resume", "services probe",
     "operations replay", "operations cancel", "operations quarantine", "secret set", "secret rm", "credentials set",
     "keys create", "keys revoke", "links create", "links revoke", "notify test", "db upgrade",
+    "known-issues bind", "known-issues unbind", "known-issues resolve", "known-issues reopen", "known-issues merge",
+    "known-issues split", "known-issues import", "rotate-keys",
 }  # fmt: skip
 NEITHER = {
-    "up", "worker", "demo", "token", "explain", "incidents show", "operations show", "known-issues test", "export",
+    "up", "worker", "demo", "token", "explain", "incidents show", "operations show", "known-issues test", "known-issues show",
+    "known-issues export", "export",
     "config check", "config schema", "db grant",
 }  # fmt: skip
 
@@ -76,6 +80,7 @@ DRY: list[tuple[list[str], str]] = [
     (["keys", "create", "ci", "--role", "VIEWER", "--ttl", "7d"], "make a key for ci (VIEWER), good for 7d"),
     (["links", "create", "--name", "ada"], "make a link for ada (VIEWER)"),
     (["links", "revoke", "ada"], "end every session of ada"),
+    (["rotate-keys"], "values anew with key "),
     (["db", "upgrade", "--compat"], "leave the tables at revision"),
 ]
 

@@ -52,6 +52,8 @@ def test_story_has_what_is_known_and_nothing_empty(held: str | None, next_at: st
         "action_taken": "retry scheduled",
         "held_reason": held,
         "next_at": next_at,
+        "issue_id": None,
+        "decided": {},
         "timeline": [{"at": "2026-01-01T00:00:00.000000+00:00", "action": "incident.opened", "reason": "HTTP 503"}],
         "runs": [
             {
@@ -71,7 +73,44 @@ def test_story_has_what_is_known_and_nothing_empty(held: str | None, next_at: st
     assert ("  held     " in told, "  next     " in told) == (held is not None, next_at is not None)
     assert "replay         try 1  failed     HTTP 503" in told
     assert "undo" not in told
+    assert "weighed" not in told
     story["runs"][0] |= {"rows": 2, "state": "verified"}
     assert tell_story(story).splitlines()[-1] == "      put back by: prunella undo r1"
     story["runs"][0]["remedy"] = "end_idle_connections"
     assert "undo" not in tell_story(story)
+
+
+def test_numbers_that_decided_are_told() -> None:
+    """The remedies that were weighed, with their records, bounds and levels, and which one was chosen."""
+    option = {"score": 0.78, "tried": 9, "verified": 7, "ineffective": 2, "undone": 0, "lower_bound": 0.45}
+    chosen = {"remedy": "invalidate_cache", "level": "L1", **option}
+    other = {"remedy": "restart", "level": "L2", **option, "score": 0.5}
+    decided = {"issue": "crm-1", "chosen": "invalidate_cache", "waited": False, "options": [chosen, other]}
+    story = {**_story(), "issue_id": "crm-1", "decided": decided}
+    told = tell_story(story)
+    assert "prunella known-issues show crm-1" in told
+    record = "0.78  7 of 9 verified, 2 ineffective, 0 undone, lower bound 0.45, level L1"
+    assert f"    -> invalidate_cache   {record}" in told
+    assert "       restart            0.50" in told
+    assert "only waits" not in told
+    assert "only waits" in tell_story({**story, "decided": {**decided, "waited": True}})
+
+
+def _story() -> dict[str, Any]:
+    """Return the story of an incident at which nothing was done yet."""
+    return {
+        "title": "crm: network.server",
+        "category": "network",
+        "kind": "network.server",
+        "confidence": 0.9,
+        "because": "HTTP 503",
+        "state": "open",
+        "status": "pending",
+        "count": 1,
+        "level": "L0",
+        "action_taken": "recorded",
+        "held_reason": None,
+        "next_at": None,
+        "timeline": [],
+        "runs": [],
+    }

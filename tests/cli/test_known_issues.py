@@ -1,15 +1,24 @@
-"""A message is tried on patterns from a file: what fits, where, which counts, and what is wrong with the patterns."""
+"""Known issues at a terminal: patterns are tried, remedies bound, issues ended and joined, packs handed on."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli.conftest import Command
+from cli.test_dry_runs import dump
+from prunella import plugin
+from prunella.core.clock import SystemClock
+from prunella.core.issues import KnownIssue
+from prunella.engine import entries
+from prunella.packs import read_pack
+from prunella.store.sqlite import SqliteStore
 
 GOOD = """
 - {id: dns-gone, pattern: 'getaddrinfo (ENOTFOUND|EAI_AGAIN)', severity: HIGH, cause: no such name, remedy: wait}
@@ -126,3 +135,115 @@ def test_mistakes_in_the_file_are_all_named(command: Command, folder: Path, text
     lines = said.err.strip().splitlines()
     assert (said.status, said.out, len(lines)) == (2, "", len(words))
     assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+# What people do with known issues ------------------------------------------------------------------------------------
+
+PACK = """
+- {id: crm.lunch, pattern: closed for lunch, service: crm, title: Lunch, cause: They eat., advice: Wait until one.}
+- {id: crm.noon, pattern: gone to lunch, service: crm, title: Noon}
+"""
+MODULE = """
+from prunella.plugin import remedy
+
+
+@remedy("warm_up", idempotent=True)
+async def warm_up(ctx, failure, *, node: str, times: int = 1, hard: bool = False):
+    pass
+"""
+
+
+@pytest.fixture
+def stocked(
+    command: Command, configured: Path, folder: Path, sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Let two issues be known, and a remedy of the user with typed parameters stand ready; return the pack."""
+    path = folder / "known.yaml"
+    path.write_text(PACK)
+    (folder / "our_remedies.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(folder))
+    configured.write_text(configured.read_text().replace("service: {", "service: {plugins: [our_remedies], "))
+    asyncio.run(_stored(sqlite_path))
+    yield path
+    plugin.REMEDIES.pop("warm_up", None)
+    sys.modules.pop("our_remedies", None)
+
+
+async def _stored(path: Path) -> None:
+    """Write the entries of the pack down as issues."""
+    store = SqliteStore.open_file(path, SystemClock())
+    now = store.clock.now()
+    found = [one.pattern for one in read_pack(PACK)]
+    made = [KnownIssue(id=one.id, **entries.fields_of(one), created_at=now, created_by="ada") for one in found]
+    async with store.transaction() as tx:
+        await tx.learning.add(made, now)
+    await store.close()
+
+
+def test_remedy_is_bound_with_values_of_its_types(command: Command, stocked: Path, folder: Path) -> None:
+    """`--set` is read by what the remedy declares; what it can't be is refused; `show` says what stands by and why."""
+    given = ("--set", "node=7", "--set", "times=3", "--set", "hard=true")
+    said = command("known-issues", "bind", "crm.lunch", "warm_up", *given)
+    assert (said.status, said.out) == (0, "crm.lunch: warm_up stands by at L1\n")
+    assert any(
+        '"parameters":{"node":"7","times":3,"hard":true}' in line.replace(": ", ":").replace(", ", ",")
+        for line in dump(folder)
+    )
+    told = command("known-issues", "show", "crm.lunch").out
+    assert "A machine: warm_up (L1: acts; not tried yet)" in told
+    for words in ("warm_up: tried 0, verified 0", "bound by cli:", "pattern   closed for lunch"):
+        assert words in told
+    refused = command("known-issues", "bind", "crm.noon", "warm_up", "--set", "node=a", "--set", "times=many")
+    assert (refused.status, "it must be whole number" in refused.err) == (1, True)
+    refused = command("known-issues", "bind", "crm.noon", "warm_up", "--set", "node")
+    assert (refused.status, "is no name=value; write --set node=…" in refused.err) == (2, True)
+    assert command("known-issues", "unbind", "crm.lunch", "warm_up").out == "crm.lunch: warm_up is not tried any more\n"
+
+
+def test_issue_is_ended_opened_joined_and_divided(command: Command, stocked: Path) -> None:
+    """Each act says how it stands then; what can't be done is refused with status 1."""
+    assert command("known-issues", "resolve", "crm.lunch", "--reason", "a cook").out == "crm.lunch: resolved\n"
+    assert "is resolved already, by cli:" in command("known-issues", "resolve", "crm.lunch").err
+    assert command("known-issues", "merge", "crm.noon", "crm.lunch").out == "crm.lunch stands for crm.noon, too\n"
+    told = command("known-issues", "show", "crm.lunch").out
+    assert "stands for crm.noon, too" in told
+    assert "may be bound: prunella known-issues bind crm.lunch warm_up --set node=…" in told
+    assert command("known-issues", "split", "crm.noon").out == "crm.noon: Noon\n"
+    said = command("known-issues", "split", "crm.noon", "--pattern", "gone to lunch on a Monday", "--title", "Monday")
+    assert (said.status, said.out.endswith(": Monday\n")) == (0, True)
+
+
+def test_packs_go_out_and_come_in(command: Command, stocked: Path, folder: Path) -> None:
+    """To a file; other words under a known id only where that is asked for; mistakes by line; tried dry, nothing is."""
+    assert "add 0 known issues and compare 2" in command("known-issues", "import", str(stocked), "--dry-run").out
+    out = folder / "out.yaml"
+    said = command("known-issues", "export", str(out), "--id", "crm.lunch", "--id", "crm.noon")
+    assert said.out == f"2 known issues: {out}\n"
+    out.write_text(out.read_text().replace("closed for lunch", "the cook is away"))
+    assert "ids crm.lunch; nothing was imported" in command("known-issues", "import", str(out)).err
+    assert command("known-issues", "import", str(out), "--replace").out == "added: 0, changed: 1, left alone: 1\n"
+    assert any("the cook is away" in line for line in dump(folder))
+    out.write_text("- {id: evil, pattern: '(a+)+$'}\n")
+    said = command("known-issues", "import", str(out))
+    assert (said.status, "out.yaml:1:" in said.err, "repeated group" in said.err) == (2, True, True)
+
+
+def test_acts_tried_dry_change_nothing(command: Command, stocked: Path, folder: Path) -> None:
+    """What would happen is said, what would be refused is refused; not one row is written."""
+    before = dump(folder)
+    for arguments, words in (
+        (["bind", "crm.lunch", "warm_up", "--set", "node=a"], "bind warm_up to crm.lunch at L1"),
+        (["resolve", "crm.lunch"], "resolve crm.lunch (now active)"),
+    ):
+        said = command("known-issues", *arguments, "--dry-run")
+        assert (said.status, words in said.out, "nothing was changed" in said.out) == (0, True, True), said
+    for arguments, words in (
+        (["bind", "crm.lunch", "refresh_auth"], "has no oauth section"),
+        (["unbind", "crm.lunch", "warm_up"], "is not bound to crm.lunch"),
+        (["reopen", "crm.lunch"], "is active; reopen needs one that is not"),
+        (["merge", "crm.lunch", "nobody"], "there is no known issue 'nobody'"),
+    ):
+        said = command("known-issues", *arguments, "--dry-run")
+        assert (said.status, words in said.err) == (1, True), said
+    assert dump(folder) == before
+    assert command("known-issues", "candidates").out == "no candidates: every failure is known, or none was seen\n"

@@ -159,6 +159,7 @@ def test_empty_lists_say_so(command: Command, configured: Path) -> None:
         (["approvals"], "no plan is waiting"),
         (["notifications"], "nothing to acknowledge"),
         (["statistics"], "nothing was healed within 7 days"),
+        (["metrics"], "auto-fixed: 0 incidents (– of those tried and settled)"),
     ):
         said = command(*arguments)
         assert (said.status, words in said.out) == (0, True), said

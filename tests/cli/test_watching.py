@@ -31,6 +31,16 @@ def test_status_tells_what_the_overview_tells(command: Command, lane: list[str])
     assert (figures["active"], figures["paused_by"]) == (1, world.person())
 
 
+def test_metrics_tell_what_healing_is_worth(command: Command, lane: list[str]) -> None:
+    """Errors, what was fixed, by service; a figure without a case is a dash; as JSON all that the API answers."""
+    told = command("metrics", "--days", "30").out
+    assert "last 30 days: 0 errors, 0 left to people" in told
+    assert "on average: detect 0s, act –, verify –, recover –" in told
+    assert "crm                    0 errors (none), – recovered, – each" in told
+    assert json.loads(command("metrics", "--service", "crm", "--json").out)["services"]["crm"]["incidents"] == 1
+    assert command("metrics", "--days", "0").status == 2
+
+
 def test_tail_shows_the_last_entries_in_the_order_they_happened(command: Command, configured: Path) -> None:
     """Who did what and why; as JSON one object per line; filters are the API's."""
     for act in ("pause", "resume"):

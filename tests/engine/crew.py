@@ -11,6 +11,7 @@ from prunella.core.clock import Clock, Ids, Rng
 from prunella.core.events import Listeners
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Severity
+from prunella.engine.known import KnownIssues
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import Parts
 from prunella.engine.pauses import Pauses
@@ -44,6 +45,7 @@ def engine(store: Store, worker: str, procedures: Mapping[str, Ready] | None = N
         "public_url": "https://prunella.example",
         "procedures": procedures or {},
         "pauses": Pauses(store, clock),
+        "known": KnownIssues(clock),
     }
     return Parts(**{**fields, **changed})
 

@@ -244,6 +244,7 @@ def test_dead_refresh_token_is_a_persons_with_the_words_of_the_remedy(sqlite_pat
         await world.later(60)
         one = await world.incident(receipt.incident_id)
         assert (one.state, one.held_reason, one.refresh_failed) == (IncidentState.ESCALATED, reason, True)
+        assert [entry.reason for entry in await world.audit("incident.escalated")] == [reason]
         assert [row.due_at for row in await world.operations()] == [None]
         loud = [told for told in await world.told("detected") if told.severity is Severity.HIGH]
         assert [dict(told.facts)["Recovery Plan"] for told in loud] == [reason]

@@ -20,6 +20,7 @@ from typing import Any
 from prunella.core.advice import Advisor, Allowance
 from prunella.core.clock import Ids, Rng
 from prunella.core.events import Event, Listeners
+from prunella.core.issues import KnownIssue
 from prunella.core.records import (
     AuditEntry,
     Category,
@@ -37,15 +38,19 @@ from prunella.core.records import (
 )
 from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
-from prunella.engine import escalation, heal, patrol
+from prunella.diagnosis.patterns import Pattern
+from prunella.engine import escalation, heal, occurrences, patrol, proposals
 from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
+from prunella.engine.known import KnownIssues
 from prunella.engine.notices import DASHBOARD, Route, Routes
-from prunella.engine.parts import ADVISE, LEASE_S, Parts
+from prunella.engine.parts import ADVISE, LEARN, LEASE_S, Parts
 from prunella.engine.pauses import Pauses
 from prunella.engine.plan import Case
 from prunella.engine.report import Receipt
+from prunella.plugin import RemedyFunction
 from prunella.remedies.contract import Outcome, Target
+from prunella.remedies.known import FunctionForIssue, RefreshAuth
 from prunella.runner.local import LocalRunner
 from prunella.store.secrets import Keys
 from prunella.store.sqlite import SqliteStore
@@ -85,6 +90,17 @@ def refused(
     return Outcome(ok=False, status=status, detail=f"HTTP {status}", failure=failure, token_version=version)
 
 
+class NoServices:
+    """Nowhere to call: what stands by for known issues in these stories needs nothing outside."""
+
+    async def request(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
+        raise AssertionError("no service may be called")
+
+
+NO_SERVICES = NoServices()
+
+
 @dataclass
 class Deed:
     """One call of a remedy."""
@@ -108,6 +124,7 @@ class Hands:
     by_endpoint: dict[str, Outcome] = field(default_factory=dict)
     takes_s: float = 0.01
     during: Callable[[Target], Awaitable[None]] | None = None
+    known: Sequence[RefreshAuth | FunctionForIssue] = ()
     deeds: list[Deed] = field(default_factory=list)
     under_way: int = 0
     most_at_once: int = 0
@@ -123,6 +140,9 @@ class Hands:
                 await self.during(target)
         finally:
             self.under_way -= 1
+        function = next((one for one in self.known if one.name == remedy), None)
+        if isinstance(function, FunctionForIssue):
+            return await function.apply(target)
         return self._answer(remedy, target)
 
     def _answer(self, remedy: str, target: Target) -> Outcome:
@@ -281,6 +301,37 @@ class World:
         async with self.parts.store.transaction() as tx:
             return (await tx.audit.list(most=500, **equal))[::-1]
 
+    async def learn(self) -> dict[str, Any]:
+        """Learn from what failed since the last time."""
+        return dict(await occurrences.learn(self.parts))
+
+    async def issue(self, issue_id: str) -> KnownIssue:
+        """Return a known issue as it stands."""
+        async with self.parts.store.transaction() as tx:
+            found = await tx.learning.issue(issue_id)
+        assert found is not None
+        return found
+
+    async def issues(self) -> list[KnownIssue]:
+        """Return every known issue."""
+        async with self.parts.store.transaction() as tx:
+            return await tx.learning.issues()
+
+    async def put_issue(self, issue: KnownIssue) -> None:
+        """Write a known issue past those who curate them."""
+        async with self.parts.store.transaction() as tx:
+            await tx.learning.add([issue], self.parts.clock.now())
+        self.parts.known.forget()
+
+    async def change_issue(self, issue_id: str, **changed: Any) -> KnownIssue:
+        """Change a known issue past those who curate them."""
+        async with self.parts.store.transaction() as tx:
+            found = await tx.learning.issue(issue_id)
+            assert found is not None
+            saved = await tx.learning.save(replace(found, **changed), self.parts.clock.now())
+        self.parts.known.forget()
+        return saved
+
     async def told(self, kind: str | None = None) -> list[Notification]:
         """Return what was put into the outbox for a channel of the rules, oldest first, of one kind where it is named."""
         equal: dict[str, Any] = {} if kind is None else {"kind": kind}
@@ -321,6 +372,8 @@ def play(
     advisor: Advisor | None = None,
     allowance: Allowance | None = None,
     routes: Routes | None = None,
+    bindable: Sequence[RemedyFunction] = (),
+    shipped: Sequence[Pattern] = (),
 ) -> World:
     """Run a story over a fresh world and return it.
 
@@ -329,6 +382,7 @@ def play(
         running: the runner calls handlers as they fall due; otherwise the story calls them.
         advisor, allowance: who gives opinions, and how often; None: nobody is asked.
         routes: who hears what; None: the channel `ops` hears everything.
+        bindable, shipped: functions that known issues may be repaired by, and patterns that come along.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         with closing(sqlite3.connect(migrated)) as source:
@@ -336,7 +390,7 @@ def play(
         database.execute("PRAGMA foreign_keys = ON")
 
         async def run() -> World:
-            world = build(database, services, seed, advisor, allowance, routes)
+            world = build(database, services, seed, advisor, allowance, routes, bindable, shipped)
             if not running:
                 await story(world)
                 return world
@@ -356,12 +410,15 @@ def build(
     advisor: Advisor | None = None,
     allowance: Allowance | None = None,
     routes: Routes | None = None,
+    bindable: Sequence[RemedyFunction] = (),
+    shipped: Sequence[Pattern] = (),
 ) -> World:
     """Put a world together on an open database."""
     clock, rng, listeners, heard = LoopClock(START), Rng(seed), Listeners(), list[Event]()
     listeners.subscribe(heard.append)
     runner, hands = LocalRunner(clock, listeners), Hands(clock)
     store = SqliteStore(database, clock)
+    hands.known = [RefreshAuth(), *(FunctionForIssue(one, NO_SERVICES, clock) for one in bindable)]
     parts = Parts(
         store=store,
         runner=runner,
@@ -378,6 +435,8 @@ def build(
         public_url="https://prunella.example",
         procedures={},
         pauses=Pauses(store, clock),
+        known=KnownIssues(clock, shipped),
+        bindable={one.name: one for one in hands.known},
         advised=advisor is not None,
     )
     if advisor is not None:
@@ -385,6 +444,7 @@ def build(
         runner.handle(ADVISE, Desk(aside, advisor, allowance or Allowance()).advise)
     runner.handle("heal", partial(heal.heal, parts))
     runner.handle("deliver", _nothing)
+    runner.handle("approval", partial(proposals.expire, parts))
     runner.handle(escalation.HANDLER, partial(escalation.climb, parts))
     runner.handle("procedure", partial(_run_procedure, parts))
     return World(parts, store, runner, Intake(parts), hands, heard)
@@ -459,4 +519,5 @@ async def _nothing(*ids: str) -> None:
 
 
 async def _run_procedure(parts: Parts, name: str) -> None:
-    await patrol.run_procedure(parts, patrol.rounds(parts.services, parts.procedures)[name])
+    rounds = {**patrol.rounds(parts.services, parts.procedures), LEARN: occurrences.ROUND}
+    await patrol.run_procedure(parts, rounds[name])

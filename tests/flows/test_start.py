@@ -122,7 +122,7 @@ def test_demo_heals_every_story(tmp_path: Path) -> None:
     done = command(tmp_path, "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\x1b" not in done.stdout
-    assert done.stdout.partition("Scoreboard")[2].count("  yes\n") == 6
+    assert done.stdout.partition("Scoreboard")[2].count("  yes\n") == 7
     assert "Dashboard: http://127.0.0.1:" in done.stdout
     eventually(lambda: not list(tmp_path.glob("*.db")))
 

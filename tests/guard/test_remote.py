@@ -198,6 +198,22 @@ def test_message_that_the_engine_refuses_holds_up_no_other(
     place.deliver()
 
 
+def test_message_that_somebody_spoilt_holds_up_no_other(
+    place: EnginePlace, elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    """It is set aside like one that the engine refuses; the calls behind it are found and delivered."""
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as file, file:
+        file.execute("INSERT INTO spooled (path, body) VALUES ('calls', '{\"function\": \"sh')")
+    one = _fields(call("2"))
+    place._spool.add("calls", one)
+    assert place._spool.waiting(one["function"], one["key"]) is not None
+    place.deliver()
+    assert len(elsewhere.rows()) == 1
+    ((path, why),) = spooled(tmp_path)
+    assert path == "calls"
+    assert "is no JSON" in why
+
+
 def test_silent_engine_is_left_alone_for_a_while(place: EnginePlace, elsewhere: Elsewhere) -> None:
     """Calls must not queue up behind its silence: for five seconds nobody asks again."""
     elsewhere.down()

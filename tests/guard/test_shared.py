@@ -175,6 +175,41 @@ def test_right_to_probe_is_asked_for_beside_the_event_loop(tmp_path: Path) -> No
     assert asked != [threading.get_ident()]
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_blocks_ask_for_the_right_to_probe_too(asynchronous: bool, tmp_path: Path) -> None:
+    """A block that is the probe is admitted, and its success counts."""
+    policy = pr.policy("crm", breaker=Breaker(failures=1, open_s=0.01, shared=True))
+
+    def loop() -> int:
+        numbers = []
+        for attempt in policy.attempts():
+            with attempt:
+                numbers.append(attempt.number)
+        with policy.attempt():
+            numbers.append(1)
+        return len(numbers)
+
+    async def aloop() -> int:
+        numbers = []
+        async for attempt in policy.attempts():
+            async with attempt:
+                numbers.append(attempt.number)
+        async with policy.attempt():
+            numbers.append(1)
+        return len(numbers)
+
+    database = Database(f"sqlite:///{tmp_path / 'shared.db'}")
+    LINK.state = SharedState(SqlBoard(database))
+    try:
+        policy.breaker.force_open("maintenance")
+        HOST.sleep(0.03)
+        assert (asyncio.run(aloop()) if asynchronous else loop()) == 2
+        assert policy.breaker.state is State.CLOSED
+    finally:
+        LINK.state = None
+        database.close()
+
+
 def test_hold_of_ones_own_stays(pair: tuple[Process, Process]) -> None:
     """What a person held open here is not closed by a success there."""
     first, second = pair

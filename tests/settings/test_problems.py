@@ -247,6 +247,52 @@ BROKEN: list[tuple[str, str, str]] = [
         "1:32 services.crm.enable_again: 'by_probe' needs a probe; add health: {path: /…}",
     ),
     (
+        "a cache without an address",
+        "services: {crm: {cache: {path: /cache}}}",
+        "1:32 services.crm.cache.path: '/cache' needs base_url; add base_url: https://…",
+    ),
+    (
+        "a cache elsewhere",
+        "services: {crm: {base_url: https://crm.example, cache: {path: https://cdn.example/all}}}",
+        (
+            "1:63 services.crm.cache.path: 'https://cdn.example/all' leads to a host that is not the service's own; "
+            "allowed: crm.example"
+        ),
+    ),
+    (
+        "a cache at no address",
+        "services: {crm: {base_url: https://crm.example, cache: {path: 'ftp://crm.example/all'}}}",
+        "1:63 services.crm.cache.path: is no web address; write /path, or https://host/path",
+    ),
+    (
+        "a cache without TLS",
+        "services: {crm: {base_url: https://crm.example, cache: {path: http://crm.example/all}}}",
+        (
+            "1:63 services.crm.cache.path: 'http://crm.example/all' is not called without TLS; use https, or set "
+            "egress.allow_http: true"
+        ),
+    ),
+    (
+        "a method that empties nothing",
+        "services: {crm: {base_url: https://crm.example, cache: {path: /all, method: post}}}",
+        "1:77 services.crm.cache.method: 'post' is not one of POST, PUT, DELETE, GET; did you mean POST?",
+    ),
+    (
+        "a pack that is none",
+        "known_issues: {packs: [bultin]}",
+        "1:24 known_issues.packs[0]: 'bultin' is no pack; did you mean builtin?; write builtin, or a YAML file as ./own.yaml",
+    ),
+    (
+        "known after nothing",
+        "known_issues: {promote_after: 0}",
+        "1:31 known_issues.promote_after: 0 is too small; at least 1",
+    ),
+    (
+        "an occurrence without end",
+        "known_issues: {window: 2d}",
+        "1:24 known_issues.window: '2d' is out of range; at least 100ms, at most 1d",
+    ),
+    (
         "health without an address",
         "services: {crm: {health: {path: /health}}}",
         "1:33 services.crm.health.path: '/health' needs base_url; add base_url: https://…",
@@ -366,8 +412,8 @@ BROKEN: list[tuple[str, str, str]] = [
         "a secret with its space forgotten",
         f"services: {{crm: {{bearer:{HUNTER}}}}}",
         (
-            "1:18 services.crm.bearer…: unknown name; allowed: base_url, hosts, health, rate, oauth, bearer, headers, "
-            "gate, disable_after, enable_again, validate, honours_idempotency_key, timeout, calls_max, classify"
+            "1:18 services.crm.bearer…: unknown name; allowed: base_url, hosts, health, cache, rate, oauth, bearer, "
+            "headers, gate, disable_after, enable_again, validate, honours_idempotency_key, timeout, calls_max, classify"
         ),
     ),
     (

@@ -127,7 +127,6 @@ ENVIRON = {
 SECRETS = [
     value.removeprefix("postgresql://shop:").removesuffix("@db/shop") for value in ENVIRON.values() if "abcdef" in value
 ]
-LATER = ("known_issues",)
 
 
 @pytest.fixture
@@ -250,16 +249,6 @@ def test_settings_open_an_advisor_that_is_switched_on(home: Path) -> None:
 def test_settings_have_no_advisor_unless_it_is_switched_on(text: str, home: Path) -> None:
     """It is off by default, and while it is off its key need not be set."""
     assert loaded(text).advisor is None
-
-
-def test_settings_warn_about_all_that_is_not_used_yet(home: Path) -> None:
-    """Sections of later versions load, each with its own warning and place; all of notify is used."""
-    unused = {
-        warning.split(" ", 1)[1].removesuffix(": accepted, but this version does not use it yet")
-        for warning in loaded(EXAMPLE, ENVIRON).warnings
-        if warning.endswith("does not use it yet")
-    }
-    assert unused == set(LATER)
 
 
 def test_settings_have_a_default_for_everything() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Text
 
+from prunella.store.columns import Json, Moment
 from prunella.store.sql import Dialect, PostgresDialect, SqliteDialect
-from prunella.store.tables import Json, Moment
 
 SQLITE, POSTGRES = SqliteDialect(), PostgresDialect()
 DIALECTS = pytest.mark.parametrize("dialect", [SQLITE, POSTGRES], ids=lambda dialect: dialect.name)

@@ -7,18 +7,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, inspect, make_url, text
+from sqlalchemy import Connection, create_engine, insert, inspect, make_url, text
 
 from prunella.core.errors import SchemaBehind, StoreRefused, StoreUnavailable
+from prunella.core.states import IncidentState
 from prunella.store import migrations
 from prunella.store.migrations import views
+from prunella.store.session import row_of
 from prunella.store.tables import SCHEMA, metadata
+from store.making import incident
 
 UPGRADE = "import sys; from prunella.store import migrations; migrations.upgrade(sys.argv[1])"
 
@@ -101,6 +106,27 @@ def test_upgrade_that_fails_leaves_nothing(empty_url: str, monkeypatch: pytest.M
     assert tables(empty_url) == set()
     migrations.upgrade(empty_url)
     migrations.check(empty_url)
+
+
+def test_what_failed_before_the_upgrade_is_not_learned_from(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long history makes nothing known and wakes nobody."""
+    whole = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "upgrade", lambda config, _: whole(config, "0005"))
+        patch.setattr(migrations, "create_views", lambda _: None)
+        migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
+        columns = {column["name"] for column in inspect(connection).get_columns("incidents")}
+        for number, state in enumerate((IncidentState.RESOLVED, IncidentState.OPEN)):
+            row = row_of(incident(number, state=state, count=3))
+            known = {name: value for name, value in row.items() if name in columns}
+            if connection.dialect.name == "sqlite":  # whose driver has no types of its own for these
+                known = {name: str(one) if isinstance(one, (dict, datetime)) else one for name, one in known.items()}
+            connection.execute(insert(metadata.tables["incidents"]).values(known))
+        connection.commit()
+    migrations.upgrade(empty_url)
+    with connected(empty_url) as connection:
+        assert connection.execute(text("SELECT learned FROM incidents ORDER BY id")).all() == [(3,), (3,)]
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,20 @@ def test_key_file_is_made_once_beside_the_database(tmp_path: Path) -> None:
     assert read.open(made.seal(b"value", "row"), "row") == b"value"
 
 
+def test_key_file_that_is_lost_is_not_made_anew(sqlite_path: Path) -> None:
+    """Where something is sealed the start is refused and the way out named; an empty database gets its first key."""
+    _, made = Keys.beside(sqlite_path)
+    assert made is not None
+    made.unlink()
+    with closing(sqlite3.connect(sqlite_path)) as database, database:
+        database.execute("INSERT INTO secrets VALUES ('slack', x'01', '2026-01-01 00:00:00.000000+00:00')")
+    with pytest.raises(SecretError, match=r"is missing, and .* holds what was sealed with it; put it back"):
+        Keys.beside(sqlite_path)
+    assert not made.exists()
+    made.write_text(generate_key())
+    assert Keys.beside(sqlite_path)[1] is None
+
+
 # The vault
 
 
@@ -178,3 +194,18 @@ async def test_vault_lets_the_redactor_know_tokens_in_use(vault: Vault) -> None:
     assert redact.scrub("first-token-0") == "first-token-0"
     vault.open_access(credential(access_sealed=sealed))
     assert redact.scrub("first-token-0") != "first-token-0"
+
+
+@pytest.mark.anyio
+async def test_vault_lets_the_redactor_know_named_secrets(vault: Vault, store: Store) -> None:
+    """Stored, revealed, or found at the start: a named secret is removed from every text; one that opens not stops nobody."""
+    sealed = vault.sealed(SecretRef("slack"), "xoxb-stored-1")
+    assert "xoxb-stored-1" not in redact.scrub("it said xoxb-stored-1")
+    for known in ("reveal", "recognise"):
+        redact.forget("xoxb-stored-1")
+        fresh = Vault(store, KEYS)
+        async with store.transaction() as tx:
+            await tx.credentials.put_secret("slack", sealed, NOW)
+            await tx.credentials.put_secret("lost", b"no key opens this", NOW)
+        await (fresh.reveal(SecretRef("slack")) if known == "reveal" else fresh.recognise())
+        assert "xoxb-stored-1" not in redact.scrub("it said xoxb-stored-1")

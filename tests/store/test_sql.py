@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
+from prunella.store import incidents
 from prunella.store.sql import (
     Dialect,
     IdList,
@@ -34,6 +35,7 @@ NOUNS = (
     "credentials",
     "gates",
     "incidents",
+    "learning",
     "operations",
     "outbox",
     "procedures",
@@ -43,6 +45,13 @@ NOUNS = (
 )
 SMALL = {
     "gates._ALL",
+    "learning._ALL",  # at a start; patterns and issues are 10,000 at most, and a look at all takes milliseconds
+    "learning._CANDIDATES",
+    "learning._FIRST_BEYOND",
+    "learning._MESSAGES",
+    "learning._READY",
+    "learning._SLEEP",
+    "learning._STATE",
     "credentials._SECRET_NAMES",
     "credentials._RELEASE_OF",
     "procedures._ALL",
@@ -97,6 +106,22 @@ def test_statements_find_their_rows_by_index(file: sqlite3.Connection) -> None:
         if any(step.startswith("SCAN") and "json_each" not in step and " anon_" not in step for step in plan):
             scanning.add(name)
     assert scanning - SMALL == AT_THE_START
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("_TO_LEARN", "incidents_to_learn"),
+        ("_WATCHED", "incidents_watched"),
+        ("_NEXT_WATCHED", "incidents_watched"),
+        ("_OF_ISSUE", "incidents_by_issue"),
+    ],
+)
+def test_looks_for_little_among_all_incidents_read_little(file: sqlite3.Connection, statement: str, index: str) -> None:
+    """What is asked every minute or for every pattern walks the index of the few that it is about."""
+    prepared = getattr(incidents, statement).prepared(SQLITE)
+    plan = [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {prepared.text}", prepared.bind({}))]
+    assert f"INDEX {index} " in plan[0]
 
 
 def test_statements_are_compiled_once_per_dialect() -> None:

@@ -27,6 +27,12 @@ def run_in_new_interpreter(program: str, *options: str, hash_seed: str = "0") ->
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Let the collector look at what these tests make, not at all that thousands of others left in this process."""
+    gc.freeze()
+
+
 # Time
 
 

@@ -186,6 +186,7 @@ async def _known(wired: Market) -> dict[str, Sequence[str]]:
         ("approval_id", "approvals"),
         ("run_id", "runs"),
         ("key_id", "keys"),
+        ("issue_id", "known-issues?limit=5"),
     ):
         items = (await wired.ask("GET", f"/api/v1/{path}", Role.ADMIN)).json()["items"]
         known[name] = [one["id"] for one in items] or ["none"]

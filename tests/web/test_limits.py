@@ -85,6 +85,29 @@ def test_noisy_source_leaves_the_others_their_share() -> None:
     assert 1500 < noisy < 1900
 
 
+def test_source_that_speaks_up_in_a_flood_is_heard() -> None:
+    """What another source has emptied is no reason to refuse one that has taken nothing, nor one that speaks seldom."""
+    time = Time()
+    limits = Limits(time)
+    assert taken(limits, Pace.INTAKE, ADA, 5000) == 2000
+    assert taken(limits, Pace.INTAKE, ADA, 10, "10.0.0.2") == 10
+    for _ in range(3):
+        time.now += 11
+        taken(limits, Pace.INTAKE, ADA, 4000)
+        assert taken(limits, Pace.INTAKE, ADA, 1, "10.0.0.2") == 1
+
+
+def test_many_sources_take_little_more_than_one() -> None:
+    """Whoever has a thousand addresses gets a quarter of a burst more than who has one, and no more per second."""
+    time = Time()
+    limits = Limits(time)
+    first = sum(taken(limits, Pace.INTAKE, ADA, 50, f"10.0.0.{number}") for number in range(200))
+    assert 2000 <= first <= 2500
+    time.now += 1
+    later = sum(taken(limits, Pace.INTAKE, ADA, 50, f"10.0.0.{number}") for number in range(200))
+    assert later <= 1000
+
+
 def test_memory_of_callers_is_bounded() -> None:
     """A hundred thousand addresses leave no more than ten thousand buckets."""
     limits = Limits(Time())
@@ -149,6 +172,8 @@ async def test_failed_token_is_counted(web: Web) -> None:
         ("/integration-self-heal", BODY_BYTES_MAX),
         ("/api/v1/guard/calls", BODY_BYTES_MAX),
         ("/known-issues/try", BODY_BYTES_MAX),
+        ("/api/v1/known-issues/import", BODY_BYTES_MAX),
+        ("/api/v1/known-issues/crm.lunch/bind", SMALL_BYTES_MAX),
         ("/api/v1/incidents/1/ack", SMALL_BYTES_MAX),
         ("/login", SMALL_BYTES_MAX),
     ],

@@ -29,10 +29,10 @@ async def full(anyio_backend: str, tmp_path: Path) -> AsyncIterator[Market]:
 @pytest.mark.slow
 async def test_every_answer_to_anybody_is_documented(full: Market) -> None:
     """Whatever schemathesis draws for every route and role: no fault of our own, no answer the document lacks."""
-    found = await fuzz(full, cases=500, chance=7)
+    found = await fuzz(full, cases=300, chance=7)
     print(found)
     assert found.troubles == []
-    assert found.cases > 450
+    assert found.cases > 250
     assert {200, 201, 400, 401, 403, 404, 409, 422} <= set(found.statuses)
 
 

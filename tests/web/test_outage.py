@@ -28,8 +28,8 @@ from web.test_auth import ANYBODY, EVENT, ROUTES, path_of
 pytestmark = pytest.mark.anyio
 
 ON_ITS_OWN = {
-    *("/known-issues", "/known-issues/try", "/theme", "/entities", "/settings"),
-    *("/api/v1/entities", "/api/v1/procedures/{name}", "/api/v1/known-issues", "/api/v1/known-issues/{issue_id}"),
+    *("/known-issues/try", "/theme", "/entities", "/settings"),
+    *("/api/v1/entities", "/api/v1/procedures/{name}"),
 }
 """What reads nothing of the store, or begins before it does; prunella.yaml needs no database."""
 READS = [

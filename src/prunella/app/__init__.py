@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,9 +16,9 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from prunella import __version__
+from prunella import __version__, plugin
 from prunella.advisor import ANSWER_BYTES_MAX, ModelAdvisor
-from prunella.app import messages
+from prunella.app import messages, packs
 from prunella.app.life import Life
 from prunella.app.procedures import Care, take_care
 from prunella.app.tracing import Carrying, acting, traced
@@ -28,12 +28,14 @@ from prunella.core.clock import Clock, Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SchemaBehind, SecretError
 from prunella.core.events import Listeners
 from prunella.core.records import Credential
+from prunella.diagnosis.patterns import Pattern
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, patrol, proposals, requests, retention, seals, workers
+from prunella.engine import guards, occurrences, patrol, proposals, requests, retention, seals, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
-from prunella.engine.parts import ADVISE, Parts
+from prunella.engine.known import KnownIssues
+from prunella.engine.parts import ADVISE, LEARN, Parts
 from prunella.engine.patrol import Round
 from prunella.engine.pauses import Pauses
 from prunella.engine.reconcile import reconcile
@@ -41,8 +43,12 @@ from prunella.guard import handover
 from prunella.guard.place import DatabasePlace
 from prunella.notify.heartbeat import HEARTBEAT
 from prunella.notify.outbox import Delivery
+from prunella.remedies.calling import Services
+from prunella.remedies.contract import Acts
 from prunella.remedies.http import Probe, Replay
+from prunella.remedies.known import Bindable, FunctionForIssue, InvalidateCache, RefreshAuth
 from prunella.remedies.oauth import RefreshToken
+from prunella.remedies.services import ConfiguredServices
 from prunella.runner.contract import Runner
 from prunella.runner.local import LocalRunner
 from prunella.runner.procrastinate import ProcrastinateRunner, install
@@ -147,6 +153,7 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
     for secret in settings.secrets:
         redact.known.register(secret)
     load_plugins(settings)
+    known = packs.shipped(settings)
     async with AsyncExitStack() as closing:
         store = await open_store(settings, tell)
         closing.push_async_callback(store.close)
@@ -163,10 +170,15 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
         for unchecked in care.unchecked.values():
             tell(f"{unchecked}; its procedures wait until it answers")
         runs = _runs(settings, store)
-        app = wire(settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care, runs=runs)
+        app = wire(
+            settings, store, caller, keys, place=place, advice_caller=advice_caller, care=care, runs=runs, known=known
+        )
+        for words in packs.unbound(known, app.parts.bindable):
+            tell(words)
         if isinstance(app.runner, ProcrastinateRunner):
             closing.push_async_callback(app.runner.close)
         await _seed(app)
+        await app.vault.recognise()
         yield app
 
 
@@ -228,27 +240,94 @@ def wire(
     advice_caller: Caller | None = None,
     care: Care | None = None,
     runs: Callable[[Clock, Listeners], Runner] = LocalRunner,
+    known: Sequence[Pattern] | None = None,
 ) -> App:
     """Put the rooms together; tests and simulations bring their own store, caller and chance, and may have no place.
 
     Args:
         advice_caller: the way out to the advisor, with a byte cap of its own; without one nobody is asked.
         runs: makes the runner; one process needs no more than `LocalRunner`.
+        known: what is known beforehand; None: what the packs of the settings hold.
     """
-    rng, care = rng or Rng(), care or Care()
+    vault, care, worker = Vault(store, keys), care or Care(), _worker_name()
+    remedies = _remedies(settings, store, caller, vault, worker)
+    parts = _parts(
+        settings,
+        store,
+        keys,
+        remedies,
+        rng=rng or Rng(),
+        care=care,
+        runs=runs,
+        worker=worker,
+        known=packs.shipped(settings) if known is None else known,
+        advised=settings.advisor is not None and advice_caller is not None,
+    )
+    rounds = patrol.rounds(settings.services, parts.procedures)
+    rounds[LEARN] = occurrences.ROUND
+    rounds[retention.NAME] = retention.round_of(settings.retention)
+    delivery = messages.handle(settings, parts, caller, vault)
+    _handle_work(parts, rounds, care)
+    if settings.advisor is not None and advice_caller is not None:
+        _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies.acts)))
+    intake = Intake(parts)
+    _hear_guards(parts, intake, place)
+    return App(
+        settings=settings,
+        store=store,
+        runner=parts.runner,
+        parts=parts,
+        intake=intake,
+        vault=vault,
+        caller=caller,
+        rounds=rounds,
+        place=place,
+        delivery=delivery,
+        care=care,
+        alone=isinstance(store, SqliteStore),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remedies:
+    """What can be done at services, and which of it may be bound to known issues, by name."""
+
+    acts: Mapping[str, Acts]
+    bindable: Mapping[str, Bindable]
+
+
+def _remedies(settings: Settings, store: Store, caller: Caller, vault: Vault, worker: str) -> _Remedies:
+    out = Carrying(caller)
+    replay = Replay(out, vault, store)
+    bindable = _for_issues(replay, ConfiguredServices(settings.services, out, vault), store.clock)
+    acts: list[Acts] = [replay, Probe(replay), RefreshToken(out, vault, store, worker)]
+    acts += [one for one in bindable.values() if isinstance(one, Acts)]
+    return _Remedies(acts={one.name: one for one in acts}, bindable=bindable)
+
+
+def _parts(
+    settings: Settings,
+    store: Store,
+    keys: Keys,
+    remedies: _Remedies,
+    *,
+    rng: Rng,
+    care: Care,
+    runs: Callable[[Clock, Listeners], Runner],
+    worker: str,
+    known: Sequence[Pattern],
+    advised: bool,
+) -> Parts:
+    """Return what the engine works with."""
     clock = store.clock
     listeners = Listeners()
     listeners.subscribe(trace_event)
-    runner = runs(clock, listeners)
-    vault = Vault(store, keys)
-    worker = _worker_name()
-    remedies = _remedies(store, Carrying(caller), vault, worker)
-    parts = Parts(
+    return Parts(
         store=store,
-        runner=runner,
+        runner=runs(clock, listeners),
         services=settings.services,
         routes=settings.routes,
-        act=acting(lambda name, target: remedies[name].apply(target)),
+        act=acting(lambda name, target: remedies.acts[name].apply(target)),
         seal=keys.seal,
         unseal=keys.open,
         clock=clock,
@@ -260,29 +339,10 @@ def wire(
         development=settings.development,
         procedures=care.procedures,
         pauses=care.pauses or Pauses(store, clock, settings.windows),
-        advised=settings.advisor is not None and advice_caller is not None,
-    )
-    rounds = patrol.rounds(settings.services, parts.procedures)
-    rounds[retention.NAME] = retention.round_of(settings.retention)
-    delivery = messages.handle(settings, parts, caller, vault)
-    _handle_work(parts, rounds, care)
-    if settings.advisor is not None and advice_caller is not None:
-        _ask_for_advice(parts, settings.advisor, _advisor(settings.advisor, advice_caller, vault, list(remedies)))
-    intake = Intake(parts)
-    _hear_guards(parts, intake, place)
-    return App(
-        settings=settings,
-        store=store,
-        runner=runner,
-        parts=parts,
-        intake=intake,
-        vault=vault,
-        caller=caller,
-        rounds=rounds,
-        place=place,
-        delivery=delivery,
-        care=care,
-        alone=isinstance(store, SqliteStore),
+        known=KnownIssues(clock, known),
+        bindable=remedies.bindable,
+        learning=settings.learning,
+        advised=advised,
     )
 
 
@@ -356,10 +416,11 @@ def open_keys(settings: Settings, tell: Callable[[str], None]) -> Keys:
     return keys
 
 
-def _remedies(store: Store, caller: Caller, vault: Vault, worker: str) -> Mapping[str, Replay | Probe | RefreshToken]:
-    """Return the remedies by name."""
-    replay = Replay(caller, vault, store)
-    return {one.name: one for one in (replay, Probe(replay), RefreshToken(caller, vault, store, worker))}
+def _for_issues(replay: Replay, services: Services, clock: Clock) -> dict[str, Bindable]:
+    """Return what may be bound to known issues; a function of the user takes the place of what comes along."""
+    own = [FunctionForIssue(one, services, clock) for one in plugin.REMEDIES.values()]
+    known: list[Bindable] = [RefreshAuth(), InvalidateCache(replay), *own]
+    return {one.name: one for one in known}
 
 
 def _advisor(configured: AdvisorSettings, caller: Caller, vault: Vault, remedies: list[str]) -> ModelAdvisor:

@@ -18,15 +18,17 @@ import typer
 from prunella.cli import (
     audit,
     configuration,
+    curating,
+    effects,
     entities,
     incidents,
     keeping,
     keys,
-    known,
     links,
     notify,
     operations,
     procedures,
+    rotating,
     services,
     streams,
     watching,
@@ -54,7 +56,7 @@ for group, name in (
     (incidents.cli, "incidents"),
     (services.cli, "services"),
     (operations.cli, "operations"),
-    (known.cli, "known-issues"),
+    (curating.cli, "known-issues"),
     (watching.events_cli, "events"),
     (configuration.config_cli, "config"),
     (configuration.db_cli, "db"),
@@ -230,5 +232,5 @@ def token(
     print(f"{world.settings().public_url}/login?token={minted}" if link else minted)
 
 
-for subject in (incidents.acts, procedures.cli, entities.cli, watching.acts):
+for subject in (incidents.acts, procedures.cli, entities.cli, effects.cli, watching.acts, rotating.cli):
     cli.registered_commands += subject.registered_commands

@@ -15,8 +15,11 @@ db_cli = typer.Typer(help="Look after prunella's own tables.", no_args_is_help=T
 
 @config_cli.command("check", epilog=example("prunella config check --config prunella.yaml"))
 def config_check() -> None:
-    """Read the configuration and name every mistake."""
+    """Read the configuration, and the packs of known issues that it names, and name every mistake."""
+    from prunella.app.packs import shipped
+
     settings = world.settings(warn=True)
+    shipped(settings)
     sections = ("services", "databases", "procedures", "entities", "warnings")
     print(f"{world.config_name()}: good ({', '.join(f'{len(getattr(settings, name))} {name}' for name in sections)})")
 

@@ -49,6 +49,9 @@ def tell_story(story: dict[str, Any]) -> str:
         lines.append(f"  held     {story['held_reason']}")
     if story["next_at"]:
         lines.append(f"  next     {story['next_at']}")
+    if story["issue_id"]:
+        lines.append(f"  known    {story['issue_id']}; look at it with: prunella known-issues show {story['issue_id']}")
+    lines += _weighed(story["decided"])
     lines.append("  timeline")
     lines += [f"    {entry['at'][:23]}  {entry['action']:<20} {entry['reason']}" for entry in story["timeline"]]
     lines.append("  attempts")
@@ -58,3 +61,22 @@ def tell_story(story: dict[str, Any]) -> str:
         if run["rows"] and run["state"] in _UNDOABLE and run["remedy"] != "end_idle_connections":  # those are no rows
             lines.append(f"      put back by: prunella undo {run['id']}")
     return "\n".join(lines)
+
+
+def _weighed(decided: dict[str, Any]) -> list[str]:
+    """Tell which remedies were weighed, and the numbers that decided."""
+    if not decided:
+        return []
+    lines = ["  weighed  (expected share of repairs that last; what became of each here)"]
+    for one in decided["options"]:
+        mark = "->" if one["remedy"] == decided["chosen"] else "  "
+        record = (
+            f"{one['verified']} of {one['tried']} verified, {one['ineffective']} ineffective, {one['undone']} undone"
+        )
+        lines.append(
+            f"    {mark} {one['remedy']:<18} {one['score']:.2f}  {record}, "
+            f"lower bound {one['lower_bound']:.2f}, level {one['level']}"
+        )
+    if decided["waited"]:
+        lines.append("    only waits this time, so that it is known what passes by itself")
+    return lines

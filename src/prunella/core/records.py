@@ -224,6 +224,10 @@ class Incident:
         procedure, resource: what found it and what it is about, where a check did; both empty for events.
         regressions: how often it came back soon after it was proven well.
         memory: what its procedure has to remember from look to look.
+        issue_id: the known issue that it is an occurrence of.
+        decided: what was weighed when a remedy was chosen, and how: remedy -> figures.
+        learned: how many of its events were learned from.
+        watched_until: a return until then counts against what repaired it; None: nothing is to be judged.
     """
 
     id: str
@@ -261,6 +265,10 @@ class Incident:
     resource: str = ""
     regressions: int = 0
     memory: Mapping[str, Any] = field(default_factory=dict)
+    issue_id: str | None = None
+    decided: Mapping[str, Any] = field(default_factory=dict)
+    learned: int = 0
+    watched_until: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "category", Category(self.category))

@@ -61,6 +61,14 @@ class GateLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Where a service is told to forget what it keeps (`invalidate_cache`)."""
+
+    path: str
+    method: str = "POST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DisableAfter:
     """How many failures from outside disable a service (document B); None never does, rate limits never do."""
 
@@ -89,6 +97,7 @@ class Service:
     base_url: str | None = None
     hosts: frozenset[str] = frozenset()
     health: Health | None = None
+    cache: Cache | None = None
     oauth: OAuth | None = None
     bearer: SecretSource | None = None
     headers: Mapping[str, SecretSource] = field(default_factory=dict)

@@ -145,7 +145,7 @@ RUN = StateMachine(
         _R.PLANNED: (_R.RUNNING,),
         _R.RUNNING: (_R.DONE, _R.FAILED, _R.TIMED_OUT, _R.UNKNOWN),
         _R.DONE: (_R.VERIFIED, _R.INEFFECTIVE, _R.UNDONE),
-        _R.VERIFIED: (_R.UNDONE,),
+        _R.VERIFIED: (_R.INEFFECTIVE, _R.UNDONE),
         _R.INEFFECTIVE: (_R.UNDONE,),
     },
     name="run",

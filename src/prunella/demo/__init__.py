@@ -129,7 +129,7 @@ def _scoreboard(screen: Screen, shop: Shop, endings: list[Ending]) -> None:
     screen.say(
         f"  The third parties saw {ledger.effects} effects, {ledger.double_effects} of them twice, "
         f"{len(ledger.early)} calls before a wait was over, {shop.oauth.refreshes} token refresh; "
-        f"the chat got {len(shop.chat.messages)} messages."
+        f"people got {sum(len(one.messages) for one in shop.chats.values())} messages."
     )
 
 

@@ -18,6 +18,7 @@ _COLOURS = {
     "shut": "31",
     "told": "34",
     "asks": "33",
+    "learned": "32",
 }
 
 
@@ -25,10 +26,10 @@ class Screen:
     """Print what happens as it happens.
 
     Args:
-        chat: returns the headings of what arrived in the shop's chat since it was asked last.
+        chat: returns the headings of what arrived in a channel of the shop since it was asked last.
     """
 
-    def __init__(self, clock: Clock, chat: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, clock: Clock, chat: Callable[[str], Sequence[str]]) -> None:
         self._clock = clock
         self._chat = chat
         self._start = clock.monotonic()
@@ -61,7 +62,7 @@ class Screen:
             case "incident.resolved":
                 self.line("healed", fields["service"], f"{fields['how']} ({float(fields['took_s']):.2f} s)")
             case "notification.sent":
-                for heading in self._chat():
+                for heading in self._chat(fields["channel"]):
                     self.line("told", fields["channel"], heading)
             case _:
                 pass

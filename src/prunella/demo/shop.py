@@ -46,12 +46,13 @@ class Shop:
         self.server.protect("/crm", self.oauth)
         self.tokens = self.oauth.grant()
         self.oauth.expire()
-        self.chat = self.server.chat("/chat")
-        self._chat_read = 0
+        self.chats = {"shop-chat": self.server.chat("/chat"), "shop-desk": self.server.chat("/desk")}
+        self._read = dict.fromkeys(self.chats, 0)
         self.server.script("/shipping", [throttled(2), "ok"])
         self.server.script("/warehouse", [times(4, html(503, "Down for maintenance")), "ok"])
         self.server.script("/billing", [_invalid_vat(), "ok"])
         self.server.script("/labels", [418, "ok"])
+        self.server.script("/prices/quotes", [*map(_stale_prices, range(3)), "ok", _stale_prices(3), "ok"])
 
     def stop(self) -> None:
         """Close the shop."""
@@ -65,6 +66,7 @@ class Shop:
             "DEMO_SHOP_DATABASE": f"sqlite:///{self._database}",
             "DEMO_SHOP": urlsplit(self.server.url).netloc,
             "DEMO_CHAT_URL": f"{self.server.url}/chat",
+            "DEMO_DESK_URL": f"{self.server.url}/desk",
             "DEMO_CLIENT_SECRET": CLIENT_SECRET,
             "DEMO_INGEST_TOKEN": INGEST_TOKEN,
             "DEMO_ACCESS_TOKEN": self.tokens.access_token,
@@ -79,15 +81,19 @@ class Shop:
         """Tell whether customers can still order it."""
         return self._run("SELECT on_sale FROM products WHERE name = ?", product) == [(1,)]
 
-    def read_chat(self) -> list[str]:
-        """Return the headings of what arrived in the chat since the last look."""
-        fresh = self.chat.messages[self._chat_read :]
-        self._chat_read += len(fresh)
+    def read_chat(self, channel: str) -> list[str]:
+        """Return the headings of what arrived in a channel since the last look."""
+        messages = self.chats[channel].messages
+        fresh, self._read[channel] = messages[self._read[channel] :], len(messages)
         return [message["blocks"][0]["text"]["text"] for message in fresh]
 
     def _run(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._database, timeout=5)) as database, database:
             return database.execute(statement, values).fetchall()
+
+    def cache_purges(self) -> int:
+        """Count how often the price service was told to empty its cache."""
+        return sum(one.path == "/prices/cache" for one in self.server.ledger.requests)
 
     async def call(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """Call a third party as the shop's own code does, with the token it still believes in."""
@@ -123,6 +129,11 @@ def _post(url: str, payload: Mapping[str, Any], headers: Mapping[str, str]) -> A
     except HTTPError as error:
         lowered = {name.lower(): value for name, value in error.headers.items()}
         return Answer(error.code, lowered, error.read().decode(errors="replace"))
+
+
+def _stale_prices(number: int) -> words.Word:
+    message = f"price list {1704 + number} in the cache was replaced by {1705 + number}"
+    return words.json(409, {"error": {"code": "stale_price_list", "message": message}})
 
 
 def _invalid_vat() -> words.Word:

@@ -1,4 +1,4 @@
-"""Six failures of a shop's morning, each with the end that is told beforehand."""
+"""Seven failures of a shop's morning, each with the end that is told beforehand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from prunella.demo.shop import INGEST_TOKEN, Answer, Shop, get, post
 
 SOLD_OUT, SOLD_OUT_NEXT = "Lapsang", "Matcha"
 _LOOKS, _LOOK_S = 100, 0.1
+_WINDOW_S = 1.1
+"""A little more than `known_issues.window` in the demo's prunella.yaml."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,14 @@ class Stage:
     screen: Screen
     clock: Clock
 
-    async def fail(self, service: str, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    async def fail(
+        self, service: str, path: str, payload: Mapping[str, Any], event_id: str | None = None
+    ) -> dict[str, Any]:
         """Let the shop's integration call its third party, fail, and report to prunella; return prunella's answer."""
         reply = await self.shop.call(f"/{service}{path}", payload)
         self.screen.line("failed", service, f"POST {path}: HTTP {reply.status} {_first_line(reply)}")
         event = {
-            "event_id": f"demo-{service}",
+            "event_id": event_id or f"demo-{service}",
             "service_name": service,
             "http_status": reply.status,
             "error_code": _code(reply),
@@ -52,6 +56,28 @@ class Stage:
         answer = await post(url, event, {"authorization": f"Bearer {INGEST_TOKEN}"})
         body: dict[str, Any] = json.loads(answer.body)
         return body
+
+    async def quote(self, number: int) -> dict[str, Any]:
+        """Ask the price service for a quote, and report how it failed."""
+        return await self.fail("prices", "/quotes", {"tea": "Assam", "order": number}, event_id=f"prices-{number}")
+
+    async def known_issue(self, service: str) -> dict[str, Any]:
+        """Return the known issue of a service, once it was learned."""
+        found: list[dict[str, Any]] = []
+        while not found:
+            await self.clock.sleep(_LOOK_S)
+            page = await get(f"{self.prunella}/api/v1/known-issues?service={service}&origin=learned", self.token)
+            found = page["items"]
+        return found[0]
+
+    async def record_of(self, issue_id: str, remedy: str) -> dict[str, Any]:
+        """Return what became of a remedy at an issue, once something did: it counts when it has lasted."""
+        record: dict[str, Any] = {"tried": 0}
+        while not record["tried"]:
+            await self.clock.sleep(_LOOK_S)
+            shown = await get(f"{self.prunella}/api/v1/known-issues/{issue_id}", self.token)
+            record = next(one for one in shown["remedies"] if one["remedy"] == remedy)
+        return record
 
     async def act(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a person does by a click or a command."""
@@ -142,6 +168,30 @@ async def sold_out(stage: Stage) -> Ending:
     )
 
 
+async def becomes_known(stage: Stage) -> Ending:
+    """The price service says something new, three times; then it is known, and the fourth time heals by itself."""
+    for number in range(1, 4):
+        await stage.quote(number)
+        await stage.clock.sleep(_WINDOW_S)
+    stage.screen.line(
+        "does", "prices", "nothing that prunella knows of helps; the shopkeeper empties the cache by hand"
+    )
+    await stage.shop.call("/prices/cache", {"by": "the shopkeeper"})
+    await stage.shop.call("/prices/quotes", {"tea": "Assam", "order": 3})
+    await stage.report(
+        {"event_id": "prices-well", "service_name": "prices", "endpoint": "/quotes", "outcome": "success"}
+    )
+    issue = await stage.known_issue("prices")
+    stage.screen.line("learned", "prices", f"known issue {issue['id']}: {issue['title'][:60]}")
+    stage.screen.line("does", "prices", f"a person binds: prunella known-issues bind {issue['id']} invalidate_cache")
+    await stage.act(f"/api/v1/known-issues/{issue['id']}/bind", {"remedy": "invalidate_cache"})
+    fourth = await stage.quote(4)
+    record = await stage.record_of(issue["id"], "invalidate_cache")
+    stage.screen.line("learned", "prices", f"invalidate_cache: {record['verified']} of {record['tried']} verified")
+    healed = (fourth["status"], record["verified"], stage.shop.cache_purges()) == ("resolved", 1, 2)
+    return Ending("prices", "HTTP 409, new error, 4 times", "became known; the 4th healed by its remedy", healed)
+
+
 STORIES: tuple[Story, ...] = (
     expired_token,
     too_many_requests,
@@ -149,6 +199,7 @@ STORIES: tuple[Story, ...] = (
     invalid_data,
     something_unknown,
     sold_out,
+    becomes_known,
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from prunella.core.records import Diagnosis, Failure
@@ -18,7 +19,7 @@ ALGORITHM: Final = "2"
 
 _CHARS_MAX: Final = 1000
 _FRAMES_MAX: Final = 3
-_MASKS: Final = {
+MASKS: Final = {
     "secret": r"\[REDACTED:[a-z]{1,16}:[0-9a-f]{4}\]",
     "quoted": r"(?<![:\[{,(=])(?<![:\[{,(=] )"
     r"(?:\"(?![A-Za-z_.]{1,80}\")[^\"\n]{1,200}+\"|'(?![A-Za-z_.]{1,80}')[^'\n]{1,200}+')",
@@ -46,10 +47,10 @@ _PLAIN_WORD: Final = r"[A-Za-z]{1,64}+(?![\w@:.+-])"
 
 
 def _one_of(names: Iterable[str]) -> str:
-    return "|".join(f"(?P<{name}>{_MASKS[name]})" for name in names)
+    return "|".join(f"(?P<{name}>{MASKS[name]})" for name in names)
 
 
-_DATA_FIRST: Final = tuple(name for name in _MASKS if name not in _WORD_FIRST)
+_DATA_FIRST: Final = tuple(name for name in MASKS if name not in _WORD_FIRST)
 # Most places hold a plain word: those are left at once, before the masks for data are tried on them.
 _MASK: Final = re.compile(
     rf"(?<![A-Za-z0-9_])(?:{_one_of(_WORD_FIRST)}|(?!{_PLAIN_WORD})(?:{_one_of(_DATA_FIRST)}))", re.ASCII
@@ -73,9 +74,33 @@ def fingerprint(failure: Failure, diagnosis: Diagnosis) -> str:
 
 def mask(text: str) -> str:
     """Return the first 1,000 characters of `text` with `<id>`, `<time>`, `<number>` ... in place of what varies."""
-    if len(text) > _CHARS_MAX:
-        text = text[:_CHARS_MAX].rpartition(" ")[0] or text[:_CHARS_MAX]
-    return " ".join(_MASK.sub(_placeholder, text).split())
+    return " ".join(_MASK.sub(_placeholder, _beginning(text)).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a message: fixed words, or what a mask covers."""
+
+    text: str
+    mask: str | None = None
+
+
+def pieces(text: str) -> list[Piece]:
+    """Part the first 1,000 characters of `text` into what stays and what varies, as `mask` sees it."""
+    text = _beginning(text)
+    found, end = [], 0
+    for match in _MASK.finditer(text):
+        if match.lastgroup == "keep":
+            continue
+        found += [Piece(text[end : match.start()]), Piece(match[0], match.lastgroup)]
+        end = match.end()
+    found.append(Piece(text[end:]))
+    return [piece for piece in found if piece.text]
+
+
+def _beginning(text: str) -> str:
+    """Return what is read of a message: whole words, where it is longer."""
+    return text if len(text) <= _CHARS_MAX else text[:_CHARS_MAX].rpartition(" ")[0] or text[:_CHARS_MAX]
 
 
 def _placeholder(match: re.Match[str]) -> str:

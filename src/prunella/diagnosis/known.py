@@ -163,10 +163,16 @@ def _is_meant(pattern: Pattern, subject: Failure | str, kind: str | None, names:
         return False
     if isinstance(subject, str):
         return True
-    return pattern.code in (None, subject.code) and _is_of(pattern.service, (subject.service, *names))
+    return pattern.code in (None, subject.code) and is_of(pattern.service, (subject.service, *names))
 
 
-def _is_of(service: str | None, names: tuple[str, ...]) -> bool:
+def counts_before(one: Pattern, other: Pattern) -> bool:
+    """Tell whether a pattern counts where both match; both are such that they are kept."""
+    ranks = [entry.rank for pattern in (one, other) if isinstance(entry := _entry(pattern, check=False), _Entry)]
+    return len(ranks) == 2 and ranks[0] < ranks[1]
+
+
+def is_of(service: str | None, names: tuple[str, ...]) -> bool:
     """Tell whether a service is meant: by one of its names, or by the profile that they lead to (`stripe-eu`)."""
     if service is None or service in names:
         return True

@@ -99,6 +99,8 @@ def after(case: Case, plan: Plan, results: Sequence[Result], rng: Rng, *, joined
         return Step(state=_I.OPEN, action=plan.action, next_at=case.now)
     if all(result.outcome.busy for result in results):
         return Step(state=_I.OPEN, action=plan.action, next_at=case.now + _BUSY)
+    if plan.fix is not None:
+        return Step(state=_I.OPEN, action=_said(plan, results[0].outcome), next_at=case.now)
     if plan.remedy == "refresh_token":
         return _after_refresh(rng, case, results[0].outcome)
     if plan.remedy == "probe":
@@ -184,6 +186,10 @@ def _due_again(
     if asked is not None and asked >= INLINE_WAIT_MAX_S and diagnosis.category is Category.RATE_LIMIT:
         return case.now + timedelta(seconds=wait)
     return case.now + timedelta(seconds=wait) if tried.attempts < TRIES[case.incident.category] else None
+
+
+def _said(plan: Plan, outcome: Outcome) -> str:
+    return plan.action if outcome.ok else f"{plan.fix} failed: {outcome.needs_person or outcome.detail}"
 
 
 def _after_refresh(rng: Rng, case: Case, outcome: Outcome) -> Step:

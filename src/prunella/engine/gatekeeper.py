@@ -102,9 +102,10 @@ def _possible(case: Case, plan: Plan) -> Verdict | None:
 
 
 def _level(case: Case, plan: Plan) -> Verdict | None:
-    if case.incident.level is Level.L2:
+    level = max(case.incident.level, plan.level)
+    if level is Level.L2:
         return Verdict(Answer.PROPOSE, "level L2: a person approves the plan first")
-    if case.incident.level is Level.L3:
+    if level is Level.L3:
         return Verdict(Answer.REFUSE, "level L3: a person carries the plan out")
     return None
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
-from prunella.core.records import Category, Gate, Incident, Operation, Run
+from prunella.core.records import Category, Gate, Incident, Level, Operation, Run
 from prunella.core.services import Service
 from prunella.core.states import DIED, GateState, OperationState, RunState
 from prunella.diagnosis.classify import classify
-from prunella.engine import lane, learn, payloads, rate, trail
+from prunella.engine import autofix, judging, lane, learn, payloads, rate, trail
 from prunella.engine.follow import Result
 from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
@@ -64,13 +65,25 @@ async def _rest(parts: Parts) -> Rest | None:
 
 async def decide(parts: Parts, tx: Transaction, case: Case, *, again: bool = False) -> Work | None:
     """Begin the next step of an incident, or note why none begins; `again`: it follows one of its kind at once."""
-    plan = choose(case)
+    case, plan = await _chosen(tx, await judging.seen_again(parts, tx, case))
     verdict = admit(case, plan)
     if verdict.answer is not Answer.RUN:
         await learn.hold(parts, tx, case, plan, verdict)
         return None
     plan = wave(case, plan)
     return case, plan, await begin(parts, tx, case, plan, again=again and plan.remedy == "replay")
+
+
+async def _chosen(tx: Transaction, case: Case) -> tuple[Case, Plan]:
+    """Choose the next step: a remedy of a known problem first; one that asks a person, once nothing else goes on."""
+    weighed, fix = autofix.weigh(case)
+    ordinary = choose(weighed)
+    if fix is None or fix.level < Level.L2:
+        return weighed, fix or ordinary
+    if ordinary.remedy is not None:
+        return case, ordinary
+    waits = not ordinary.person and await tx.operations.next_due(case.incident.id) is not None
+    return (case, ordinary) if waits else (weighed, fix)
 
 
 async def take(parts: Parts, tx: Transaction, incident_id: str) -> Case | None:
@@ -138,6 +151,7 @@ async def read_case(parts: Parts, tx: Transaction, incident: Incident, *, stands
         quarantined=await tx.operations.quarantined_because(incident.id) if tally.get("dead") else None,
         in_flight=in_flight,
         now=now,
+        known=await autofix.standing(parts, tx, incident),
         crowd=await _crowd(tx, service, gate, in_flight, now),
     )
 
@@ -206,6 +220,7 @@ async def _following(parts: Parts, tx: Transaction, kept: Case) -> Case:
         due=_of_one_account(due),
         in_flight=in_flight,
         now=now,
+        known=kept.known and await autofix.standing(parts, tx, incident),
         crowd=await _crowd(tx, kept.service, kept.gate, in_flight, now),
     )
 
@@ -229,7 +244,29 @@ def _target(parts: Parts, case: Case, plan: Plan, run: Run, operation: Operation
         idempotency_key=run.idempotency_key,
         request=payloads.open_request(parts, operation) if operation else None,
         stale_version=plan.stale_version,
+        attempt=run.attempt,
+        facts=_facts(case) if plan.fix is not None else {},
+        parameters=plan.parameters,
     )
+
+
+def _facts(case: Case) -> dict[str, Any]:
+    """Return what a bound remedy is told of what failed."""
+    incident, failure = case.incident, case.failure
+    return {
+        "key": incident.id,
+        "incident": incident.id,
+        "issue": incident.issue_id,
+        "service": incident.service,
+        "account": incident.account,
+        "category": incident.category.value,
+        "kind": incident.kind,
+        "code": failure.code,
+        "status": failure.status,
+        "message": failure.message,
+        "operation": failure.operation,
+        "count": incident.count,
+    }
 
 
 def _account(case: Case, operation: Operation | None) -> str:
@@ -294,4 +331,5 @@ def _run(parts: Parts, case: Case, plan: Plan, operation_id: str | None, attempt
         idempotency_key=idempotency_key,
         worker=parts.worker,
         started_at=case.now,
+        issue=case.incident.issue_id or "" if plan.fix is not None else "",
     )

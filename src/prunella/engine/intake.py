@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -30,13 +31,14 @@ from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
-from prunella.engine import gates, learn, notices, patrol, payloads, sequence, trail, verify
-from prunella.engine.parts import Parts
+from prunella.engine import gates, judging, learn, notices, patrol, payloads, sequence, trail, verify
+from prunella.engine.parts import LEARN, Parts
 from prunella.engine.report import Receipt
 from prunella.store.contract import Transaction, again_on_conflict
 
 _BATCH_MAX = 200
 _REGRESSION = timedelta(hours=24)
+_LEARN_AFTER = timedelta(seconds=1)
 _LOUD = (Category.DATA, Category.UNKNOWN)
 _LOUD_CODES = ("circuit_breaker_open",)
 """Document C counts an opened breaker among the severe ones."""
@@ -69,6 +71,7 @@ class Intake:
         self._parts = parts
         self._waiting: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._learns_at = self._learns_again_at = 0.0
 
     async def accept(self, signal: Signal, *, echo_of: str | None = None) -> Receipt:
         """Record a signal and return once it is durable; `StoreUnavailable` means that nothing was recorded.
@@ -118,12 +121,25 @@ class Intake:
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if not future.done():
                 future.set_result(receipt)
+        with suppress(StoreError):  # its round comes anyway
+            await self._have_learned(receipts)
+
+    async def _have_learned(self, receipts: Sequence[Receipt]) -> None:
+        """Have what is new learned from soon, and what goes on once in a while; what comes within a moment together."""
+        now, joined = self._parts.clock.monotonic(), [one.incident for one in receipts if one.incident is not None]
+        is_new = any(not one.learned for one in joined)
+        if not joined or now < (self._learns_at if is_new else self._learns_again_at):
+            return
+        self._learns_at = now + _LEARN_AFTER.total_seconds()
+        self._learns_again_at = now + self._parts.learning.window_s
+        await self._parts.runner.submit("procedure", LEARN, at=self._parts.clock.now() + _LEARN_AFTER)
 
 
 @again_on_conflict
 async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
     """Write a batch of arrivals in one transaction."""
     async with parts.store.transaction() as tx:
+        await parts.known.refresh(tx)
         echoes = await _echoes(tx, arrivals)
         new = await tx.signals.add(
             [  # an echo is kept without its category: what is counted by category comes from outside
@@ -138,11 +154,13 @@ async def record(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
         joined = await _open_or_join(parts, tx, failures)
         belongs |= {signal_id: incident.id for signal_id, incident in joined.items()}
         successes = [arrival.signal for arrival in fresh if arrival.signal.outcome == "success"]
-        for signal in successes:  # incidents before gates, as everywhere: else two transactions wait for each other
-            await _prove(parts, tx, signal)
+        # incidents before gates before issues, as everywhere: else two transactions wait for each other
+        well = {id_: one for signal in successes for id_, one in (await _prove(parts, tx, signal)).items()}
         counted = await _count(parts, tx, failures, joined)
         for name in sorted({signal.service for signal in successes}):
             await _count_success(parts, tx, name)
+        for incident, how in well.values():
+            await judging.proven(parts, tx, incident, how)
         await _submit(parts, tx, joined, counted)
         known = await _known(tx, [arrival for arrival in arrivals if arrival.signal.id not in new])
     for arrival in fresh:
@@ -165,8 +183,8 @@ def _diagnosed(parts: Parts, signal: Signal, echo_of: str | None) -> Arrival:
     if signal.failure is None:
         return Arrival(signal, None, "", echo_of)
     service = parts.services.get(signal.service)
-    rules, vendors = (service.rules, service.vendors) if service is not None else ((), ())
-    diagnosis = classify(signal.failure, now=signal.received_at, rules=rules, names=vendors)
+    rules, names = service.rules if service is not None else (), _vendors(parts, signal.service)
+    diagnosis = classify(signal.failure, now=signal.received_at, rules=rules, names=names)
     return Arrival(signal, diagnosis, fingerprint(signal.failure, diagnosis), echo_of)
 
 
@@ -237,7 +255,13 @@ def _incident(parts: Parts, scope: Scope, arrivals: Sequence[Arrival]) -> Incide
         last_seen=last.signal.received_at,
         next_at=last.signal.received_at,
         forced=all(arrival.signal.forced for arrival in arrivals),
+        issue_id=parts.known.match(first.signal.failure, kind=diagnosis.kind, names=_vendors(parts, service)),
     )
+
+
+def _vendors(parts: Parts, service: str) -> tuple[str, ...]:
+    configured = parts.services.get(service)
+    return configured.vendors if configured is not None else ()
 
 
 def _severity(failure: Failure, diagnosis: Diagnosis) -> Severity:
@@ -254,7 +278,9 @@ def _title(failure: Failure, diagnosis: Diagnosis) -> str:
 def _operation(parts: Parts, arrival: Arrival, incident: Incident) -> Operation | None:
     """Return the original request as work that waits; None where nothing may be replayed."""
     request, service = arrival.signal.request, parts.services.get(arrival.signal.service)
-    if request is None or service is None or incident.category in _NO_REPLAY:
+    if request is None or service is None:
+        return None
+    if incident.category in _NO_REPLAY and not parts.known.is_repaired(incident.issue_id):
         return None
     operation_id = parts.ids.new()
     refused = payloads.not_replayable(service, request)
@@ -346,8 +372,9 @@ async def _count_success(parts: Parts, tx: Transaction, name: str) -> None:
         await tx.gates.save(gate)
 
 
-async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> None:
-    """A success proves recovery: what only waited for proof is resolved, the rest is tried."""
+async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> dict[str, tuple[Incident, str]]:
+    """A success proves recovery: what only waited for proof is resolved and returned, the rest is tried."""
+    well: dict[str, tuple[Incident, str]] = {}
     for incident in await tx.incidents.open_of(signal.service):
         if signal.about and (await tx.signals.failure(incident.signal_id)).operation != signal.about:
             continue  # an alert that ended says nothing about another one
@@ -355,8 +382,10 @@ async def _prove(parts: Parts, tx: Transaction, signal: Signal) -> None:
         if operations.get("waiting"):
             await patrol.wake(parts, tx, incident)
         elif not operations.keys() - {OperationState.CANCELLED} and _proves(signal, incident):
-            failure = await tx.signals.failure(incident.signal_id)
-            await learn.resolve(parts, tx, incident, failure, verify.by_success(signal))
+            failure, proof = await tx.signals.failure(incident.signal_id), verify.by_success(signal)
+            await learn.close(parts, tx, incident, failure, proof)
+            well[incident.id] = (incident, proof.how)
+    return well
 
 
 def _proves(signal: Signal, incident: Incident) -> bool:

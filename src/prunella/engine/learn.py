@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Run
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Level, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
-from prunella.engine import follow, gates, lane, notices, rate, trail
+from prunella.engine import autofix, consent, follow, gates, judging, lane, notices, rate, trail
 from prunella.engine.follow import Result, Step
-from prunella.engine.gatekeeper import Verdict
+from prunella.engine.gatekeeper import Answer, Verdict
 from prunella.engine.parts import ADVISE, LEASE_S, Parts
-from prunella.engine.plan import WAIT_MAX_S, Case, Plan
+from prunella.engine.plan import WAIT_MAX_S, WAVE_MAX, Case, Plan
 from prunella.engine.verify import Verification
 from prunella.remedies.contract import Outcome
 from prunella.store.contract import Transaction
@@ -28,6 +28,8 @@ async def hold(parts: Parts, tx: Transaction, case: Case, plan: Plan, verdict: V
     waits = plan.remedy is None and bool(case.operations.get("waiting"))
     behind = await tx.operations.behind(incident.id) if waits else None
     step = follow.held(case, plan, verdict, await tx.operations.next_due(incident.id), behind)
+    if plan.fix is not None and verdict.answer is Answer.PROPOSE:
+        step = replace(step, held_reason=await consent.ask(parts, tx, case, plan))
     news = (incident.held_reason, incident.action_taken) != (step.held_reason, step.action)
     if news and (verdict.until is None or verdict.until - case.now >= _NEWS):
         name = f"incident.{verdict.answer.value}"
@@ -52,31 +54,70 @@ async def settle(
     case = replace(case, now=now, credential=await _tokens_now(tx, case))
     gate = await _settle_results(parts, tx, case, gate, results)
     await lane.moved(parts, tx, before, gate)
-    due = await tx.operations.next_due(incident.id)
-    if due is None or due > now:
-        case = replace(case, operations=await tx.operations.tally(incident.id))
-    else:
-        case = replace(case, operations={"waiting": 1})  # there is more to do: nothing can be proven yet
     await trail.note(
         parts, tx, f"{plan.remedy}.settled", case.incident.service, reason=_summary(results), incident=incident.id
     )
     if (incident.claimed_by, incident.lease_until) != (parts.worker, case.incident.lease_until):
         await tx.gates.save(gate)  # the lease was lost: what the calls brought about counts, the incident is another's
         return None
+    incident = await _judge_fix(parts, tx, case, incident, plan, results)
+    due = await tx.operations.next_due(incident.id)
+    if due is None or due > now:
+        case = replace(case, operations=await tx.operations.tally(incident.id))
+    else:
+        case = replace(case, operations={"waiting": 1})  # there is more to do: nothing can be proven yet
     joined = await tx.operations.any_new(incident.id)
     step = follow.after(case, plan, results, parts.rng, joined=joined, due=due)
+    if step.proof is None and _has_another(replace(case, incident=incident), step):
+        step = replace(step, state=_I.OPEN, next_at=now, held_reason=None, person=None)
     taken_over = incident.state in (_I.ESCALATED, _I.SUPPRESSED)  # by a person, while we were calling
     if taken_over and step.proof is None:
         step = replace(step, state=incident.state, next_at=None, held_reason=incident.held_reason, person=None)
+    if step.state is _I.ESCALATED and not taken_over:
+        why = step.held_reason or step.action
+        await trail.note(parts, tx, "incident.escalated", incident.service, reason=why, incident=incident.id)
     if step.next_at is not None and step.held_reason is not None:
         await trail.note(parts, tx, "incident.wait", incident.service, reason=step.held_reason, incident=incident.id)
     incident = replace(incident, wave=follow.next_wave(incident.wave, results))
     return await _advance(parts, tx, case, incident, gate, step, goes_on=goes_on)
 
 
+async def _judge_fix(
+    parts: Parts, tx: Transaction, case: Case, incident: Incident, plan: Plan, results: Sequence[Result]
+) -> Incident:
+    """Note what a bound remedy came to, or that it did not help."""
+    if plan.fix is not None:
+        incident = judging.acted(incident, plan, results[0], case.now)
+        if results[0].outcome.ok:
+            await tx.operations.hasten(incident.id, case.now)
+            await _take_back(tx, incident, case.now)
+        elif not results[0].outcome.busy:
+            incident = await judging.failed(parts, tx, incident, plan.fix)
+    elif judging.disproven(case, incident, results, await tx.operations.next_due(incident.id)):
+        incident = await judging.failed(parts, tx, incident, judging.fix_of(incident)["now"])
+    return incident
+
+
+async def _take_back(tx: Transaction, incident: Incident, now: datetime) -> None:
+    """Let requests be tried anew that were refused as they are: after a remedy they may be accepted."""
+    dead = await tx.operations.list(most=WAVE_MAX, incident_id=incident.id, state=OperationState.DEAD.value)
+    refused = [one for one in dead if (one.last_kind or "").startswith("data.")]
+    due = [replace(one, state=OperationState.WAITING, due_at=now) for one in refused]  # one more try, not a new round
+    await tx.operations.save_all(due, OperationState.DEAD)
+
+
+def _has_another(case: Case, step: Step) -> bool:
+    """Tell whether a bound remedy has its turn now: at once where it needs no leave, else once nothing else goes on."""
+    fix = autofix.weigh(case)[1]
+    return fix is not None and (fix.level < Level.L2 or step.next_at is None)
+
+
 async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan, *, again: bool = False) -> None:
     """Count the pass and tell, once per incident, that a recovery begins; `again`: the next wave of the same."""
     incident = replace(case.incident, attempts=case.incident.attempts + 1, action_taken=plan.action, held_reason=None)
+    if plan.fix is not None:
+        incident = await autofix.begin(tx, incident, plan, case.now)
+        await consent.close(parts, tx, incident, "it is carried out without this answer")
     await tx.incidents.save(incident)
     if not again:
         await trail.note(
@@ -93,7 +134,13 @@ async def note_attempt(parts: Parts, tx: Transaction, case: Case, plan: Plan, *,
 
 
 async def resolve(parts: Parts, tx: Transaction, incident: Incident, failure: Failure, proof: Verification) -> None:
-    """Close an incident that is proven to be well again, and say so once."""
+    """Close an incident that is proven to be well again, and note what that says about its problem."""
+    await close(parts, tx, incident, failure, proof)
+    await judging.proven(parts, tx, incident, proof.how)
+
+
+async def close(parts: Parts, tx: Transaction, incident: Incident, failure: Failure, proof: Verification) -> None:
+    """Close an incident that is proven to be well again, and say so once; its issue is the caller's, after gates."""
     now = parts.clock.now()
     INCIDENT.check(incident.state, _I.RESOLVED)
     closed = replace(
@@ -105,8 +152,10 @@ async def resolve(parts: Parts, tx: Transaction, incident: Incident, failure: Fa
         action_taken=f"{incident.action_taken}; {proof.how}",
         claimed_by=None,
         lease_until=None,
+        watched_until=judging.watched_until(parts, incident),
     )
     await tx.incidents.save(closed)
+    await consent.close(parts, tx, incident, "the incident is over")
     await trail.note(parts, tx, "incident.resolved", incident.service, reason=proof.how, incident=incident.id)
     link = trail.link(parts, incident.id)
     await trail.tell(parts, tx, [notices.recovered(incident, closed.action_taken, failure, now, link)])
@@ -206,13 +255,15 @@ def _learn_gate(
 
 
 def _speaks(gate: Gate, result: Result) -> bool:
-    """Tell whether an attempt says something about the service: refusals of ours and token refreshes do not.
+    """Tell whether an attempt says something about the service: refusals of ours, bound remedies and refreshes do not.
 
     A refresh that fails while the gate is half open was the probe: it does, or each incident would try its own.
     """
     if result.outcome.busy or result.outcome.needs_person:
         return False
-    return result.run.remedy != "refresh_token" or (gate.state is GateState.HALF_OPEN and not result.outcome.ok)
+    if result.run.remedy == "refresh_token":
+        return gate.state is GateState.HALF_OPEN and not result.outcome.ok
+    return not result.run.issue
 
 
 def _learn_call(parts: Parts, case: Case, gate: Gate, outcome: Outcome, diagnosis: Diagnosis | None) -> Gate:
@@ -263,6 +314,8 @@ async def _advance(
         kept = replace(incident, claimed_by=parts.worker, lease_until=case.now + timedelta(seconds=LEASE_S))
         return replace(case, incident=kept, gate=gate)
     INCIDENT.check(incident.state, step.state)
+    if step.state is _I.ESCALATED and incident.state is not _I.ESCALATED:
+        incident = await judging.given_up(parts, tx, incident)
     if step.state is _I.ESCALATED:
         await tx.operations.rest(incident.id, step.held_reason or step.action)
     await tx.incidents.save(replace(incident, state=step.state))

@@ -303,7 +303,7 @@ def _failure_notice(
 
 
 def _of_procedure(
-    policy: Procedure,
+    name: str,
     incident: Incident,
     kind: str,
     severity: Severity,
@@ -318,7 +318,7 @@ def _of_procedure(
         kind=kind,
         severity=severity,
         title=title,
-        facts=(("Procedure", policy.id), ("Resource", incident.resource), *facts),
+        facts=(("Procedure", name), ("Resource", incident.resource or incident.service), *facts),
         incident_id=incident.id,
         link=link,
         resource=incident.resource,
@@ -330,7 +330,7 @@ def manual_intervention(policy: Procedure, incident: Incident, why: str, history
     """Hand a thing over to a person, with all that was tried (document D)."""
     title = f"{incident.resource} needs a person"
     return _of_procedure(
-        policy,
+        policy.id,
         incident,
         "MANUAL_INTERVENTION_REQUIRED",
         Severity.HIGH,
@@ -352,7 +352,7 @@ def healing_failed(policy: Procedure, incident: Incident, why: str, history: Seq
     """Say that the remedy that comes last has failed, too (document D)."""
     last = history[-1].remedy if history else "the last remedy"
     return _of_procedure(
-        policy,
+        policy.id,
         incident,
         "HEALING_FAILED",
         Severity.HIGH,
@@ -376,18 +376,18 @@ def healed(policy: Procedure, incident: Incident, run: Run | None, link: str) ->
     facts += [("Rows", str(run.touched)), ("Run", run.id)] if run is not None and run.touched else []
     title = f"{policy.id} healed {incident.resource}" if run is not None else f"{incident.resource} is well again"
     return _of_procedure(
-        policy, incident, "healed", Severity.LOW, title, facts, link, run.id if run is not None else None
+        policy.id, incident, "healed", Severity.LOW, title, facts, link, run.id if run is not None else None
     )
 
 
-def approval_required(policy: Procedure, incident: Incident, approval: Approval, link: str) -> Notice:
+def approval_required(name: str, incident: Incident, approval: Approval, link: str) -> Notice:
     """Ask a person for an answer to a plan; once per plan."""
     told = _of_procedure(
-        policy,
+        name,
         incident,
         "APPROVAL_REQUIRED",
         Severity.MEDIUM,
-        f"{policy.id} asks for approval",
+        f"{name} asks for approval",
         (
             ("Plan", str(approval.plan.get("words", ""))),
             ("Targets", str(approval.plan.get("count", ""))),
@@ -405,25 +405,25 @@ def key_of_approval(approval_id: str) -> str:
     return f"APPROVAL_REQUIRED:{approval_id}"
 
 
-def approval_expired(policy: Procedure, incident: Incident, approval: Approval, link: str) -> Notice:
+def approval_expired(name: str, incident: Incident, approval: Approval, link: str) -> Notice:
     """Pass a plan that nobody answered on to the next tier."""
     facts = (("Plan", str(approval.plan.get("words", ""))), ("Approval", approval.id))
-    title = f"{policy.id}: nobody answered the plan in time"
-    told = _of_procedure(policy, incident, "APPROVAL_EXPIRED", Severity.HIGH, title, facts, link)
+    title = f"{name}: nobody answered the plan in time"
+    told = _of_procedure(name, incident, "APPROVAL_EXPIRED", Severity.HIGH, title, facts, link)
     return replace(told, key=f"APPROVAL_EXPIRED:{approval.id}")
 
 
 def held(policy: Procedure, incident: Incident, why: str, link: str) -> Notice:
     """Say that a guard holds a run that would go too far: once per incident."""
     title = f"{policy.id} is held"
-    return _of_procedure(policy, incident, "HELD", Severity.HIGH, title, (("Why", why),), link)
+    return _of_procedure(policy.id, incident, "HELD", Severity.HIGH, title, (("Why", why),), link)
 
 
 def still_high(policy: Procedure, incident: Incident, message: str, link: str) -> Notice:
     """Say that connections run out even after idle ones were ended (document A)."""
     facts = (("Problem", message), ("Suggestion", "reduce concurrent operations, or raise max_connections"))
     title = "Connections are running out"
-    return _of_procedure(policy, incident, "CONNECTION_POOL_HIGH", Severity.HIGH, title, facts, link)
+    return _of_procedure(policy.id, incident, "CONNECTION_POOL_HIGH", Severity.HIGH, title, facts, link)
 
 
 def system_alert(why: str, facts: Sequence[tuple[str, str]], now: datetime, link: str) -> Notice:

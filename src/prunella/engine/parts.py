@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 
 from prunella.core.clock import Clock, Ids, Rng
 from prunella.core.events import Listeners
+from prunella.core.issues import Learning
 from prunella.core.services import Service
+from prunella.engine.known import KnownIssues
 from prunella.engine.notices import Routes
 from prunella.engine.pauses import Pauses
 from prunella.engine.ready import Ready
 from prunella.remedies.contract import Outcome, Target
+from prunella.remedies.known import Bindable
 from prunella.runner.contract import Runner
 from prunella.store.contract import Store
 
 ADVISE = "advise"
 """The handler that asks for a second opinion."""
+LEARN = "learn"
+"""The round that learns from what failed."""
 LEASE_S = 20.0
 """How long a claim lasts: twice the longest call, so that a live worker never loses one."""
 
@@ -68,6 +73,9 @@ class Parts:
         worker: this process's name in claims and runs.
         procedures: what is looked after by checks, by name.
         pauses: what rests as a whole.
+        known: what has been seen before.
+        bindable: what may be bound to known issues, by name.
+        learning: how quickly something becomes known.
         advised: a handler `advise` is registered, so incidents nobody can explain or heal get an opinion.
     """
 
@@ -87,5 +95,8 @@ class Parts:
     development: bool = False
     procedures: Mapping[str, Ready] = field(default_factory=dict)
     pauses: Pauses
+    known: KnownIssues
+    bindable: Mapping[str, Bindable] = field(default_factory=dict)
+    learning: Learning = field(default_factory=Learning)
     advised: bool = False
     bulletin: Bulletin = field(default_factory=Bulletin)

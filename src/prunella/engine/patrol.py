@@ -41,7 +41,7 @@ _HEALTH_FAILURES = 2  # one lost answer is no outage
 _SLOWLY = {"by_probe": 2, "by_person": 10}
 """A disabled service is asked at every second turn, or, where the answer lifts nothing, at every tenth."""
 _EARLY = 0.9  # a tick of two workers' clocks and queues is one tick
-_SPENT = frozenset({"flapping", "clean_since", "gave_up", "healed"})
+_SPENT = frozenset({"flapping", "clean_since", "gave_up", "healed", "fix"})
 """What of an incident's memory a person's retry forgives."""
 _RETRIED_BY_SCAN = frozenset({Category.AUTH, Category.NETWORK, Category.RATE_LIMIT})
 
@@ -54,6 +54,7 @@ class Round:
         every_s, cron: how often, or when; one of them.
         code: what the documents call it (HEAL_SYNC_001).
         waits: the first run comes after the first interval, not soon after the start.
+        quiet: an ordinary run leaves no entry in the audit; what it decides has its own.
         paced: never sooner than its interval, whichever worker's queue brings it.
     """
 
@@ -64,6 +65,7 @@ class Round:
     waits: bool = False
     code: str | None = None
     paced: bool = False
+    quiet: bool = False
 
     def after(self, moment: datetime) -> datetime:
         """Return when the run after one at `moment` is due; ticks that were missed count as one."""
@@ -128,7 +130,8 @@ async def run_procedure(parts: Parts, one: Round, *, tells: bool = False) -> boo
     async with parts.store.transaction() as tx:
         await tx.procedures.finish(one.name, parts.worker, ended, failed=failed, result=result)
         action = "procedure.failed" if failed else "procedure.finished"
-        await trail.note(parts, tx, action, one.name, reason=spell_result(result))
+        if failed or not one.quiet:
+            await trail.note(parts, tx, action, one.name, reason=spell_result(result))
     if error is not None and tells:
         raise error
     return True

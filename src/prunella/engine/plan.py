@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from prunella.core.clock import Rng
-from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Operation
+from prunella.core.issues import Evidence, KnownIssue
+from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Level, Operation
 from prunella.core.services import Service
+from prunella.engine import evidence
 from prunella.engine.pauses import Rest
 from prunella.guard import backoff
+from prunella.remedies.known import Bindable
 
 TRIES = {Category.AUTH: 3, Category.RATE_LIMIT: 3, Category.NETWORK: 3, Category.DATA: 0, Category.UNKNOWN: 1}
 """How often an event is replayed before it rests (document B)."""
@@ -29,6 +34,20 @@ _STATUS_CONFIDENCE = 0.95  # what a bare 401 or 403 is worth; more means that a 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known about an incident's problem.
+
+    Args:
+        remedies: those of its bindings that are registered here, by name.
+        effects: (scope, remedy) -> what became of it.
+    """
+
+    issue: KnownIssue
+    remedies: Mapping[str, Bindable]
+    effects: Mapping[tuple[str, str], Evidence]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """Everything that is known about an incident at the moment of deciding.
 
@@ -38,6 +57,7 @@ class Case:
         quarantined: why the newest operation in quarantine is there.
         in_flight: calls to this service that are under way in any process.
         rest: what holds every remedy back: the kill switch, or a maintenance window.
+        known: what is known about the problem, where it was seen before and something is bound to it.
         crowd: incidents of the service that want their turn now, where not all can have it.
     """
 
@@ -53,6 +73,7 @@ class Case:
     in_flight: int
     now: datetime
     rest: Rest | None = None
+    known: Standing | None = None
     crowd: int = 1
 
 
@@ -66,6 +87,10 @@ class Plan:
         targets: operations to replay, at most one wave.
         stale_version: the tokens that are known to be bad.
         person: True where only a person can move this on.
+        fix: the bound remedy of a known issue that this is; its effect is learned.
+        level: how much of it the machine may do by itself, whatever the incident's own level.
+        parameters: what a bound remedy is given.
+        digest: what a person's answer to this is bound to.
     """
 
     procedure: str
@@ -74,12 +99,16 @@ class Plan:
     targets: tuple[Operation, ...] = ()
     stale_version: int | None = None
     person: bool = False
+    fix: str | None = None
+    level: Level = Level.L0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
 
 def choose(case: Case) -> Plan:
     """Pick the next step for an incident."""
     procedure = f"recover.{case.incident.category.value}"
-    if case.incident.category is Category.DATA:
+    if case.incident.category is Category.DATA and not is_repaired(case.incident):
         return Plan(
             procedure=procedure,
             remedy=None,
@@ -151,6 +180,22 @@ def refreshed_lately(case: Case) -> bool:
     """Tell whether the tokens were refreshed for this failure and can't have ended since: it may rest for hours."""
     refreshed = case.credential.refreshed_at if case.credential else None
     return refreshed_for_it(case) and refreshed is not None and refreshed >= case.now - timedelta(seconds=_GOOD_FOR_S)
+
+
+def is_repaired(incident: Incident) -> bool:
+    """Tell whether a bound remedy acted, and has yet to be proven or disproven."""
+    return incident.memory.get("fix", {}).get("now") not in (None, evidence.WAIT)
+
+
+def renewal(case: Case) -> int | None:
+    """Return the version of the tokens that a known issue's `refresh_auth` replaces; None where there is no need.
+
+    Where tokens are the diagnosed trouble, the ordinary plan renews them, with all that it knows of them.
+    """
+    if case.credential is None or case.credential.needs_person is not None or refreshed_lately(case):
+        return None
+    ordinary = case.incident.category is Category.AUTH or case.credential.refresh_sealed is None
+    return None if ordinary else case.credential.version
 
 
 def _expired(case: Case) -> bool:

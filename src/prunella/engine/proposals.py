@@ -19,6 +19,7 @@ from prunella.core.records import Approval, Incident
 from prunella.core.states import ApprovalState, IncidentState
 from prunella.engine import endings, notices, trail
 from prunella.engine.gathered import Gathered
+from prunella.engine.judging import fix_of, with_fix
 from prunella.engine.parts import Parts
 from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.stock import Due
@@ -28,6 +29,18 @@ from prunella.store.contract import Transaction, again_on_conflict
 EXPIRES_AFTER = timedelta(hours=4)
 _SAMPLE_MAX = 5
 _KEYS_SHOWN = 50
+
+_OF_ISSUE = "known:"
+
+
+def of_issue(issue_id: str) -> str:
+    """Return under which name the plans of a known issue stand where those of procedures have theirs."""
+    return f"{_OF_ISSUE}{issue_id}"
+
+
+def waits_for(approval: Approval) -> str:
+    """Say what an incident waits for."""
+    return f"waits for approval until {approval.expires_at:%Y-%m-%d %H:%M} UTC; prunella approve {approval.id}"
 
 
 async def draw(ready: Ready, due: Sequence[Due]) -> dict[str, Any]:
@@ -72,8 +85,8 @@ async def granted(gathered: Gathered, plan: dict[str, Any], due: Sequence[Due]) 
     if same is None:
         same = await _propose(parts, tx, ready, plan, due[0].incident)
         for older in standing:
-            await _end(parts, tx, older, ApprovalState.SUPERSEDED, "the world changed since the plan", same.id)
-    why = f"waits for approval until {same.expires_at:%Y-%m-%d %H:%M} UTC; prunella approve {same.id}"
+            await end(parts, tx, older, ApprovalState.SUPERSEDED, "the world changed since the plan", same.id)
+    why = waits_for(same)
     for one in due:
         if (one.incident.state, one.incident.held_reason) != (IncidentState.AWAITING_APPROVAL, why):
             state = IncidentState.AWAITING_APPROVAL
@@ -90,7 +103,7 @@ async def close_empty(parts: Parts, ready: Ready) -> None:
         incidents = await tx.incidents.open_of_procedure(ready.name)
         if not any(one.state is IncidentState.AWAITING_APPROVAL for one in incidents):
             for one in standing:
-                await _end(parts, tx, one, ApprovalState.CLOSED, "nothing is left to do")
+                await end(parts, tx, one, ApprovalState.CLOSED, "nothing is left to do")
 
 
 async def as_runbook(gathered: Gathered, plan: dict[str, Any], due: Sequence[Due]) -> None:
@@ -130,11 +143,12 @@ async def _answered(
             raise IllegalTransition(_ended(approval))
         if state is ApprovalState.APPROVED:
             _must_fit(approval, digest, by)
-        decided = await _end(parts, tx, approval, state, reason, by=by)
+        decided = await end(parts, tx, approval, state, reason, by=by)
         if state is ApprovalState.APPROVED:
-            await parts.runner.submit("procedure", approval.procedure, tx=tx)
+            await _go_on(parts, tx, approval)
         else:
-            await _leave_to_people(parts, tx, approval, f"plan rejected by {by}: {reason or 'no reason given'}")
+            why = f"plan rejected by {by}: {reason or 'no reason given'}"
+            await _leave_to_people(parts, tx, await _withdrawn(tx, approval), why)
         return decided
 
 
@@ -148,14 +162,15 @@ async def expire(parts: Parts, approval_id: str) -> None:
         if approval.expires_at > parts.clock.now():
             await parts.runner.submit("approval", approval.id, at=approval.expires_at, tx=tx)
             return
-        await _end(parts, tx, approval, ApprovalState.EXPIRED, "nobody answered in time")
+        await end(parts, tx, approval, ApprovalState.EXPIRED, "nobody answered in time")
         why = f"approval {approval.id} expired: nobody answered until {approval.expires_at:%Y-%m-%d %H:%M} UTC"
-        await _leave_to_people(parts, tx, approval, why)
+        await _leave_to_people(parts, tx, await _about(tx, approval), why)
         incident = await tx.incidents.get(approval.incident_id)
         ready = parts.procedures.get(approval.procedure)
-        if incident is not None and ready is not None:
+        name = ready.policy.id if ready is not None else approval.procedure
+        if incident is not None:
             link = trail.link(parts, incident.id)
-            await trail.tell(parts, tx, [notices.approval_expired(ready.policy, incident, approval, link)])
+            await trail.tell(parts, tx, [notices.approval_expired(name, incident, approval, link)])
 
 
 async def _propose(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, Any], incident: Incident) -> Approval:
@@ -174,11 +189,11 @@ async def _propose(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, 
     reason = f"{plan['words']} ({plan['count']} targets, digest {proposed.digest})"
     await trail.note(parts, tx, "approval.proposed", ready.name, reason=reason, incident=incident.id)
     link = f"{parts.public_url}/approvals/{proposed.id}"
-    await trail.tell(parts, tx, [notices.approval_required(ready.policy, incident, proposed, link)])
+    await trail.tell(parts, tx, [notices.approval_required(ready.policy.id, incident, proposed, link)])
     return proposed
 
 
-async def _end(
+async def end(
     parts: Parts,
     tx: Transaction,
     approval: Approval,
@@ -188,6 +203,7 @@ async def _end(
     *,
     by: str = "prunella",
 ) -> Approval:
+    """End a plan, and what asks for an answer to it."""
     ended = replace(
         approval,
         state=state,
@@ -203,9 +219,37 @@ async def _end(
     return ended
 
 
-async def _leave_to_people(parts: Parts, tx: Transaction, approval: Approval, why: str) -> None:
+async def _go_on(parts: Parts, tx: Transaction, approval: Approval) -> None:
+    """Have the approved plan carried out."""
+    if not approval.procedure.startswith(_OF_ISSUE):
+        await parts.runner.submit("procedure", approval.procedure, tx=tx)
+        return
+    for incident in await _about(tx, approval):
+        if incident.state is IncidentState.AWAITING_APPROVAL:
+            agreed = with_fix(incident, approved=approval.digest, approval=approval.id)
+            await tx.incidents.save(replace(agreed, state=IncidentState.OPEN, next_at=parts.clock.now()))
+            await parts.runner.submit("heal", incident.id, tx=tx)
+
+
+async def _withdrawn(tx: Transaction, approval: Approval) -> Sequence[Incident]:
+    """Return the incidents that a rejected plan is about; what was proposed for a known issue is not tried there."""
+    if not approval.procedure.startswith(_OF_ISSUE):
+        return await _about(tx, approval)
+    (incident,) = await _about(tx, approval)
+    tried = fix_of(incident).get("tried", ())
+    return [with_fix(incident, tried=[*tried, *approval.plan["remedies"]])]
+
+
+async def _about(tx: Transaction, approval: Approval) -> Sequence[Incident]:
+    """Return the open incidents that a plan is about: one of a known issue is about its own incident."""
+    if approval.procedure.startswith(_OF_ISSUE):
+        return [await tx.incidents.take(approval.incident_id)]
+    return await tx.incidents.open_of_procedure(approval.procedure)
+
+
+async def _leave_to_people(parts: Parts, tx: Transaction, incidents: Sequence[Incident], why: str) -> None:
     """Escalate what the plan was about."""
-    for incident in await tx.incidents.open_of_procedure(approval.procedure):
+    for incident in incidents:
         if incident.state is IncidentState.AWAITING_APPROVAL:
             await tx.incidents.save(replace(incident, state=IncidentState.ESCALATED, held_reason=why, next_at=None))
             await trail.note(parts, tx, "incident.escalated", incident.service, reason=why, incident=incident.id)

@@ -17,7 +17,8 @@ from prunella.guard.compile import is_a
 from prunella.guard.core import Core
 from prunella.guard.drive import adrive, drive
 from prunella.guard.exchange import Application, Exchange, Receive, Scope, Send
-from prunella.guard.healing import Healing, Remedy, Served, Unavailable, request_id
+from prunella.guard.healing import Healing, Served, Unavailable, request_id
+from prunella.guard.known import Remedy
 from prunella.guard.policy import Policy
 from prunella.guard.request import REPEATABLE
 from prunella.guard.response import attribute

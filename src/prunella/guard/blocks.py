@@ -66,12 +66,12 @@ class Turn:
 
     def waits(self) -> Step | None:
         """Return the step to carry out before the block may run; None where it may run, or is done."""
-        return None if self.done or isinstance(self._step, Invoke) else self._step
+        return None if self.done or self._is_block() else self._step
 
-    def advance(self, error: BaseException | None = None) -> None:
-        """Go on to the next step, given how this one ended."""
+    def advance(self, error: BaseException | None = None, outcome: Any = None) -> None:
+        """Go on to the next step, given how this one ended; a block ends with its `result`."""
         try:
-            self._step = self._next(error)
+            self._step = self._next(error, outcome)
         except Unwanted:
             self.done = True
             return
@@ -85,10 +85,13 @@ class Turn:
         assert error is not None
         raise error
 
-    def _next(self, error: BaseException | None) -> Step:
+    def _next(self, error: BaseException | None, outcome: Any) -> Step:
         if error is not None:
             return self._steps.throw(Carried(error) if isinstance(error, StopIteration) else error)
-        return self._steps.send(self.result if isinstance(self._step, Invoke) else None)
+        return self._steps.send(self.result if self._is_block() else outcome)
+
+    def _is_block(self) -> bool:
+        return isinstance(self._step, Invoke) and not self._step.between
 
     def must_be_entered(self) -> None:
         """Refuse a loop whose block stands beside `with attempt:`; it would never end."""
@@ -111,7 +114,7 @@ class Block:
     def __enter__(self) -> Turn:
         turn = self._begin()
         while (step := turn.waits()) is not None:
-            turn.advance(_carried_out(step))
+            turn.advance(*_carried_out(step))
         return turn.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -121,7 +124,7 @@ class Block:
     async def __aenter__(self) -> Turn:
         turn = self._begin()
         while (step := turn.waits()) is not None:
-            turn.advance(await _acarried_out(step))
+            turn.advance(*await _acarried_out(step))
         return turn.__enter__()
 
     async def __aexit__(
@@ -151,7 +154,7 @@ class Attempts:
         try:
             while not turn.done:
                 if (step := turn.waits()) is not None:
-                    turn.advance(_carried_out(step))
+                    turn.advance(*_carried_out(step))
                 else:
                     yield turn
                     turn.must_be_entered()
@@ -163,7 +166,7 @@ class Attempts:
         try:
             while not turn.done:
                 if (step := turn.waits()) is not None:
-                    turn.advance(await _acarried_out(step))
+                    turn.advance(*await _acarried_out(step))
                 else:
                     yield turn
                     turn.must_be_entered()
@@ -177,17 +180,15 @@ class Attempts:
         return turn
 
 
-def _carried_out(step: Step) -> BaseException | None:
+def _carried_out(step: Step) -> tuple[BaseException | None, Any]:
     try:
-        perform(step)
+        return None, perform(step)
     except BaseException as error:
-        return error
-    return None
+        return error, None
 
 
-async def _acarried_out(step: Step) -> BaseException | None:
+async def _acarried_out(step: Step) -> tuple[BaseException | None, Any]:
     try:
-        await aperform(step)
+        return None, await aperform(step)
     except BaseException as error:
-        return error
-    return None
+        return error, None

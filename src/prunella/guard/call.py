@@ -42,12 +42,17 @@ class Carried(Exception):
 
 
 class Invoke(NamedTuple):
-    """Call a function; an asynchronous driver ends it at the instant `ends_at`."""
+    """Call a function; an asynchronous driver ends it at the instant `ends_at`.
+
+    Args:
+        between: it is no attempt but something between two, so it is called where the attempt is a block, too.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = MappingProxyType({})
     ends_at: float = math.inf
+    between: bool = False
 
 
 class Queue(NamedTuple):

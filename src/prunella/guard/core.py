@@ -20,6 +20,7 @@ from prunella.guard.deadline import LIMITS
 from prunella.guard.demands import demand, is_number, is_positive
 from prunella.guard.fallback import Fallback
 from prunella.guard.forks import renew_after_fork
+from prunella.guard.known import KnownIssues
 from prunella.guard.limiter import AdaptiveLimiter, LiveLimiter
 from prunella.guard.link import LINK
 from prunella.guard.retry import Retry
@@ -36,7 +37,12 @@ UNSET: Any = object()
 
 
 class Unwanted(GuardError):
-    """Carry a result that `on_result` refused, so that it goes the way of a failure."""
+    """Carry a result that `on_result` refused, so that it goes the way of a failure.
+
+    `again`: the same call may bring another result.
+    """
+
+    again = True
 
     def __init__(self, result: object) -> None:
         self.result = result
@@ -58,6 +64,7 @@ class Settings:
     sync_timeout: Literal["cooperative", "thread"] = "cooperative"
     validate: Callable[[Any], object] | None = None
     max_inline_wait_s: float = 10.0
+    known: KnownIssues | None = None
 
     def __post_init__(self) -> None:
         for name in ("deadline_s", "attempt_timeout_s"):
@@ -68,9 +75,8 @@ class Settings:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
-                raise TypeError(
-                    f"policy: {name} must be a {kind.__name__}, got {value!r}; write {name}=pr.{kind.__name__}(…)"
-                )
+                how = "known_issues" if kind is KnownIssues else kind.__name__
+                raise TypeError(f"policy: {name} must be a {kind.__name__}, got {value!r}; write {name}=pr.{how}(…)")
         if self.validate is not None and not callable(self.validate):
             raise TypeError(f"policy: validate must be a function of the result, got {self.validate!r}")
 
@@ -90,7 +96,7 @@ class Settings:
 
 _KINDS: dict[str, type] = {
     "retry": Retry, "budget": RetryBudget, "breaker": Breaker, "limiter": AdaptiveLimiter, "bulkhead": Bulkhead,
-    "fallback": Fallback,
+    "fallback": Fallback, "known": KnownIssues,
 }  # fmt: skip
 
 
@@ -229,6 +235,7 @@ class Core:
             "breaker": None if isinstance(self.breaker, NoBreaker) else self.breaker.standing(),
             "rate_per_s": self.limiter.rate_per_s if self.limiter is not None else None,
             "under_way": self.bulkhead.under_way if self.bulkhead is not None else None,
+            "known": self.settings.known.standing() if self.settings.known is not None else None,
         }
 
     def remember(self, **story: object) -> None:

@@ -19,6 +19,7 @@ from prunella.guard.bulkhead import LiveBulkhead
 from prunella.guard.call import GAVE_UP, Aside, Call, Carried, Invoke, Queue, Story, TimeIsOver
 from prunella.guard.core import Core, Unwanted
 from prunella.guard.deadline import AMBIENT
+from prunella.guard.known import Repair
 from prunella.guard.marks import GIVE_UPS, gave_up_below, leave_note, mark
 from prunella.guard.retry import OWN_BUGS, blames_the_service
 from prunella.guard.verdicts import NoTimeLeft, asked_wait_s, is_refusal, silence_s
@@ -49,7 +50,8 @@ def story(core: Core, call: Call, error: Exception | None = None, admission: Adm
         wait_s = _next_wait(core, call, error)
         if wait_s is None:
             call.error, error = error, None  # no cycle: this frame stands in the error's traceback
-            return (yield from _give_up(core, call))
+            repair = (yield from _repaired(core, call)) if core.settings.known is not None else None
+            return (yield from _give_up(core, call) if repair is None else _once_more(core, call, repair))
         core.retrying(call.attempt, wait_s, error)
         call.waited_s, call.before, error = wait_s, error, None
         if wait_s > 0.0:
@@ -175,22 +177,21 @@ def _next_wait(core: Core, call: Call, error: Exception) -> float | None:
         call.why = "the guard refused"
     elif gave_up_below(error, call.seen):
         call.why = "a guard below has tried already"
-    elif not isinstance(error, Unwanted) and not core.wants(error):
+    elif not (isinstance(error, Unwanted) and error.again) and not core.wants(error):
         call.why = "this error is not worth another attempt"
     elif call.attempt >= retry.attempts:
         call.why = "all attempts are used" if retry.attempts > 1 else "no retry is configured"
     elif why := call.final(error):
         call.why = why
+    elif (step_s := core.step_s(call.attempt, call.waited_s)) is None:
+        call.why = "the function given as steps failed"
     else:
-        return _affordable_wait(core, call, error)
+        return _affordable_wait(core, call, error, step_s)
     return None
 
 
-def _affordable_wait(core: Core, call: Call, error: Exception) -> float | None:
-    asked_s, step_s = asked_wait_s(error), core.step_s(call.attempt, call.waited_s)
-    if step_s is None:
-        call.why = "the function given as steps failed"
-        return None
+def _affordable_wait(core: Core, call: Call, error: Exception, step_s: float) -> float | None:
+    asked_s = asked_wait_s(error)
     wait_s = max(step_s, asked_s or 0.0)
     if asked_s is not None and asked_s > core.settings.max_inline_wait_s:
         call.why = (
@@ -206,6 +207,49 @@ def _affordable_wait(core: Core, call: Call, error: Exception) -> float | None:
     else:
         return wait_s
     return None
+
+
+def _repaired(core: Core, call: Call) -> Story:
+    """Have repaired what failed, where it is known; a refusal of the guard is no failure, and time may be over."""
+    error, known = call.error, core.settings.known
+    assert isinstance(error, Exception)
+    assert known is not None
+    if is_refusal(error) or HOST.monotonic() >= call.deadline_at:
+        return None
+    return (yield from known.repaired(core, call, error))
+
+
+def _once_more(core: Core, call: Call, repair: Repair) -> Story:
+    """Try again what was repaired, where a retry could be made; what comes of it says whether the remedy helped."""
+    error, known = call.error, core.settings.known
+    assert isinstance(error, Exception)
+    assert known is not None
+    issue, remedy = repair.found
+    why = call.final(error)
+    wait_s = _affordable_wait(core, call, error, 0.0) if not why else None
+    if wait_s is None:
+        call.why = f"{remedy} repaired {issue}, but {why or call.why}"
+        return (yield from _give_up(core, call))
+    if wait_s > 0.0:
+        yield wait_s
+    call.attempt, call.before, call.error = call.attempt + 1, error, None
+    try:
+        result = yield from attempt(core, call)
+    except Exception as failed:
+        call.error = failed
+    else:
+        known.verdict(repair, good=True)
+        core.tell("remedy.proven", issue=issue, remedy=remedy)
+        return result
+    if call.passes(call.error):
+        return GAVE_UP
+    if is_refusal(call.error):  # which is not the news, and no verdict
+        call.attempt, call.error, call.before = call.attempt - 1, error, None
+        call.why = f"{remedy} repaired {issue}, but the guard refused another attempt"
+    else:
+        known.verdict(repair, good=False)
+        call.why = f"{remedy} did not help against {issue}"
+    return (yield from _give_up(core, call))
 
 
 def _give_up(core: Core, call: Call) -> Story:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from traceback import format_exception
 from typing import Any, Final, Protocol
 
@@ -18,9 +18,10 @@ from prunella.core.clock import HOST, Ids, Rng, SystemClock
 from prunella.core.errors import CircuitOpen, RetryLater
 from prunella.core.redact import scrub
 from prunella.guard.breaker import Breaker
-from prunella.guard.call import GAVE_UP, Call, Carried, Invoke, Story
+from prunella.guard.call import GAVE_UP, Call, Carried, Story
 from prunella.guard.core import Core
 from prunella.guard.flow import invoke, story
+from prunella.guard.known import Remedy, ask
 from prunella.guard.policy import Policy
 from prunella.guard.policy import policy as make_policy
 from prunella.guard.response import FAILURE_WAIT_S
@@ -32,8 +33,6 @@ _REQUEST_ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 _log = logging.getLogger(__name__)
 _ids = Ids(SystemClock(), Rng())
-
-Remedy = Callable[[Exception], bool | Awaitable[bool]]
 
 
 def request_id(headers: Mapping[str, str]) -> str:
@@ -131,7 +130,7 @@ class Healing:
         outcome = yield from story(core, call)
         if outcome is not GAVE_UP or call.passes(_cause(call)):
             return outcome
-        remedied = yield from self._remedied(core, _cause(call))
+        remedied = yield from self._remedied(core, _cause(call), call.deadline_at)
         if remedied and call.serving.repeatable and HOST.monotonic() < call.deadline_at:
             try:
                 outcome = yield from invoke(core, call)
@@ -146,18 +145,17 @@ class Healing:
         """Return the answer of last resort."""
         return Unavailable(self.component, request_id, wait_s)
 
-    def _remedied(self, core: Core, error: Exception) -> Story:
+    def _remedied(self, core: Core, error: Exception, deadline_at: float) -> Story:
         """Let the remedy look at a failure of the application; a refusal by a guard is none."""
         if self._remedy is None or is_refusal(error):
             return False
-        try:
-            worked = (yield Invoke(self._remedy, (error,))) is True
-        except Exception as broken:
-            _log.exception("%s: the remedy failed", self.component)
-            core.tell("remedy.failed", component=self.component, error=broken)
+        said = yield from ask(self._remedy, error, deadline_at)
+        if isinstance(said, Exception):
+            _log.error("%s: the remedy failed", self.component, exc_info=said)
+            core.tell("remedy.failed", component=self.component, error=said)
             return False
-        core.tell("remedy.tried", component=self.component, error=error, worked=worked)
-        return worked
+        core.tell("remedy.tried", component=self.component, error=error, worked=said)
+        return said
 
     def _ended(self, core: Core, call: Served, remedied: bool) -> Any:
         """Learn from what failed for good; return the answer to it, or `GAVE_UP` where none can be given any more."""

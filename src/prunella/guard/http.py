@@ -28,6 +28,7 @@ from prunella.guard.response import attribute
 FAILURES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be another one next time; every other answer is the caller's to read."""
 
+_ERRORS_FROM: Final = 400
 _VERBS = ("request", "get", "post", "put", "patch", "delete", "head", "options")
 _BODIES = ("content", "data", "files")
 _refused: ContextVar[list[Any] | None] = ContextVar("prunella_refused", default=None)
@@ -40,6 +41,7 @@ class ErrorAnswer(Unwanted, BadResponse):
     def __init__(self, response: Any, status: int) -> None:
         BadResponse.__init__(self, f"HTTP {status}", status=status)
         self.result = self.response = response
+        self.again = status in FAILURES
 
 
 def http(client: Any, guarded_by: Policy) -> Any:
@@ -48,9 +50,9 @@ def http(client: Any, guarded_by: Policy) -> Any:
     It has request, get, post, put, patch, delete, head and options with the client's own arguments, and answers what
     the client answers. GET, HEAD, OPTIONS, PUT and DELETE may be sent again; POST and PATCH only with an
     Idempotency-Key header, or where it is proven that nothing was sent; and none whose body can be read but once.
-    The statuses in `FAILURES` count as failures, a Retry-After is honoured, and when all attempts are used the last
-    answer is returned as the client returned it; what its `raise_for_status` raises is not tried again further out.
-    A `key` of the policy is asked with (method, url, …).
+    The statuses in `FAILURES` count as failures, and so do errors that the policy has a remedy against (`known`). A
+    Retry-After is honoured, and when all attempts are used the last answer is returned as the client returned it; what
+    its `raise_for_status` raises is not tried again further out. A `key` of the policy is asked with (method, url, …).
 
     Args:
         client: a Client, AsyncClient, Session or ClientSession.
@@ -137,9 +139,25 @@ class Proxy:
     def _sender(self, verb: str) -> Callable[..., Any]:
         def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
             _let_go()
-            return _answer(self._call(verb, method, url, args, kwargs))
+            return self._answer(self._call(verb, method, url, args, kwargs))
 
         return send
+
+    def _answer(self, response: Any) -> Any:
+        """Return an answer; raise one that is a failure, for the policy to see."""
+        status = shapes.status_of(response)
+        if status is None or not (status in FAILURES or self._is_known(response, status)):
+            return response
+        if (answers := _refused.get()) is not None:
+            answers.append(response)
+        raise ErrorAnswer(response, status)
+
+    def _is_known(self, response: Any, status: int) -> bool:
+        """Tell whether an answer says something against which there is a remedy."""
+        known = self._policy.settings.known
+        if known is None or status < _ERRORS_FROM:
+            return False
+        return known.recognise(ErrorAnswer(response, status), self._policy.name) is not None
 
     def _call(self, verb: str, method: str, url: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the client's own function, with no more time than is left."""
@@ -173,9 +191,12 @@ class AsyncProxy(Proxy):
         async def send(method: str, url: Any, *args: Any, **kwargs: Any) -> Any:
             _let_go()
             response = await self._call(verb, method, url, args, kwargs)
-            if self._policy.settings.validate is not None and inspect.iscoroutinefunction(attribute(response, "read")):
+            settings = self._policy.settings
+            failed = (shapes.status_of(response) or 0) >= _ERRORS_FROM
+            looked_at = settings.validate is not None or (settings.known is not None and failed)
+            if looked_at and inspect.iscoroutinefunction(attribute(response, "read")):
                 await response.read()  # aiohttp brings the body when it is asked for, and keeps it
-            return _answer(response)
+            return self._answer(response)
 
         return send
 
@@ -225,16 +246,6 @@ def _refusals_of_its_own() -> Iterator[None]:
         yield
     finally:
         _refused.set(before)
-
-
-def _answer(response: Any) -> Any:
-    """Return an answer; raise one that is a failure, for the policy to see."""
-    status = shapes.status_of(response)
-    if status not in FAILURES:
-        return response
-    if (answers := _refused.get()) is not None:
-        answers.append(response)
-    raise ErrorAnswer(response, status)
 
 
 def _let_go() -> None:

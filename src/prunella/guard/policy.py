@@ -23,6 +23,7 @@ from prunella.guard.core import Core, Settings
 from prunella.guard.fallback import Fallback
 from prunella.guard.forks import renew_after_fork
 from prunella.guard.handover import DurableFunction, connected, register
+from prunella.guard.known import KnownIssues
 from prunella.guard.limiter import AdaptiveLimiter
 from prunella.guard.retry import Retry
 
@@ -47,6 +48,7 @@ def policy(
     sync_timeout: Literal["cooperative", "thread"] = "cooperative",
     validate: Callable[[Any], object] | None = None,
     max_inline_wait_s: float = 10.0,
+    known: KnownIssues | None = None,
     key: Function | None = None,
     listeners: Iterable[Listener] = (),
 ) -> Policy:
@@ -65,6 +67,8 @@ def policy(
         validate: looks at each result; False, or what it raises, makes it a failure.
         max_inline_wait_s: longest wait in seconds that a service may ask for here; a longer one is handed over or
             raised as `RetryLater` (document B: 10).
+        known: what is known of failures and what repairs it (`known_issues`): a call that failed for good for such a
+            reason is tried once more after its repair, where it may be repeated.
         key: tells resources apart by the call's arguments, such as hosts: each has its own breaker and limiter.
         listeners: told of every decision.
 
@@ -87,6 +91,7 @@ def policy(
         sync_timeout=sync_timeout,
         validate=validate,
         max_inline_wait_s=max_inline_wait_s,
+        known=known,
     )
     made = Policy(name, settings, key, listeners)
     _by_name[name] = made

@@ -51,7 +51,9 @@ class Spool:
 
     _SAME = """
     SELECT body FROM spooled WHERE refused IS NULL AND path = 'calls'
-      AND json_extract(body, '$.function') = :function AND json_extract(body, '$.key') = :key ORDER BY number"""
+      AND CASE WHEN json_valid(body)
+               THEN json_extract(body, '$.function') = :function AND json_extract(body, '$.key') = :key END
+      ORDER BY number"""
 
     def __init__(self, path: str) -> None:
         self._database = Database(Path(path))
@@ -87,7 +89,7 @@ class Spool:
                 if HOST.monotonic() > until:
                     return
                 try:
-                    receiver.ask(path, json.loads(body))
+                    receiver.ask(path, _message(body))
                 except InvalidInput as error:
                     _log.error("spool: message %s (%s) was set aside: %s", number, path, error)
                     self._settle("UPDATE spooled SET refused = :why WHERE number = :number", number, str(error))
@@ -105,3 +107,11 @@ class Spool:
     def _settle(self, statement: str, number: int, why: str = "") -> None:
         with self._database.session() as session:
             session.run(statement, {"number": number, "why": why})
+
+
+def _message(body: str) -> Any:
+    """Read a message; `InvalidInput` where somebody spoilt it, so that those behind it go on."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError, TypeError):
+        raise InvalidInput("the spool holds a message that is no JSON; it can't be delivered any more") from None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from prunella.core.findings import Finding
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Request
 from prunella.core.services import Service
 
-__all__ = ["Assignment", "Outcome", "Preview", "Remedy", "Target", "Undone"]
+__all__ = ["Acts", "Assignment", "Outcome", "Preview", "Remedy", "Target", "Undone"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Target:
     Args:
         request: the call to make, None where the remedy knows it itself.
         idempotency_key: the same for every try of one operation, so that a receiver can tell a repeat.
+        facts, parameters: what a remedy of a known issue is told: what failed, and what its binding hands it.
     """
 
     service: Service
@@ -29,6 +30,20 @@ class Target:
     idempotency_key: str
     request: Request | None = None
     stale_version: int | None = None
+    attempt: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Acts(Protocol):
+    """Something that can be done at a service."""
+
+    name: str
+
+    async def apply(self, target: Target) -> Outcome:
+        """Act once; what it runs into comes back as an outcome."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,9 +127,10 @@ class RefreshToken:
         if isinstance(lifetime_s, (int, float)) and 0 < lifetime_s <= _LIFETIME_MAX_S:
             expires = now + timedelta(seconds=lifetime_s)
         rotated = _text(answer, "refresh_token")
-        refresh = self._vault.seal_refresh(credential, rotated) if rotated else credential.refresh_sealed
+        presented = self._vault.open_refresh(credential)
+        refresh = self._vault.seal_refresh(credential, rotated or presented)  # anew: its key may be on its way out
         access = self._vault.seal_access(credential, answer["access_token"])
-        rotates = bool(rotated) and rotated != self._vault.open_refresh(credential)
+        rotates = bool(rotated) and rotated != presented
 
         async def rotate() -> None:
             async with self._store.transaction() as tx:

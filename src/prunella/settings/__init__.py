@@ -1,7 +1,6 @@
 """What the user configured: prunella.yaml and the environment, checked as a whole, every mistake at once.
 
-Never shows a secret, neither in an error nor in a repr, and never ignores anything in silence: what this version
-does not use yet is a warning.
+Never shows a secret, neither in an error nor in a repr, and never ignores anything in silence.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from prunella.core.errors import ConfigError
+from prunella.core.issues import Learning
 from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Window
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
@@ -27,10 +27,11 @@ from prunella.engine.notices import Routes
 from prunella.settings import build, environment, inbound, records, telling
 from prunella.settings.addresses import host_and_port
 from prunella.settings.build import AdvisorSettings, Seeds
+from prunella.settings.known import learning
 from prunella.settings.model import EgressSection, File, OwnSection
 from prunella.settings.notify import NotifySection
 from prunella.settings.problems import problems_of
-from prunella.settings.source import Loc, Source, read
+from prunella.settings.source import Loc, Problem, Source, read
 from prunella.settings.telling import Buttons, ChannelSettings, HeartbeatSettings
 from prunella.settings.values import Reading, read_variable
 
@@ -65,6 +66,7 @@ class Settings:
         events_per_s, requests_per_s: what one caller may ask of one process; twice as many at once.
         stop_within_s: for all that is under way when SIGTERM comes; below the 30 s after which Kubernetes kills.
         procedures: those of the file, and one for each entity.
+        learning: what is known beforehand, and how quickly something becomes known.
         seeds: service -> access and refresh token for a store that holds none yet.
         secrets: every secret's value in file and environment, for the redactor.
         warnings: what a person should know, in the form of the errors.
@@ -90,6 +92,7 @@ class Settings:
     channels: Mapping[str, ChannelSettings] = field(default_factory=dict)
     routes: Routes = field(default_factory=Routes)
     heartbeat: HeartbeatSettings | None = None
+    learning: Learning = field(default_factory=Learning)
     advisor: AdvisorSettings | None = None
     issuing: Issuing | None = None
     senders: Mapping[str, Sender] = field(default_factory=dict, repr=False)
@@ -185,6 +188,7 @@ def _settings(file: File, source: Source, reading: Reading) -> Settings:
         channels=telling.channels(notify),
         routes=telling.routes(notify),
         heartbeat=telling.heartbeat(notify),
+        learning=learning(file.known_issues, Path(source.name).parent),
         advisor=build.advisor(file.advisor),
         issuing=build.issuing(file.auth),
         senders=inbound.senders(file.inbound),
@@ -219,7 +223,7 @@ def _password(database_url: str) -> list[Secret]:
 
 
 def _warnings(file: File, source: Source, reading: Reading) -> tuple[str, ...]:
-    found = [source.place(loc, at_key=True).problem(loc, text) for loc, text in build.unused(file)]
+    found: list[Problem] = []
     addresses: list[Loc] = [("service", name) for name in ("database_url", "direct_url")]
     addresses += [("databases", name, "url") for name in file.databases or {}]
     for loc in addresses:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from prunella.core.advice import Allowance
 from prunella.core.redact import Secret
 from prunella.core.retention import Retention
-from prunella.core.services import DisableAfter, GateLimits, Health, Issuing, OAuth, SecretSource, Service
+from prunella.core.services import Cache, DisableAfter, GateLimits, Health, Issuing, OAuth, SecretSource, Service
 from prunella.settings.addresses import host_of
 from prunella.settings.model import (
     AdvisorSection,
@@ -20,10 +20,6 @@ from prunella.settings.model import (
     RuleSection,
     ServiceSection,
 )
-from prunella.settings.source import Loc
-
-_UNUSED = "accepted, but this version does not use it yet"
-_LATER = ("known_issues",)
 
 Seeds = Mapping[str, tuple[Secret, Secret | None]]
 """Service -> access token and refresh token that count while the store holds none."""
@@ -87,11 +83,12 @@ def services(file: File) -> dict[str, Service]:
 
 
 def _service(name: str, section: ServiceSection) -> Service:
-    oauth, health, gate = section.oauth, section.health, section.gate
+    oauth, health, gate, cache = section.oauth, section.health, section.gate, section.cache
     known: dict[str, Any] = {
         "base_url": section.base_url,
         "hosts": _hosts(section),
         "health": health and Health(**_seconds(health.given())),
+        "cache": cache and Cache(**cache.given()),
         "oauth": oauth and OAuth(**_oauth(oauth.given())),
         "bearer": section.bearer,
         "headers": {
@@ -151,8 +148,3 @@ def seeds(file: File) -> dict[str, tuple[Secret, Secret | None]]:
         for name, oauth in sections.items()
         if oauth is not None and oauth.access_token is not None
     }
-
-
-def unused(file: File) -> Iterator[tuple[Loc, str]]:
-    """Name everything in the file that is accepted and does nothing yet."""
-    yield from (((name,), _UNUSED) for name in _LATER if getattr(file, name) is not None)

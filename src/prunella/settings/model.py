@@ -10,14 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from prunella.core.redact import scrub_tree
+from prunella.core.redact import Secret, scrub_tree
+from prunella.core.services import SecretSource
 from prunella.settings import addresses as at
 from prunella.settings import inbound as telling
 from prunella.settings import procedures as healing
 from prunella.settings import values as of
+from prunella.settings.known import KnownIssuesSection
 from prunella.settings.notify import NotifySection
 from prunella.settings.section import Found, Section
 from prunella.settings.source import Loc
+
+_SIGNING_BYTES_MIN = 32
 
 # service, egress --------------------------------------------------------------------------------------------------
 
@@ -93,6 +97,13 @@ class HealthSection(Section):
     every: Annotated[float, of.Between("1s", "1d")] | None = None
     timeout: Annotated[float, of.Between("100ms", "10s")] | None = None
     status_page: at.Address | None = None
+
+
+class CacheSection(Section):
+    """Where a service is told to forget what it keeps (`invalidate_cache`)."""
+
+    path: of.Text = Field(description="Below base_url, or a full address on one of the service's own hosts.")
+    method: Annotated[Literal["POST", "PUT", "DELETE", "GET"], of.EXPANDED] | None = None
 
 
 class RateSection(Section):
@@ -202,6 +213,7 @@ class ServiceSection(Section):
         default=None, description="Where a replay may go; default: the host of base_url."
     )
     health: HealthSection | None = None
+    cache: CacheSection | None = None
     rate: RateSection | None = None
     oauth: OAuthSection | None = None
     bearer: of.SecretText | None = None
@@ -227,11 +239,27 @@ class ServiceSection(Section):
             found.append((("enable_again",), of.wrong("needs a probe; add health: {path: /…}")))
         if self.base_url is None and self.health is not None and "://" not in self.health.path:
             found.append((("health", "path"), of.wrong("needs base_url; add base_url: https://…")))
+        found += self._cache_elsewhere()
         if self.base_url is not None and self.hosts and at.host_of(self.base_url) not in self.hosts:
             found.append(
                 (("hosts",), of.hidden("lacks the host of base_url; add it, or calls to base_url are refused"))
             )
         return found
+
+    def _cache_elsewhere(self) -> Found:
+        """Say why nothing will ever be sent to the cache's address."""
+        if self.cache is None:
+            return []
+        if "://" not in self.cache.path:
+            needs = of.wrong("needs base_url; add base_url: https://…")
+            return [] if self.base_url is not None else [(("cache", "path"), needs)]
+        if at.split_address(self.cache.path) is None:
+            return [(("cache", "path"), of.hidden("is no web address; write /path, or https://host/path"))]
+        own = self.hosts or ([at.host_of(self.base_url)] if self.base_url is not None else [])
+        if at.host_of(self.cache.path) in own:
+            return []
+        listed = ", ".join(sorted(own)) or "none"
+        return [(("cache", "path"), of.wrong(f"leads to a host that is not the service's own; allowed: {listed}"))]
 
 
 # advisor ----------------------------------------------------------------------------------------------------------
@@ -284,7 +312,7 @@ class JwtSection(Section):
             found.append((("algorithms",), of.wrong("can't hold HS256 beside jwks_url: a public key is no secret")))
         if self.role_claim is not None and "user_metadata" in self.role_claim.split("."):
             found.append((("role_claim",), of.wrong("leads where users write themselves; use app_metadata")))
-        return found
+        return found + _short(self.secret)
 
 
 class SupabaseSection(Section):
@@ -292,6 +320,17 @@ class SupabaseSection(Section):
 
     project: at.BaseAddress = Field(description="https://<project>.supabase.co")
     secret: of.SecretText | None = Field(default=None, description="The JWT secret of a project without signing keys.")
+
+    def misfits(self) -> Found:
+        return _short(self.secret)
+
+
+def _short(secret: SecretSource | None) -> Found:
+    """Name a secret that could be guessed (RFC 7518 section 3.2); those in the store are seen when they are used."""
+    if not isinstance(secret, Secret) or len(secret.reveal().encode()) >= _SIGNING_BYTES_MIN:
+        return []
+    text = f"the value is too short to sign with; at least {_SIGNING_BYTES_MIN} bytes, as: openssl rand -hex 32"
+    return [(("secret",), of.hidden(text))]
 
 
 class AuthSection(Section):
@@ -307,8 +346,6 @@ class AuthSection(Section):
 
 # the file ---------------------------------------------------------------------------------------------------------
 
-Mappings = Annotated[dict[str, Any] | None, of.LATER]
-
 
 class File(Section):
     """prunella.yaml; every section may be left out."""
@@ -321,7 +358,7 @@ class File(Section):
     windows: list[healing.WindowSection] | None = None
     procedures: dict[at.Name, healing.ProcedureSection] | None = None
     entities: dict[at.Name, healing.EntitySection] | None = None
-    known_issues: Mappings = None
+    known_issues: KnownIssuesSection | None = None
     advisor: AdvisorSection | None = None
     notify: NotifySection | None = None
     auth: AuthSection | None = None
@@ -358,4 +395,5 @@ class File(Section):
 
 def _addresses(service: ServiceSection) -> Mapping[Loc, str | None]:
     token_url = service.oauth.token_url if service.oauth is not None else None
-    return {("base_url",): service.base_url, ("oauth", "token_url"): token_url}
+    cache = service.cache.path if service.cache is not None else None
+    return {("base_url",): service.base_url, ("oauth", "token_url"): token_url, ("cache", "path"): cache}

@@ -15,11 +15,13 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from prunella import settings
+from prunella.core.issues import Learning
 from prunella.core.procedures import DatabaseSource, Entity, Limits, Procedure, Sightings
 from prunella.core.redact import Secret, scrub, scrub_tree
 from prunella.core.retention import Retention
-from prunella.core.services import DisableAfter, GateLimits, Health, Issuing, OAuth, Service
+from prunella.core.services import Cache, DisableAfter, GateLimits, Health, Issuing, OAuth, Service
 from prunella.egress import EgressPolicy
+from prunella.settings import known as knowing
 from prunella.settings import model, procedures
 from prunella.settings.build import AdvisorSettings
 from prunella.settings.section import Section, names_of
@@ -32,9 +34,11 @@ _RECORDS: Final[Mapping[type[Section], Any]] = {
     model.EgressSection: EgressPolicy,
     model.ServiceSection: Service,
     model.HealthSection: Health,
+    model.CacheSection: Cache,
     model.OAuthSection: OAuth,
     model.GateSection: GateLimits,
     model.DisableSection: DisableAfter,
+    knowing.KnownIssuesSection: Learning,
     model.AdvisorSection: AdvisorSettings,
     model.JwtSection: Issuing,
     procedures.DatabaseSection: DatabaseSource,
@@ -44,7 +48,7 @@ _RECORDS: Final[Mapping[type[Section], Any]] = {
     procedures.EntitySection: Entity,
 }
 """What each section becomes; the record knows the defaults."""
-_ALWAYS: Final = ("service", "egress", "limits")
+_ALWAYS: Final = ("service", "egress", "limits", "known_issues")
 """Sections that count even where the file does not have them."""
 _OTHERWISE: Final = {"reply": "validate", "namespace": "schema"}
 _DEPEND: Final = ("procedures", "entities")

@@ -126,7 +126,6 @@ def _schema_or_never(schema: dict[str, Any]) -> None:
 
 EXPANDED: Final = BeforeValidator(expanded)
 EXPANDED_SCALAR: Final = BeforeValidator(_expanded_scalar)
-LATER: Final = Field(description="Accepted, but this version does not use it yet.")
 Text = Annotated[str, BeforeValidator(expanded), Field(min_length=1)]
 Flag = Annotated[bool, BeforeValidator(_expanded_scalar)]
 Count = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_expanded_scalar)]

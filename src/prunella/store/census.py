@@ -9,9 +9,10 @@ from typing import Final
 from sqlalchemy import func, select
 
 from prunella.core.states import ApprovalState, IncidentState, OperationState
+from prunella.store.columns import Moment
 from prunella.store.session import Session
 from prunella.store.sql import Sql, member_of, param
-from prunella.store.tables import Moment, approvals, audit, incidents, notifications, operations
+from prunella.store.tables import approvals, audit, incidents, notifications, operations
 
 OPEN: Final = tuple(state.value for state in IncidentState if state is not IncidentState.RESOLVED)
 QUEUED: Final = tuple(state.value for state in (OperationState.WAITING, OperationState.RUNNING, OperationState.DEAD))

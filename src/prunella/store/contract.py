@@ -24,16 +24,20 @@ from prunella.store.backlog import BacklogRows
 from prunella.store.census import CensusRows
 from prunella.store.channels import ChannelRows
 from prunella.store.credentials import CredentialRows
+from prunella.store.effects import EffectRows
 from prunella.store.entrances import EntranceRows
 from prunella.store.gates import GateRows
 from prunella.store.glance import GlanceRows
 from prunella.store.incidents import IncidentRows
+from prunella.store.known import KnownRows
+from prunella.store.learning import LearningRows
 from prunella.store.metrics import MetricRows
 from prunella.store.operations import OperationRows
 from prunella.store.outbox import OutboxRows
 from prunella.store.procedures import ProcedureRows
 from prunella.store.retention import RetentionRows
 from prunella.store.runs import RunRows
+from prunella.store.sealed import SealedRows
 from prunella.store.seals import SealRows
 from prunella.store.session import Connection, Session
 from prunella.store.signals import SignalRows
@@ -66,15 +70,19 @@ class Transaction:
         self.procedures = ProcedureRows(session)
         self.audit = AuditRows(session)
         self.seals = SealRows(session)
+        self.sealed = SealedRows(session)
         self.census = CensusRows(session)
         self.advice = AdviceRows(session)
         self.approvals = ApprovalRows(session)
         self.switches = SwitchRows(session)
         self.metrics = MetricRows(session)
+        self.effects = EffectRows(session)
         self.workers = WorkerRows(session)
         self.entrances = EntranceRows(session)
         self.glance = GlanceRows(session)
         self.answers = AnswerRows(session)
+        self.learning = LearningRows(session)
+        self.known = KnownRows(session)
         self.driver = connection.driver
         self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select, update
 
 from prunella.core.records import Credential
+from prunella.store import scope
+from prunella.store.columns import Moment
 from prunella.store.session import Session, record, records, row_of
 from prunella.store.sql import Sql, member_of, param
-from prunella.store.tables import Moment
 from prunella.store.tables import credentials as t
 from prunella.store.tables import secrets as named
 
@@ -80,14 +81,17 @@ class CredentialRows:
 
     async def read(self, service: str, account: str) -> Credential | None:
         """Return one account's tokens."""
+        await scope.account(self._session, service, account)
         return record(Credential, await self._session.one(_READ, service_=service, account_=account))
 
     async def of_service(self, service: str) -> list[Credential]:
         """Return every account of a service."""
+        await scope.service(self._session, service)
         return records(Credential, await self._session.fetch(_OF_SERVICE, service_=service))
 
     async def put(self, credential: Credential) -> None:
         """Store tokens that a person handed over, in place of what was there, as a version that never was before."""
+        await self._alone(credential)
         was = f"{self._session.dialect.table(t)}.version"
         replaced = ", ".join(f"{name} = excluded.{name}" for name in _REPLACED)
         await self._session.insert(
@@ -101,6 +105,7 @@ class CredentialRows:
 
     async def claim_refresh(self, credential: Credential, worker: str, now: datetime, until: datetime) -> bool:
         """Win the right to refresh this version of the tokens, until `until`; False for everybody else."""
+        await self._alone(credential)
         touched = await self._session.change(
             _CLAIM,
             **_as_read(credential),
@@ -113,6 +118,7 @@ class CredentialRows:
 
     async def give_up(self, credential: Credential, now: datetime, needs_person: str) -> bool:
         """Leave a refresh that nobody ends any more to a person; False where somebody else has seen to it."""
+        await self._alone(credential)
         touched = await self._session.change(
             _GIVE_UP,
             **_as_read(credential),
@@ -124,6 +130,7 @@ class CredentialRows:
 
     async def seen_to_rotate(self, service: str) -> bool:
         """Tell whether the last refresh of any of a service's accounts brought a new refresh token."""
+        await scope.service(self._session, service)
         return await self._session.one(_ROTATES, service_=service) is not None
 
     async def rotate(
@@ -141,6 +148,7 @@ class CredentialRows:
         Args:
             rotates: they came with a refresh token that is not the old one.
         """
+        await self._alone(credential)
         touched = await self._session.change(
             _ROTATE,
             service_=credential.service,
@@ -160,6 +168,7 @@ class CredentialRows:
         Args:
             credential: as it was before the claim: a mark that somebody else had left stays.
         """
+        await self._alone(credential)
         await self._session.change(
             _RELEASE,
             **_as_read(credential),
@@ -169,19 +178,23 @@ class CredentialRows:
 
     async def release_all(self) -> int:
         """End every right to refresh: only for a store whose other processes are known to be dead."""
+        await scope.everything(self._session, scope.ACCOUNT)
         return await self._session.change(_RELEASE_ALL)
 
     async def release_of(self, workers: Sequence[str]) -> int:
         """End every right to refresh that workers held who are dead; that they had begun stays written."""
+        await scope.everything(self._session, scope.ACCOUNT)
         return await self._session.change(_RELEASE_OF, workers=list(workers))
 
     async def secret(self, name: str) -> bytes | None:
         """Return a named secret, sealed."""
+        await scope.secret(self._session, name)
         row = await self._session.one(_SECRET, name_=name)
         return row["value_sealed"] if row else None
 
     async def put_secret(self, name: str, sealed: bytes, now: datetime) -> None:
         """Store a named secret in place of what was there."""
+        await scope.secret(self._session, name)
         await self._session.insert(
             named,
             [{"name": name, "value_sealed": sealed, "changed_at": now}],
@@ -193,11 +206,16 @@ class CredentialRows:
 
     async def drop_secret(self, name: str) -> bool:
         """Forget a named secret; False when there was none."""
+        await scope.secret(self._session, name)
         return await self._session.change(_DROP_SECRET, name_=name) == 1
 
     async def secret_names(self) -> list[str]:
         """Return the names of all secrets."""
+        await scope.everything(self._session, scope.SECRET)
         return [row["name"] for row in await self._session.fetch(_SECRET_NAMES)]
+
+    async def _alone(self, credential: Credential) -> None:
+        await scope.account(self._session, credential.service, credential.account)
 
 
 def _as_read(credential: Credential) -> dict[str, Any]:

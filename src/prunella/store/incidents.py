@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, case, cast, func, or_, select, text, update
+from sqlalchemy import Integer, Text, and_, case, cast, func, or_, select, text, update
 
 from prunella.core.errors import Conflict
 from prunella.core.records import Incident
@@ -19,7 +19,7 @@ _S = IncidentState
 _CLAIMABLE = [_S.PENDING.value, _S.OPEN.value, _S.HEALING.value, _S.VERIFYING.value]
 _FOR_PEOPLE = "'awaiting_approval', 'escalated', 'suppressed'"  # a new event gives these no due time
 _SCOPE = ("id", "version", "service", "account", "fingerprint", "first_seen")
-_COUNTED = (*_SCOPE, "count", "forced", "last_seen", "signal_id")
+_COUNTED = (*_SCOPE, "count", "forced", "last_seen", "signal_id", "issue_id", "learned")
 
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _TAKE = Sql(select(t).where(t.c.id == param("id_")).with_for_update())
@@ -177,6 +177,29 @@ _CROWD = Sql(
         .subquery()
     )
 )
+_TO_LEARN = Sql(
+    select(t).where(t.c.count > t.c.learned, _OF_EVENTS, ~t.c.forced).order_by(t.c.last_seen).limit(param("most"))
+)
+_WATCHED = Sql(select(t).where(t.c.watched_until <= param("now")).order_by(t.c.watched_until).limit(param("most")))
+_NEXT_WATCHED = Sql(select(func.min(t.c.watched_until).label("moment")).where(t.c.watched_until > param("now")))
+_LEARNED = Sql(  # what intake is at is learned from at the next look: waiting for it could be for each other
+    update(t)
+    .where(t.c.id.in_(select(t.c.id).where(member_of(t.c.id, "ids")).with_for_update(skip_locked=True)))
+    .values(learned=cast(looked_up(t.c.id, "counts"), Integer))
+)
+_SOME = Sql(select(t).where(member_of(t.c.id, "ids")))
+_NAME_ISSUE = Sql(
+    update(t)
+    .where(t.c.fingerprint == param("fingerprint_"), t.c.state != _S.RESOLVED.value, t.c.issue_id.is_(None))
+    .values(issue_id=param("issue"))
+)
+_OF_ISSUE = Sql(
+    select(t)
+    .where(t.c.issue_id == param("issue"), t.c.state != _S.RESOLVED.value)
+    .order_by(t.c.first_seen, t.c.id)
+    .limit(param("most"))
+)
+_TO_ISSUE = Sql(update(t).where(member_of(t.c.id, "ids")).values(issue_id=param("issue")))
 _RELEASE = Sql(update(t).where(t.c.lease_until.is_not(None)).values(lease_until=param("now")))
 
 
@@ -189,6 +212,10 @@ class IncidentRows:
     async def get(self, incident_id: str) -> Incident | None:
         """Return one incident."""
         return record(Incident, await self._session.one(_BY_ID, id_=incident_id))
+
+    async def some(self, incident_ids: Sequence[str]) -> list[Incident]:
+        """Return incidents by their ids, in no promised order."""
+        return records(Incident, await self._session.fetch(_SOME, ids=list(incident_ids))) if incident_ids else []
 
     async def take(self, incident_id: str) -> Incident:
         """Return one incident, locked until the transaction ends."""
@@ -357,6 +384,36 @@ class IncidentRows:
         """End the leases of workers that are dead; return id and procedure (empty: of events) of what is free."""
         rows = await self._session.fetch(_RELEASE_OF, workers=list(workers), now=now)
         return [(row["id"], row["procedure"]) for row in rows]
+
+    async def to_learn(self, *, most: int) -> list[Incident]:
+        """Return incidents of events with failures that were not learned from yet, those longest waiting first."""
+        return records(Incident, await self._session.fetch(_TO_LEARN, most=most))
+
+    async def watched(self, now: datetime, *, most: int) -> list[Incident]:
+        """Return incidents that were repaired and stayed well for as long as that is looked at."""
+        return records(Incident, await self._session.fetch(_WATCHED, now=now, most=most))
+
+    async def next_watched(self, now: datetime) -> datetime | None:
+        """Return when the next repair will have lasted."""
+        row = await self._session.one(_NEXT_WATCHED, now=now)
+        return row["moment"] if row else None
+
+    async def learned(self, counts: Mapping[str, int]) -> None:
+        """Note how many of each incident's failures were learned from."""
+        if counts:
+            await self._session.change(_LEARNED, ids=list(counts), counts={id_: str(n) for id_, n in counts.items()})
+
+    async def name_issue(self, fingerprint: str, issue_id: str) -> None:
+        """Note on the open incidents of a fingerprint that they are occurrences of an issue."""
+        await self._session.change(_NAME_ISSUE, fingerprint_=fingerprint, issue=issue_id)
+
+    async def open_of_issue(self, issue_id: str, *, most: int) -> list[Incident]:
+        """Return an issue's open incidents, oldest first."""
+        return records(Incident, await self._session.fetch(_OF_ISSUE, issue=issue_id, most=most))
+
+    async def pass_to_issue(self, incident_ids: Sequence[str], issue_id: str) -> None:
+        """Note on incidents that they are occurrences of an issue, whatever they were taken for."""
+        await self._session.change(_TO_ISSUE, ids=list(incident_ids), issue=issue_id)
 
     async def list(
         self,

@@ -118,6 +118,7 @@ _SAVE = Sql(
 _WAKE_RESTING = Sql(
     update(t).where(_OF_INCIDENT, _WAITING, t.c.attempts > 0, t.c.due_at.is_(None)).values(due_at=param("now"))
 )
+_HASTEN = Sql(update(t).where(_OF_INCIDENT, _WAITING).values(due_at=param("now")))
 _DIED_OVER = Sql(
     select(t.c.id).where(_OF_INCIDENT, _WAITING, t.c.due_at.is_(None), t.c.last_error == param("died")).limit(1)
 )
@@ -254,6 +255,10 @@ class OperationRows:
     async def wake(self, incident_id: str, now: datetime) -> int:
         """Make the resting operations of an incident due."""
         return await self._session.change(_WAKE_RESTING, incident=incident_id, now=now)
+
+    async def hasten(self, incident_id: str, now: datetime) -> None:
+        """Make every waiting operation due now: what they failed over was repaired."""
+        await self._session.change(_HASTEN, incident=incident_id, now=now)
 
     async def wake_all(self, service: str, now: datetime) -> None:
         """Make due what rests in a service's lane and is no person's, whoever works on its incident just now."""

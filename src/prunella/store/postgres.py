@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from prunella.core.clock import AnchoredClock
 from prunella.core.errors import StoreError, StoreUnavailable
+from prunella.store import scope
 from prunella.store.contract import Transaction
 from prunella.store.pooling import is_pooled
 from prunella.store.sql import Bound, Dialect, PostgresDialect
@@ -136,6 +137,7 @@ class PostgresStore:
     async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
         if not self.pooled:  # there the session is lent to others, and the pooler has a limit of its own
             await connection.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN_S * 1000:.0f}'".encode())
+            await connection.execute(scope.CLOSED.encode())
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction on a pooled connection."""

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, u
 
 from prunella.core.states import ApprovalState, IncidentState, OperationState, RunState
 from prunella.store import tables as t
+from prunella.store.columns import Moment
 from prunella.store.session import Session
 from prunella.store.sql import Row, Sql, member_of, param
 
@@ -24,7 +25,7 @@ _STANDING = and_(
     t.approvals.c.used_at.is_(None),
 )
 _ON_ITS_WAY = t.notifications.c.state.in_(["waiting", "sending"])
-_before = param("before", t.Moment())
+_before = param("before", Moment())
 
 
 def _incident(column: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:

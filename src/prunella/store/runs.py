@@ -38,6 +38,11 @@ _SETTLE = Sql(
 )
 
 
+_DISPROVE = Sql(
+    update(t)
+    .where(t.c.incident_id == param("incident"), t.c.issue == param("issue_"), t.c.state == RunState.VERIFIED.value)
+    .values(state=RunState.INEFFECTIVE.value)
+)
 _BY_ID = Sql(select(t).where(t.c.id == param("id_")))
 _later = t.alias("later")
 _is_last = ~exists().where(_later.c.incident_id == t.c.incident_id, _later.c.started_at > t.c.started_at)
@@ -95,6 +100,10 @@ class RunRows:
     async def settle_those(self, runs: Sequence[Run], was: RunState) -> set[str]:
         """Write how attempts ended, one statement for those that ended alike; return those still in `was` till now."""
         return await self._session.change_alike(_SETTLE, {run.id: _ending(run) for run in runs}, was=was.value)
+
+    async def disprove(self, incident_id: str, issue: str) -> None:
+        """Write that an attempt at a known issue, which ended well, did not help."""
+        await self._session.change(_DISPROVE, incident=incident_id, issue_=issue)
 
     async def still_running(self, run_ids: Sequence[str]) -> set[str]:
         """Return those that nobody has ended, locked until the transaction ends."""

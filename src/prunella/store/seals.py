@@ -7,9 +7,10 @@ from datetime import datetime
 from sqlalchemy import delete, exists, func, or_, select, update
 
 from prunella.core.records import AuditEntry, Seal
+from prunella.store.columns import Moment
 from prunella.store.session import Session, must_change, record, records, row_of
 from prunella.store.sql import Sql, member_of, param
-from prunella.store.tables import Moment, audit, incidents
+from prunella.store.tables import audit, incidents
 from prunella.store.tables import seals as t
 
 _TURN = 7_077_853  # any number of our own, beside that of the migrations

@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import sqlite3
 from collections import deque
+from contextlib import closing, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -43,6 +45,15 @@ class Keys:
         self._ciphers = {_key_id(value): AESGCM(_derive(value, "seal")) for value in values}
         self._first = values[0]
 
+    @property
+    def id(self) -> str:
+        """Name the key that seals, without telling it."""
+        return _key_id(self._first).hex()
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Tell whether the key that seals now sealed this value."""
+        return sealed[: 1 + _ID_BYTES] == _VERSION + _key_id(self._first)
+
     @classmethod
     def parse(cls, text: str) -> Keys:
         """Read one or more base64 keys, separated by commas (PRUNELLA_SECRET_KEY)."""
@@ -50,8 +61,17 @@ class Keys:
 
     @classmethod
     def beside(cls, database: Path) -> tuple[Keys, Path | None]:
-        """Read the key file beside a SQLite file; create it (mode 0600) when missing and return its path then."""
+        """Read the key file beside a SQLite file; create it (mode 0600) when missing and return its path then.
+
+        Raises:
+            SecretError: it is missing where something was sealed with it: a new one would open none of that.
+        """
         path = database.with_name(database.name + ".key")
+        if not path.exists() and holds_sealed(database):
+            raise SecretError(
+                f"{path} is missing, and {database} holds what was sealed with it; put it back. Where it is lost for "
+                f"good, make another (openssl rand -base64 32 > {path}) and store tokens and secrets anew"
+            )
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
@@ -105,7 +125,7 @@ class Vault:
             sealed = await tx.credentials.secret(source.name)
         if sealed is None:
             raise SecretError(f"the secret {source.name} is not set; set it with: prunella secret set {source.name}")
-        return self.keys.open(sealed, _row(source)).decode()
+        return self._known(self.keys.open(sealed, _row(source)).decode())
 
     def open_access(self, credential: Credential) -> str:
         """Return an account's access token."""
@@ -135,7 +155,27 @@ class Vault:
 
     def sealed(self, ref: SecretRef, value: str) -> bytes:
         """Seal a named secret for its row."""
-        return self.keys.seal(value.encode(), _row(ref))
+        return self.keys.seal(self._known(value).encode(), _row(ref))
+
+    async def recognise(self) -> None:
+        """Let the redactor know every named secret; one that no key opens fails whoever needs it, not the start."""
+        async with self._store.transaction() as tx:
+            names = await tx.credentials.secret_names()
+        for name in names[:_IN_USE_MAX]:
+            with suppress(SecretError):
+                await self.reveal(SecretRef(name))
+
+
+def holds_sealed(database: Path) -> bool:
+    """Tell whether a SQLite file holds anything that a key sealed; False where there is none, or no table of ours."""
+    if not database.exists():
+        return False
+    anything = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in ("credentials", "secrets", "operations"))  # noqa: S608
+    with closing(sqlite3.connect(database)) as opened:
+        try:
+            return bool(opened.execute(f"SELECT EXISTS ({anything})").fetchone()[0])
+        except sqlite3.DatabaseError:  # no file of ours: whoever opens it says so
+            return False
 
 
 def generate_key() -> str:

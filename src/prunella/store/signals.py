@@ -22,6 +22,7 @@ _EVENT_IDS = Sql(select(t.c.id, t.c.event_id).where(member_of(t.c.id, "ids")))
 _ATTACH_EACH = Sql(update(t).where(member_of(t.c.id, "ids")).values(incident_id=looked_up(t.c.id, "incidents")))
 _ATTACH = Sql(update(t).where(member_of(t.c.id, "ids")).values(incident_id=param("incident")))
 _FAILURE = Sql(select(t.c.failure, t.c.received_at, t.c.occurred_at, t.c.payload_shape).where(t.c.id == param("id_")))
+_FAILURES = Sql(select(t.c.id, t.c.failure).where(member_of(t.c.id, "ids")))
 _COUNT_SINCE = Sql(
     select(func.count().label("count")).where(
         t.c.service == param("service_"),
@@ -101,6 +102,11 @@ class SignalRows:
         if row is None:
             raise LookupError(f"signal {signal_id} does not exist")
         return Failure(**row["failure"])
+
+    async def failures(self, ids: Sequence[str]) -> dict[str, Failure]:
+        """Return signal id -> its evidence."""
+        rows = await self._session.fetch(_FAILURES, ids=list(ids))
+        return {row["id"]: Failure(**row["failure"]) for row in rows if row["failure"] is not None}
 
     async def last_of(self, incident_id: str) -> Row | None:
         """Return the newest failure of an incident: id, failure, times, payload shape."""

@@ -31,7 +31,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator
 
 from prunella.store import codec
-from prunella.store.tables import SCHEMA, Json, Moment
+from prunella.store.columns import Json, Moment
+from prunella.store.tables import SCHEMA
 
 Row = dict[str, Any]
 Bound = Mapping[str, Any] | Sequence[Any]
@@ -160,7 +161,7 @@ def _seconds_sqlite(element: seconds_between, compiler: Any, **kw: Any) -> str:
 @compiles(seconds_between, "postgresql")
 def _seconds_postgresql(element: seconds_between, compiler: Any, **kw: Any) -> str:
     start, end = compiler.process(element.start, **kw), compiler.process(element.end, **kw)
-    return f"CAST(extract(epoch FROM {end} - {start}) AS double precision)"
+    return f"date_part('epoch', {end} - {start})"  # extract() would count in numeric
 
 
 class hour_of(ColumnElement[str]):  # noqa: N801, reads as SQL

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
-    DateTime,
     Float,
     Index,
     Integer,
@@ -21,38 +21,25 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.types import JSON, TypeDecorator
+
+from prunella.store.columns import Json, Moment
 
 SCHEMA = "prunella"
-
-
-class Moment(TypeDecorator[Any]):
-    """An aware UTC time: timestamptz, or ISO 8601 text on SQLite, which sorts as the times do."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value: jsonb, or text on SQLite."""
-
-    impl = JSON
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Any) -> Any:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else JSONB())
 
 
 metadata = MetaData()
 
 
+def _partial(name: str, *columns: str, only: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(only), postgresql_where=text(only))
+
+
 def _must(name: str, kind: Any, **options: Any) -> Column[Any]:
     return Column(name, kind, nullable=False, **options)
 
+
+APART = "forced OR source = 'guard'"
+"""Signals that are counted apart: those that were forced, and what breakers of guards told."""
 
 signals = Table(
     "signals",
@@ -74,6 +61,7 @@ signals = Table(
     UniqueConstraint("source", "event_id", name="signals_once"),
     Index("signals_by_incident", "incident_id", "received_at"),
     Index("signals_by_service", "service", "category", "received_at"),
+    _partial("signals_apart", "received_at", only=APART),
 )
 
 incidents = Table(
@@ -114,6 +102,10 @@ incidents = Table(
     _must("resource", Text, server_default=""),
     _must("regressions", Integer, server_default="0"),
     _must("memory", Json, server_default="{}"),
+    Column("issue_id", Text),
+    _must("decided", Json, server_default="{}"),
+    _must("learned", Integer, server_default="0"),
+    Column("watched_until", Moment),
     Index(
         "incidents_one_open",
         "service",
@@ -128,12 +120,10 @@ incidents = Table(
     Index("incidents_by_first_seen", "first_seen", "id"),
     Index("incidents_by_resolved", "resolved_at", "first_seen"),
     Index("incidents_by_procedure", "procedure", "state", "first_seen"),
-    Index(
-        "incidents_by_holder",
-        "claimed_by",
-        sqlite_where=text("lease_until IS NOT NULL"),
-        postgresql_where=text("lease_until IS NOT NULL"),
-    ),
+    Index("incidents_by_issue", "issue_id", "state"),
+    _partial("incidents_to_learn", "procedure", "last_seen", only="count > learned"),
+    _partial("incidents_watched", "watched_until", only="watched_until IS NOT NULL"),
+    _partial("incidents_by_holder", "claimed_by", only="lease_until IS NOT NULL"),
 )
 
 _IN_ORDER = "ordering_key <> '' AND state IN ('waiting', 'running')"
@@ -161,18 +151,8 @@ operations = Table(
     _must("ordering_key", Text, server_default=""),
     Index("operations_by_incident", "incident_id", "state", "due_at"),
     Index("operations_in_turn", "incident_id", "state", "created_at", "id", "due_at"),
-    Index(
-        "operations_by_key",
-        *("service", "ordering_key", "created_at", "id"),
-        sqlite_where=text(_IN_ORDER),
-        postgresql_where=text(_IN_ORDER),
-    ),
-    Index(
-        "operations_running_by_key",
-        *("service", "ordering_key"),
-        sqlite_where=text(_RUNNING),
-        postgresql_where=text(_RUNNING),
-    ),
+    _partial("operations_by_key", "service", "ordering_key", "created_at", "id", only=_IN_ORDER),
+    _partial("operations_running_by_key", "service", "ordering_key", only=_RUNNING),
     Index("operations_by_lane", "service", "state", "created_at"),
     Index("operations_by_signal", "signal_id"),
 )
@@ -201,7 +181,8 @@ runs = Table(
     Index("runs_by_incident", "incident_id", "started_at"),
     Index("runs_by_state", "state", "service"),
     Index("runs_by_procedure", "procedure", "started_at"),
-    Index("runs_of_procedures", "started_at", sqlite_where=text("issue <> ''"), postgresql_where=text("issue <> ''")),
+    Index("runs_by_start", "started_at"),
+    _partial("runs_of_procedures", "started_at", only="issue <> ''"),
 )
 
 gates = Table(
@@ -289,18 +270,8 @@ notifications = Table(
     UniqueConstraint("key", "channel", name="notifications_once"),
     Index("notifications_by_state", "channel", "state", "next_at"),
     Index("notifications_by_sent", "channel", "sent_at"),
-    Index(
-        "notifications_unseen",
-        *("channel", "created_at"),
-        sqlite_where=text(_UNSEEN),
-        postgresql_where=text(_UNSEEN),
-    ),
-    Index(
-        "notifications_to_escalate",
-        "escalates_at",
-        sqlite_where=text(_CLIMBS),
-        postgresql_where=text(_CLIMBS),
-    ),
+    _partial("notifications_unseen", "channel", "created_at", only=_UNSEEN),
+    _partial("notifications_to_escalate", "escalates_at", only=_CLIMBS),
 )
 
 channels = Table(
@@ -322,6 +293,17 @@ heard = Table(
     _must("at", Moment),
 )
 
+TURNS = (
+    "action IN ('gate.opened', 'gate.disabled', 'gate.disable', 'incident.escalated', 'incident.escalate', "
+    "'incident.refuse', 'issue.escalated')"
+)
+"""Entries that are counted: gates that opened or were disabled, incidents and known issues that were left to people."""
+BY_PEOPLE = (
+    "incident_id IS NOT NULL AND (action IN ('incident.escalated', 'incident.refuse') OR (actor NOT IN "
+    "('prunella', 'advisor') AND action NOT IN ('incident.ack', 'notification.ack', 'notification.resent')))"
+)
+"""Entries after which an incident is no machine's own work any more; whoever only looks on has not helped."""
+
 audit = Table(
     "audit",
     metadata,
@@ -337,6 +319,8 @@ audit = Table(
     Index("audit_by_incident", "incident_id", "id"),
     Index("audit_by_seal", "seal", "id"),
     Index("audit_by_target", "target", "id"),
+    _partial("audit_of_turns", "at", only=TURNS),
+    _partial("audit_by_people", "incident_id", only=BY_PEOPLE),
 )
 
 seals = Table(
@@ -492,4 +476,69 @@ daily_metrics = Table(
     _must("manual", Integer),
     _must("notified", Integer),
     _must("recovery_s", Float),
+)
+
+patterns = Table(
+    "patterns",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    _must("service", Text),
+    _must("kind", Text),
+    Column("code", Text),
+    *(_must(name, Text) for name in ("component", "action", "impact", "environment", "message")),
+    _must("confidence", Float),
+    _must("occurrences", Integer),
+    _must("last_window", BigInteger),
+    _must("first_seen", Moment),
+    _must("last_seen", Moment),
+    Column("refused", Text),
+    Column("issue_id", Text),
+    Index("patterns_by_age", "last_seen"),
+)
+
+known_issues = Table(
+    "known_issues",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _must("title", Text),
+    _must("expression", Text),
+    _must("ignore_case", Boolean),
+    *(_must(name, Text) for name in ("state", "origin", "severity")),
+    *(Column(name, Text) for name in ("service", "kind", "code", "means")),
+    *(_must(name, Text) for name in ("cause", "advice", "source")),
+    _must("tags", Json),
+    _must("remedies", Json),
+    _must("occurrences", Integer),
+    _must("unfixed", Integer),
+    _must("failed_fixes", Integer),
+    _must("last_window", BigInteger),
+    Column("first_seen", Moment),
+    Column("last_seen", Moment),
+    _must("created_at", Moment),
+    _must("created_by", Text),
+    Column("resolved_at", Moment),
+    Column("resolved_by", Text),
+    Column("escalated_at", Moment),
+    Column("escalation_reason", Text),
+    Column("precision", Float),
+    _must("tested", Integer),
+    Column("alias_of", Text),
+    _must("version", Integer),
+    _must("changed_at", Moment),
+    Index("known_issues_by_change", "changed_at", "version", "id"),  # all that a look for changes reads
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("remedy", Text, primary_key=True),
+    _must("tried", Integer),
+    _must("verified", Integer),
+    _must("ineffective", Integer),
+    _must("undone", Integer),
+    _must("good", Float),
+    _must("bad", Float),
+    _must("failures_in_a_row", Integer),
+    Column("at", Moment),
 )

@@ -12,9 +12,10 @@ from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette._utils import get_route_path
 
+from prunella.core.redact import scrub
 from prunella.web.auth import Caller, Gatehouse, Role
 from prunella.web.bodies import read_json
 from prunella.web.limits import Limits, Pace
@@ -30,6 +31,7 @@ __all__ = [
     "Rules",
     "Seen",
     "Sent",
+    "Told",
     "Why",
     "Words",
     "read_json",
@@ -98,6 +100,8 @@ class Sent(Generic[B]):
 
 Words = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 """What a person writes; PostgreSQL holds no null character."""
+Told = Annotated[Words, AfterValidator(scrub)]
+"""What a person writes to be shown and kept: people paste secrets, too."""
 
 
 class ReasonIn(BaseModel):
@@ -105,7 +109,7 @@ class ReasonIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "the vendor confirmed"}]})
 
-    reason: Words = ""
+    reason: Told = ""
 
 
 Why = Annotated[ReasonIn, Depends(Sent(ReasonIn))]

@@ -13,6 +13,9 @@ from prunella.web.problems import Problem
 DEPTH_MAX = 128
 """Far deeper than people mean; guards hand over arguments of a hundred levels (guard/durable.py)."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_OPENS = ord("(")
+_ROUND = bytes.maketrans(b"[]{}", b"()()")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _KINDS = ("application/json", "text/json")
 
@@ -26,6 +29,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     raw = await request.body()
     if not raw.strip():
         return {}
+    _must_be_plain(request.headers.get("content-encoding", ""))
     _must_be_json(request.headers.get("content-type", ""))
     body = loaded(raw)
     if not isinstance(body, dict):
@@ -45,6 +49,13 @@ def _must_be_json(said: str) -> None:
     charset = dict(part.strip().split("=", 1) for part in options.split(";") if "=" in part).get("charset", "utf-8")
     if charset.strip('" ') not in ("utf-8", "utf8", "us-ascii"):
         raise Problem(415, "The body must be UTF-8", f"got charset {charset[:50]!r}; JSON is UTF-8 (RFC 8259)")
+
+
+def _must_be_plain(said: str) -> None:
+    """Refuse what is packed: a stranger's kilobyte may unpack to a gigabyte (RFC 9110 section 8.4)."""
+    if said.strip().lower() not in ("", "identity"):
+        words = f"got content-encoding {said[:50]!r}; send it as it is"
+        raise Problem(415, "The body must not be packed", words, headers={"accept-encoding": "identity"})
 
 
 def loaded(raw: bytes) -> Any:
@@ -73,13 +84,15 @@ def mended(raw: bytes) -> Any:
 
 
 def _depth(raw: bytes) -> int:
-    """Return how deeply a text of JSON is nested, without parsing it."""
+    """Return how deeply a text of JSON is nested, without parsing it; nothing is looked at behind what is too deep."""
     if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
         return 0
     depth = deepest = 0
-    for sign in re.findall(rb"[\[\]{}]", _STRING.sub(b"", raw)):
-        depth += 1 if sign in b"[{" else -1
+    for sign in _STRING.sub(b"", raw).translate(_ROUND, _NO_BRACKETS):
+        depth += 1 if sign == _OPENS else -1
         deepest = max(deepest, depth)
+        if depth > DEPTH_MAX:
+            break
     return deepest
 
 

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import Query
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
+from prunella.core.issues import IssueState, Origin
 from prunella.core.records import Category, Severity
 from prunella.core.states import IncidentState, OperationState, RunState
-from prunella.diagnosis.patterns import Pattern
 from prunella.store.audit import Asked
 from prunella.store.backlog import Wanted
+from prunella.store.known import Asked as KnownAsked
 from prunella.web.api.events import in_utc
 from prunella.web.api.paging import Account, Text, given
 from prunella.web.problems import Problem
@@ -124,20 +125,23 @@ class RunFilter:
 class KnownIssueFilter:
     """Which known issues are meant."""
 
+    state: IssueState | None = None
+    origin: Origin | None = None
     service: Annotated[Text | None, Query(description="By the name of its profile: `stripe`.")] = None
     severity: Severity | None = None
+    kind: Annotated[Text | None, Query(description="The diagnosed kind that it asks for, or that it means.")] = None
+    has_remedy: Annotated[bool | None, Query(description="Whether a remedy is bound.")] = None
     q: Annotated[Text | None, Query(description="Letters within id, title, cause or pattern, whatever their case.")] = (
         None
     )
 
-    def fits(self, one: Pattern) -> bool:
-        """Tell whether one is meant."""
-        words = f"{one.id} {one.title} {one.cause} {one.expression}".casefold()
-        return (
-            self.service in (None, one.service)
-            and self.severity in (None, one.severity)
-            and (self.q or "").casefold() in words
-        )
+    def asked(self, *, seen: bool | None = None) -> KnownAsked:
+        """Return what the store is asked for.
+
+        Args:
+            seen: whether they have occurred here.
+        """
+        return KnownAsked(**{name: getattr(self, name) for name in names(KnownIssueFilter)}, seen=seen)
 
 
 @cache

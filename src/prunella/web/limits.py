@@ -28,6 +28,7 @@ _LARGE = (
     "/api/v1/inbound",
     "/api/v1/signals",
     "/api/v1/secrets/",
+    "/api/v1/known-issues/import",
     "/known-issues/try",
 )
 _SIGN_INS_PER_S = 10 / 60
@@ -35,6 +36,7 @@ _SIGN_INS = 10.0
 _CALLERS_MAX = 10_000
 _DIGITS_MAX = 18  # Python reads no number of thousands of digits
 _SOURCES_MAX = 1_000
+_OVERDRAWN = 0.25  # of a burst: how far those who speak seldom go below empty together
 _SHARES_S = 10.0  # a source that was silent for as long leaves its share to the others
 
 K = TypeVar("K")
@@ -90,24 +92,32 @@ class Limits:
         rate, burst, now = self._rates[pace], self._bursts[pace], self._now()
         bucket = _of(self._buckets, (pace, who), burst, now, _CALLERS_MAX)
         bucket.fill(rate, burst, now)
-        if bucket.tokens < 1 or (source and not self._is_fair(bucket, who, source, rate, burst)):
+        least = self._least(bucket, who, source, rate, burst) if source else 1.0
+        if bucket.tokens < least:
             raise _too_often(pace, rate, burst, bucket)
         bucket.tokens -= 1
 
-    def _is_fair(self, bucket: Bucket, who: str, source: str, rate: float, burst: float) -> bool:
-        """Tell whether a source may take from a bucket: while it runs low, nobody takes more than an equal share."""
+    def _least(self, bucket: Bucket, who: str, source: str, rate: float, burst: float) -> float:
+        """Return how many tokens a bucket must hold for a source.
+
+        While it runs low nobody takes more than an equal share, and who takes less is let in though others emptied it.
+        """
         now, low = self._now(), bucket.tokens < burst / 2
         share = _of(self._shares, (who, source), burst, now, _SOURCES_MAX)
         active = (
-            [one for (owner, _), one in self._shares.items() if owner == who and now - one.at < _SHARES_S]
+            [
+                one
+                for (owner, _), one in self._shares.items()
+                if one is share or (owner == who and now - one.at < _SHARES_S)
+            ]
             if low
             else [share]
         )
         share.fill(rate / len(active), burst / len(active), now)
         if low and share.tokens < 1:
-            return False
+            return math.inf
         share.tokens = max(0.0, share.tokens - 1)
-        return True
+        return 1.0 if len(active) == 1 else 1.0 - burst * _OVERDRAWN
 
 
 def address_of(request: Request) -> str:
@@ -174,7 +184,7 @@ def _too_often(pace: Pace, rate: float, burst: float, bucket: Bucket) -> Problem
     headers = {
         "retry-after": str(wait_s),
         "ratelimit-policy": f'"{pace.value}";q={int(burst)};w={window_s}',
-        "ratelimit": f'"{pace.value}";r={int(bucket.tokens)};t={wait_s}',
+        "ratelimit": f'"{pace.value}";r={max(0, int(bucket.tokens))};t={wait_s}',
     }
     return Problem(
         429, "Too many requests", f"{rate:.3g} per second are taken; ask again in {wait_s} s", headers=headers

@@ -19,10 +19,21 @@ from prunella import __version__
 from prunella.core.events import Event
 from prunella.core.states import GateState
 from prunella.engine.census import Census
+from prunella.engine.effects import Effects
 
 OTHER: Final = "other"
 _BUCKETS_S: Final = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400)
 _REMEMBERED: Final = 10_000
+_OF_SERVICES: Final = {
+    "tried": ("auto_fix_tried_24h", "settled incidents on which a remedy was tried"),
+    "auto_fixed": ("auto_fixed_24h", "incidents that a remedy fixed without a person"),
+    "escalations": ("escalations_24h", "incidents that were left to people"),
+    "gate_opens": ("gate_openings_24h", "openings of the gate"),
+    "guard_opens": ("guard_openings_24h", "openings of breakers in applications"),
+    "asked": ("advisor_questions_24h", "questions to the advisor"),
+}
+"""What of a service is shown: its field, the gauge, what it says."""
+_EFFECTS: Final = ("verified", "ineffective", "failed", "undone", "futile")
 
 
 class Metrics:
@@ -61,9 +72,14 @@ class Metrics:
         if heard is not None:
             heard(event.fields)
 
-    def show(self, census: Census | None) -> None:
-        """Show how things stand; None: the database did not tell, and old figures would mislead."""
+    def show(self, census: Census | None, day: Effects | None = None) -> None:
+        """Show how things stand; None: the database did not tell, and old figures would mislead.
+
+        Args:
+            day: what healing came to within the last 24 hours.
+        """
         self._store_up.set(census is not None)
+        self._show_effects(day)
         for gauge in (self._open, self._operations, self._gate_state, self._waiting):
             gauge.clear()
         if census is None:
@@ -83,6 +99,20 @@ class Metrics:
         self._lag.set(census.lag_s)
         self._unsealed.set(census.unsealed)
         self._workers.set(census.workers)
+
+    def _show_effects(self, day: Effects | None) -> None:
+        for gauge in (*self._of_services.values(), self._attempts, self._regressions):
+            gauge.clear()
+        self._toil.set(float("nan") if day is None else day.all.toil_saved_h)
+        if day is None:
+            return
+        for name, one in day.services.items():
+            for field, gauge in self._of_services.items():
+                gauge.labels(self._service(name)).inc(getattr(one, field))
+        for of_remedy in day.remedies:
+            for effect in _EFFECTS:
+                self._attempts.labels(of_remedy.remedy, effect).set(getattr(of_remedy, effect))
+            self._regressions.labels(of_remedy.remedy).set(of_remedy.regressions)
 
     def page(self) -> bytes:
         """Return the exposition text."""
@@ -118,6 +148,17 @@ class Metrics:
         self._unsealed = self._gauge("audit_unsealed_entries", "Entries of the audit that wait for their seal")
         self._workers = self._gauge("workers_alive", "Processes that heal")
         self._store_up = self._gauge("store_up", "1 when the database told how things stand")
+        self._of_services = {
+            field: self._gauge(name, f"Within the last 24 hours: {words}", "service")
+            for field, (name, words) in _OF_SERVICES.items()
+        }
+        self._attempts = self._gauge(
+            "remedy_attempts_24h", "Within the last 24 hours: attempts, by what became of them", "remedy", "effect"
+        )
+        self._regressions = self._gauge(
+            "remedy_regressions_24h", "Within the last 24 hours: what came back after this was proven", "remedy"
+        )
+        self._toil = self._gauge("toil_saved_hours_24h", "Within the last 24 hours: work that nobody had, as assumed")
         build = self._gauge("build_info", "What runs here", "version", "python")
         build.labels(__version__, platform.python_version()).set(1)
 

@@ -15,6 +15,7 @@ from prunella import __version__
 from prunella.app import App
 from prunella.app.life import leave_on_signals
 from prunella.core.errors import ConfigError
+from prunella.engine.effects import Recent
 from prunella.web import openapi, pages, problems
 from prunella.web.answers import Answers
 from prunella.web.api import (
@@ -22,6 +23,7 @@ from prunella.web.api import (
     audit,
     channels,
     chat,
+    effects,
     entities,
     guards,
     health,
@@ -35,6 +37,7 @@ from prunella.web.api import (
     overview,
     pause,
     procedures,
+    rekeying,
     runs,
     seals,
     secrets,
@@ -50,6 +53,7 @@ from prunella.web.metrics import Metrics
 from prunella.web.pages.frame import Frame
 from prunella.web.shield import Shield
 from prunella.web.terms import Terms
+from prunella.web.wire import Wire
 
 _BACKLOG = 2048
 _ROOMS = (
@@ -71,9 +75,11 @@ _ROOMS = (
     audit,
     pause,
     secrets,
+    rekeying,
     keys,
     links,
     overview,
+    effects,
 )
 
 
@@ -92,6 +98,7 @@ def create(app: App) -> FastAPI:
     web.state.door = Door(app.settings.senders, app.vault.reveal, app.parts.clock.now, app.parts.listeners)
     web.state.limits = Limits(app.parts.clock.monotonic, app.settings.events_per_s, app.settings.requests_per_s)
     web.state.refusals = partial(_refused, app)
+    web.state.effects = Recent(app.parts)
     web.state.answers = Answers(app.store, app.vault.keys, app.parts.clock)
     metrics = _metrics(app)
     frame = Frame(app)
@@ -114,6 +121,7 @@ def create_health(app: App) -> FastAPI:
     """Return what a worker answers: whether it is well, and what it counts."""
     web = FastAPI(title="prunella worker", openapi_url=None, redirect_slashes=False)
     web.state.gatehouse = _gatehouse(app)
+    web.state.effects = Recent(app.parts)
     metrics = _metrics(app)
     problems.install(web)
     web.include_router(health.router(app, metrics))
@@ -148,7 +156,9 @@ def _gatehouse(app: App) -> Gatehouse:
 async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Callable[[str], None]) -> None:
     """Serve HTTP and heal until uvicorn is told to stop; `started` hears the address."""
     grace_s = math.ceil(app.settings.stop_within_s)
-    config = uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s)
+    config = uvicorn.Config(
+        web, http=Wire, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
+    )
     server = _Server(config)
     leave_on_signals(app.life, app.runner, server.stop)
     host, port = bound.getsockname()[:2]

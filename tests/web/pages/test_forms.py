@@ -25,7 +25,9 @@ FORMS = (
     "/procedures/{name}/dry-run",
     "/procedures/{name}/run",
     "/procedures/{name}/{act}",
+    "/known-issues/make",
     "/known-issues/try",
+    "/known-issues/{issue_id}/{act}",
     "/notifications/{notification_id}/acknowledge",
     "/notifications/{notification_id}/resend",
     "/audit/check",
@@ -34,7 +36,7 @@ FORMS = (
 
 def sent_to(path: str) -> str:
     """Return an address of a form."""
-    act = "cancel" if "operations" in path else "pause"
+    act = "cancel" if "operations" in path else ("resolve" if "known-issues" in path else "pause")
     for name, value in {"{act}": act, "{name}": "crm" if "services" in path else HIDE}.items():
         path = path.replace(name, value)
     return re.sub(r"{\w+}", "nobody", path)
@@ -84,10 +86,10 @@ async def test_form_is_refused_to_who_only_looks(web: Web) -> None:
 async def test_viewer_sees_what_they_may_and_no_form(web: Web) -> None:
     """DECISIONS 22: services and procedures without forms; plans, payloads, messages and the audit are not theirs."""
     vera = await Person.enter(web.client, web.gatehouse, Role.VIEWER, "vera")
-    for path in ("/services", "/services/crm", "/procedures"):
+    for path in ("/services", "/services/crm", "/procedures", "/known-issues", "/known-issues/stripe.webhook-too-old"):
         page = await vera.open(path)
         assert (page.status, page.actions) == (200, set())
-    for path in ("/approvals", "/operations", "/notifications", "/audit", "/audit/export", "/known-issues"):
+    for path in ("/approvals", "/operations", "/notifications", "/audit", "/audit/export"):
         assert (await vera.open(path)).status == 403
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 from prunella import plugin
 from prunella.app import load_plugins
+from prunella.app.packs import shipped
 from prunella.cli import world
 from prunella.cli.doctor import channels, configured, databases, tables
 from prunella.cli.doctor.databases import grants
@@ -24,7 +25,16 @@ def examine() -> list[Flaw]:
         return [error("configuration", problem) for problem in wrong.problems]
     found = [warning("configuration", text) for text in settings.warnings]
     found += configured.examine(settings)
+    found += _packs(settings)
     return found + asyncio.run(_examine_live(settings))
+
+
+def _packs(settings: Settings) -> list[Flaw]:
+    try:
+        shipped(settings)
+    except ConfigError as wrong:
+        return [error("known issues", problem) for problem in wrong.problems]
+    return []
 
 
 async def _examine_live(settings: Settings) -> list[Flaw]:

@@ -68,6 +68,8 @@ async def _ways(settings: Settings) -> list[Flaw]:
         try:
             if await is_pooled(make_conninfo(url, connect_timeout=5)):
                 pooled.add(name)
+            if name == "database_url":
+                found += await _bound(make_conninfo(url, connect_timeout=5))
         except psycopg.Error as wrong:
             text = settings.problem(("service", name), str(translated(wrong)))
             found.append(error("database", text, "look whether the server runs, and at host, port, role and password"))
@@ -77,6 +79,21 @@ async def _ways(settings: Settings) -> list[Flaw]:
     if "database_url" in pooled:
         found.append(note("pooler", pooling.note(direct=settings.direct_url is not None)))
     return found
+
+
+async def _bound(conninfo: str) -> list[Flaw]:
+    """Look whether row-level security binds our role."""
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        asked = await connection.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls)"
+        )
+        row = await asked.fetchone()
+    if row is None:
+        return []
+    text = f"the role {row[0]} passes over row-level security, which keeps one account's tokens from another's requests"
+    return [
+        warning("role", text, "let a role without SUPERUSER and BYPASSRLS own the schema prunella, and connect as it")
+    ]
 
 
 async def _company(settings: Settings) -> list[Flaw]:

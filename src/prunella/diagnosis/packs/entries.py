@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from prunella.core.errors import InvalidInput
 from prunella.core.records import KINDS, Failure, Severity
 from prunella.diagnosis import safety
 from prunella.diagnosis.patterns import Pattern
@@ -63,13 +64,23 @@ def read_entries(document: object, *, judged: bool = True) -> tuple[tuple[Known,
     mistakes: list[Mistake] = []
     first: dict[str, int] = {}
     for place, entry in enumerate(document):
-        found = list(_mistakes(entry, first, place))
-        if not found:
-            one = _known(entry)
-            found = list(_misjudged(one)) if judged else []
-            known += [] if found else [one]
+        one, found = _read(entry, first, place, judged=judged)
+        known += [one] if one is not None else []
         mistakes += [Mistake((place, *name), _of_entry(entry, place, name, text)) for name, text in found]
     return tuple(known), mistakes
+
+
+def read_entry(entry: object) -> Known:
+    """Return what one entry says, of somebody who writes no pack.
+
+    Raises:
+        InvalidInput: with every mistake in it; the pointer leads to the first.
+    """
+    one, found = _read(entry, {}, 0, judged=True)
+    if one is None:
+        words = [f"{_path(way)}: {text}" if way else text for way, text in found]
+        raise InvalidInput("; ".join(words), pointer="".join(f"/{part}" for part in found[0][0]))
+    return one
 
 
 def plain_of(known: Known) -> dict[str, Any]:
@@ -95,6 +106,18 @@ def _known(entry: Mapping[str, Any]) -> Known:
 
 
 _Found: TypeAlias = Iterator[tuple[Loc, str]]
+
+
+def _read(
+    entry: object, first: dict[str, int], place: int, *, judged: bool
+) -> tuple[Known | None, list[tuple[Loc, str]]]:
+    """Return what an entry says, or what is wrong with it."""
+    found = list(_mistakes(entry, first, place))
+    if found or not isinstance(entry, Mapping):
+        return None, found
+    one = _known(entry)
+    found = list(_misjudged(one)) if judged else []
+    return (None, found) if found else (one, [])
 
 
 def _mistakes(entry: object, first: dict[str, int], place: int) -> _Found:
@@ -136,8 +159,11 @@ def _of_entry(entry: object, place: int, way: Loc, text: str) -> str:
     """Write a message that names entry and field."""
     name = entry.get("id") if isinstance(entry, Mapping) else None
     which = f"entry {place + 1}" + (f" ({name[:_SHOWN_CHARS]})" if isinstance(name, str) and name.isprintable() else "")
-    path = "".join(f"[{part}]" if isinstance(part, int) else f"{str(part)[:_SHOWN_CHARS]}" for part in way)
-    return f"{which}: {path}: {text}" if path else f"{which}: {text}"
+    return f"{which}: {_path(way)}: {text}" if way else f"{which}: {text}"
+
+
+def _path(way: Loc) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f"{str(part)[:_SHOWN_CHARS]}" for part in way)
 
 
 # Values ---------------------------------------------------------------------------------------------------------------

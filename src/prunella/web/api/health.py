@@ -12,6 +12,7 @@ from prunella.app.life import WELL
 from prunella.core.errors import StoreError
 from prunella.engine import census
 from prunella.web.access import may_read
+from prunella.web.api.effects import figures_of
 from prunella.web.api.paging import Out
 from prunella.web.metrics import Metrics
 
@@ -63,7 +64,7 @@ def router(app: App, metrics: Metrics) -> APIRouter:
         if not (app.settings.metrics_public or host.startswith(_LOOPBACK)):
             await may_read(request)
         try:
-            metrics.show(await census.take(app.parts, alone=app.alone))
+            metrics.show(await census.take(app.parts, alone=app.alone), await figures_of(request).of(1))
         except StoreError:
             metrics.show(None)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")

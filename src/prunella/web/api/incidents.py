@@ -94,6 +94,8 @@ class StoryOut(IncidentOut):
     """An incident with its timeline and runs."""
 
     advice: str
+    issue_id: str | None
+    decided: dict[str, Any]
     evidence: Any
     payload_shape: Any
     timeline: list[EntryOut]
@@ -106,6 +108,8 @@ class StoryOut(IncidentOut):
         return cls(
             **_facts(story.incident, story.gate),
             advice=story.incident.advice,
+            issue_id=story.incident.issue_id,
+            decided=dict(story.incident.decided),
             evidence=evidence.get("failure"),
             payload_shape=evidence.get("payload_shape"),
             timeline=[

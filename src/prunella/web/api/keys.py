@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prunella.app import App
 from prunella.core.records import ApiKey
 from prunella.engine import entrances
-from prunella.web.access import Rules, Sent
+from prunella.web.access import Rules, Sent, Told
 from prunella.web.api.events import Moment
 from prunella.web.api.paging import PAGE, Cursor, Limit, Out, Page, Time, from_list, spell_time, unknown
 from prunella.web.api.routing import Rooms
@@ -24,7 +24,7 @@ class KeyIn(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"name": "ci", "role": "OPERATIONS", "expires_at": None}]}
     )
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00]+$")]
+    name: Annotated[Told, Field(min_length=1, max_length=100)]
     role: Role
     expires_at: Moment | None = None
 

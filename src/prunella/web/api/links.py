@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prunella.app import App
 from prunella.engine import entrances
-from prunella.web.access import Rules, Sent, Words
+from prunella.web.access import Rules, Sent, Told
 from prunella.web.api.paging import Out, Time, unknown
 from prunella.web.api.routing import Rooms
 
@@ -20,7 +20,7 @@ class LinkIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[Words, Field(min_length=1, max_length=100)]
+    name: Annotated[Told, Field(min_length=1, max_length=100)]
     role: Literal["VIEWER", "OPERATIONS", "ADMIN"] = "VIEWER"
     ttl_s: Annotated[float, Field(ge=60, le=30 * 86_400)] = 86_400.0
 

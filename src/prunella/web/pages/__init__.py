@@ -13,6 +13,7 @@ from prunella.web.pages import (
     entities,
     entrance,
     incidents,
+    known_issue,
     known_issues,
     live,
     notifications,
@@ -22,6 +23,7 @@ from prunella.web.pages import (
     services,
     settings,
     sidelines,
+    statistics,
 )
 from prunella.web.pages.frame import STATIC, Frame
 from prunella.web.problems import Problem
@@ -36,9 +38,9 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
     _add_static(doors)
     routes = APIRouter(include_in_schema=False, dependencies=[Depends(frame.look)])
     sidelines.add_routes(routes, app, frame)
-    for room in (overview, live, incidents, entities, settings):
+    for room in (overview, statistics, live, incidents, entities, settings):
         room.add_routes(routes, app, frame)
-    for room in (approvals, audit, known_issues, notifications, operations, procedures, services):
+    for room in (approvals, audit, known_issues, known_issue, notifications, operations, procedures, services):
         room.add_routes(routes, app, frame)
     doors.include_router(routes)
     return doors

@@ -37,6 +37,7 @@ PLACES = (
     ("/operations", "Operations", "w", ""),
     ("/known-issues", "Known issues", "k", ""),
     ("/procedures", "Procedures", "p", ""),
+    ("/statistics", "Statistics", "t", ""),
     ("/notifications", "Notifications", "n", "notices"),
     ("/audit", "Audit", "u", ""),
     ("/settings", "Settings", ",", ""),

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from prunella.app import App
 from prunella.core.records import Category, Run, Severity
 from prunella.core.states import RunState
-from prunella.engine import bulk_incidents, orders, people, report
+from prunella.engine import bulk_incidents, dossier, orders, people, report
 from prunella.engine.bulk_incidents import Carried, Estimate
 from prunella.store.backlog import Wanted
 from prunella.web import filters
@@ -23,6 +23,7 @@ from prunella.web.auth import Caller, form_of
 from prunella.web.filters import IncidentFilter
 from prunella.web.pages.forms import Refusal, back_saying, estimated_at, reason_of, show, tried
 from prunella.web.pages.frame import Frame
+from prunella.web.pages.known_issue import LEVELS
 from prunella.web.pages.story import steps_of
 from prunella.web.problems import Problem
 
@@ -164,6 +165,7 @@ async def _page(
         raise _unknown(incident_id)
     async with app.store.transaction() as tx:
         waiting = await tx.backlog.oldest(Wanted(incident=incident_id, now=app.parts.clock.now()), _OPERATIONS_MAX)
+        known = await dossier.of(app.parts, tx, story.incident.issue_id) if story.incident.issue_id else None
     evidence = story.evidence or {}
     shape = evidence.get("payload_shape")
     return await show(
@@ -177,6 +179,8 @@ async def _page(
         failure={name: value for name, value in (evidence.get("failure") or {}).items() if value not in _NOTHING},
         shape=json.dumps(shape, indent=2, ensure_ascii=False) if shape is not None else None,
         operations=waiting,
+        known=known,
+        levels=LEVELS,
         undoable={run.id for run in story.runs if can_be_undone(app, run)},
     )
 

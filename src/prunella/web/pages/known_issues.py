@@ -1,4 +1,4 @@
-"""The page of known issues: what is recognised, and a tester that says what a pasted text would be taken for.
+"""The page of known issues: what is recognised, what may become known, and a tester for pasted texts.
 
 Nothing that is tried here is kept, and nothing of it is carried out.
 """
@@ -13,16 +13,17 @@ from fastapi.responses import Response
 
 from prunella.app import App
 from prunella.core.errors import InvalidInput
-from prunella.core.records import Diagnosis, Severity
+from prunella.core.issues import IssueState, Origin
+from prunella.core.records import KINDS, Diagnosis, Severity
 from prunella.diagnosis import safety
 from prunella.diagnosis.classify import classify
-from prunella.diagnosis.packs import builtin
 from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis.patterns import Pattern, Span
 from prunella.diagnosis.trial import Trial, try_out
+from prunella.engine import dossier
+from prunella.engine.known import pattern_of
 from prunella.web import filters
-from prunella.web.access import Acts
-from prunella.web.api.known_issues import wanted
+from prunella.web.access import Acts, Reads
 from prunella.web.auth import Caller, form_of
 from prunella.web.filters import KnownIssueFilter
 from prunella.web.pages.forms import Missing, Refusal, show, tried
@@ -30,6 +31,8 @@ from prunella.web.pages.frame import Frame
 
 _TEXT_MAX = 65_536
 _PATTERNS_MAX = 20
+ROWS_MAX = 200
+_CANDIDATES = 25
 _FIELDS = ("text", "service", "status", "code", "patterns", "severity")
 
 
@@ -52,7 +55,7 @@ def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
     """Add the page to those that are there."""
 
     @routes.get("/known-issues")
-    async def known_issues(caller: Acts, request: Request) -> Response:
+    async def known_issues(caller: Reads, request: Request) -> Response:
         return await _page(app, frame, request, caller, {}, None)
 
     @routes.post("/known-issues/try")
@@ -75,7 +78,16 @@ async def _page(
     refusal: Refusal | None = None,
 ) -> Response:
     chosen = filters.chosen(KnownIssueFilter, request.query_params)
-    listed = wanted(filters.read(KnownIssueFilter, chosen))
+    wanted = filters.read(KnownIssueFilter, chosen)
+    async with app.store.transaction() as tx:
+        total = len(await dossier.named(app.parts, tx, wanted.asked()))
+        others = await dossier.named(app.parts, tx, wanted.asked(seen=False))
+        unseen = await dossier.whole(app.parts, tx, others[:ROWS_MAX])
+        newest = await tx.known.recent(wanted.asked(seen=True), most=ROWS_MAX)
+        seen = await dossier.whole(app.parts, tx, newest)
+        records = await dossier.outcomes(app.parts, tx, seen)
+        services = await tx.known.services()
+        candidates = await tx.learning.candidates(most=_CANDIDATES)
     rules = [(name, rule) for name, one in sorted(app.settings.services.items()) for rule in one.rules]
     return await show(
         frame,
@@ -89,9 +101,26 @@ async def _page(
         services=sorted(app.settings.services),
         severities=[one.value for one in Severity],
         chosen=chosen,
-        listed=listed,
-        known=sorted({one.pattern.service for one in builtin() if one.pattern.service}),
+        choices=_choices(app, services),
+        total=total,
+        seen=seen,
+        others=unseen,
+        records=records,
+        candidates=candidates,
+        promote_after=app.parts.learning.promote_after,
     )
+
+
+def _choices(app: App, services: Sequence[str]) -> dict[str, list[str]]:
+    """Return what the filters offer."""
+    shipped = {one.service for one in app.parts.known.shipped.values() if one.service}
+    return {
+        "state": [one.value for one in IssueState],
+        "origin": [one.value for one in Origin],
+        "service": sorted({*services, *shipped}),
+        "severity": [one.value for one in Severity],
+        "kind": sorted(KINDS),
+    }
 
 
 async def _tried(app: App, sent: Mapping[str, str]) -> Tried:
@@ -112,7 +141,7 @@ async def _tried(app: App, sent: Mapping[str, str]) -> Tried:
     expressions = _expressions(sent["patterns"])
     severity = Severity(sent["severity"]) if sent["severity"] in list(Severity) else Severity.MEDIUM
     own = [Pattern(id=f"line {n}", expression=one, severity=severity) for n, one in enumerate(expressions, 1)]
-    patterns = own or [one.pattern for one in builtin()]
+    patterns = own or await _all(app)
     trial = try_out(failure.message, patterns, app.parts.clock, service=name or None, code=code, kind=diagnosis.kind)
     return Tried(
         diagnosis=diagnosis,
@@ -120,6 +149,12 @@ async def _tried(app: App, sent: Mapping[str, str]) -> Tried:
         safety={one: safety.refusal(one) or "" for one in expressions},
         pieces=pieces(trial.text, trial.matches[0].spans if trial.matches else ()),
     )
+
+
+async def _all(app: App) -> list[Pattern]:
+    async with app.store.transaction() as tx:
+        stored = {one.id: pattern_of(one) for one in await tx.learning.issues()}
+    return [*{**app.parts.known.shipped, **stored}.values()]
 
 
 def pieces(text: str, spans: Sequence[Span]) -> list[tuple[str, bool]]:

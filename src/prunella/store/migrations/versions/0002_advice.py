@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.tables import Json, Moment
+from prunella.store.columns import Json, Moment
 
 revision = "0002"
 down_revision = "0001"

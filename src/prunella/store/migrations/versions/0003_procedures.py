@@ -5,7 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.tables import SCHEMA, Json, Moment
+from prunella.store.columns import Json, Moment
+from prunella.store.tables import SCHEMA
 
 revision = "0003"
 down_revision = "0002"

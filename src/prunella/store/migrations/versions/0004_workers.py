@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from prunella.store.tables import SCHEMA, Moment
+from prunella.store.columns import Moment
+from prunella.store.tables import SCHEMA
 
 revision = "0004"
 down_revision = "0003"

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
+from prunella.store.columns import Json, Moment
 from prunella.store.migrations import append_only
-from prunella.store.tables import SCHEMA, Json, Moment
+from prunella.store.tables import SCHEMA
 
 revision = "0005"
 down_revision = "0004"
