@@ -10,15 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from conformance.contract import OPEN_S, Down, Function, Wish
+from conformance.contract import Down, Function, Wish
 from conformance.judge import NotOffered, case, check
 from conformance.lab import Lab, in_child
 from conformance.service import DOWN, OK, Service, Step
 
 _FAILURES = 3
 _FORKS = 30
-_PERIOD_S = OPEN_S * 1.2
-"""A little more than the open time: ours is up to a tenth longer, so that processes do not probe in step."""
 
 
 async def _opened(lab: Lab, service: Service, guarded: Function) -> None:
@@ -33,7 +31,7 @@ async def _due(lab: Lab) -> tuple[Service, Function]:
     service = lab.service()
     guarded = lab.guard(failures=_FAILURES)(service.target)
     await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     return service, guarded
 
 
@@ -121,7 +119,7 @@ async def late_success_while_probing(lab: Lab) -> None:
     await lab.settled(late, service)
     _all_inside(lab, service)
     await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     service.answers(Step(gate=probing))
     probe = lab.start(guarded)
     await lab.settled([*late, *probe], service)
@@ -143,7 +141,7 @@ async def hung_probe(lab: Lab) -> None:
     callers = lab.start(guarded)
     await lab.settled(callers, service)
     for _ in range(3):
-        await lab.pass_s(_PERIOD_S)
+        await lab.pass_s(lab.period_s)
         before = service.inside
         callers += lab.start(guarded, lab.crowd)
         await lab.settled(callers, service)
@@ -163,7 +161,7 @@ async def hung_probe_returns(lab: Lab) -> None:
     service.answers(Step(gate=first_gate), Step(gate=second_gate, error=Down()), OK)
     first = lab.start(guarded)
     await lab.settled(first, service)
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     second = lab.start(guarded)
     await lab.settled([*first, *second], service)
     check(service.inside == 2, "no second probe")
@@ -206,7 +204,7 @@ async def late_failures(lab: Lab) -> None:
     later = lab.start(guarded, lab.crowd)
     await lab.settled([*late, *later], service)
     await _opened(lab, service, guarded)
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     service.answers(Step(gate=probing))
     probe = lab.start(guarded)
     await lab.settled([*late, *later, *probe], service)
@@ -249,10 +247,10 @@ async def stale(lab: Lab) -> None:
 async def growing(lab: Lab) -> None:
     service, guarded = await _due(lab)
     await lab.call(guarded)
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     service.answers(OK)
     check(lab.refused(await lab.call(guarded)), "probes again after the same time")
-    await lab.pass_s(_PERIOD_S)
+    await lab.pass_s(lab.period_s)
     check((await lab.call(guarded)).result == "ok", "still open after twice the time")
 
 

@@ -22,6 +22,8 @@ _NAPS: ContextVar[list[float] | None] = ContextVar("naps", default=None)
 class RealClock:
     """The machine's time; waiting takes as long as it says."""
 
+    open_s = 0.3
+
     def now(self) -> float:
         return time.monotonic()
 
@@ -45,6 +47,8 @@ class RealClock:
 
 class HostClock(RealClock):
     """Prunella's time: shifted for threads, the virtual loop's for tasks."""
+
+    open_s = 60.0
 
     def __init__(self, loop: VirtualLoop | None) -> None:
         self._loop = loop

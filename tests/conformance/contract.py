@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol
 Face = Literal["sync", "asyncio", "threads"]
 FACES: tuple[Face, ...] = ("sync", "asyncio", "threads")
 Function = Callable[..., Any]
-OPEN_S = 0.3
 
 
 class Down(ConnectionError):
@@ -74,7 +73,7 @@ class Wish:
     retry_after: bool = False
     budget_ratio: float | None = None
     failures: int | None = None
-    open_s: float = OPEN_S
+    open_s: float = 0.3
     failure_rate: float | None = None
     min_calls: int = 1
     window_s: float = 60.0
@@ -88,7 +87,13 @@ class Wish:
 
 
 class Clock(Protocol):
-    """The time that a library lives in while it is put through a case: real for peers, virtual for ours."""
+    """The time that a library lives in while it is put through a case: real for peers, virtual for ours.
+
+    `open_s` is how long breakers stay open in it: as short as real time asks for, or so long that no slow machine
+    sees one end by itself.
+    """
+
+    open_s: float
 
     def now(self) -> float:
         """Return seconds that only grow."""

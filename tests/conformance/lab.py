@@ -71,12 +71,12 @@ class Lab:
 
     def guard(self, **wish: Any) -> Callable[[Function], Function]:
         """Return a decorator that guards as wished; the same one to all threads of a scene."""
-        made: Callable[[Function], Function] = self._once(self.adapter.guard, Wish(**wish))
+        made: Callable[[Function], Function] = self._once(self.adapter.guard, self._wish(wish))
         return made
 
     def guard_once(self, *, keyed: bool, **wish: Any) -> Callable[[Function], Function]:
         """Return a decorator for what may do harm when repeated."""
-        made: Callable[[Function], Function] = self._once(self.adapter.guard_once, Wish(**wish), keyed=keyed)
+        made: Callable[[Function], Function] = self._once(self.adapter.guard_once, self._wish(wish), keyed=keyed)
         return made
 
     def service(self, *script: Step) -> Service:
@@ -87,6 +87,9 @@ class Lab:
         """Return a gate that is closed; the lab opens it when the case has ended."""
         self._gates.append(Gate(self.face))
         return self._gates[-1]
+
+    def _wish(self, wish: dict[str, Any]) -> Wish:
+        return Wish(**{"open_s": self.clock.open_s, **wish})
 
     def _once(self, make: Callable[..., Any], wish: Wish, **options: bool) -> Any:
         if not self.scene_of_many:
@@ -102,6 +105,11 @@ class Lab:
     def now(self) -> float:
         """Return seconds that only grow, as the library sees them."""
         return self.clock.now()
+
+    @property
+    def period_s(self) -> float:
+        """A little more than breakers stay open: ours do up to a tenth longer, so that processes do not probe in step."""
+        return self.clock.open_s * 1.2
 
     async def pass_s(self, seconds: float) -> None:
         """Let time pass."""
