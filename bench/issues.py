@@ -20,7 +20,7 @@ from bench.harness import Options, Report, Row, Spread
 from bench.known import drawn
 from prunella.core.clock import SystemClock
 from prunella.core.issues import Binding, KnownIssue
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning.known import KnownIssues
 from prunella.store import migrations
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore

@@ -15,8 +15,8 @@ from typing import Final
 
 from bench.harness import Options, Report, Row, Spread, percentile
 from prunella.core.issues import Effect, Evidence
-from prunella.engine import evidence
-from prunella.engine.evidence import NOTHING, WAIT, Option
+from prunella.engine.learning import evidence
+from prunella.engine.learning.evidence import NOTHING, WAIT, Option
 
 PACE: Final = timedelta(hours=6)
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -51,8 +51,8 @@ ELSEWHERE = {
     "cli/printing.py": "cli/test_procedures.py",
     "app/messages.py": "web/test_chat.py",
     "checks/contract.py": "checks/test_rows.py",
-    "core/issues.py": "engine/test_autofix.py",  # records; the states of an issue are seen to move
-    "engine/consent.py": "engine/test_autofix.py",
+    "core/issues.py": "engine/learning/test_autofix.py",  # records; the states of an issue are seen to move
+    "engine/learning/consent.py": "engine/learning/test_autofix.py",
     "core/retention.py": "engine/test_retention.py",  # one record without behaviour
     "store/columns.py": "store/test_codec.py",
     "databases/columns.py": "databases/test_catalogue.py",  # what columns are shows in what is refused
@@ -81,7 +81,7 @@ ELSEWHERE = {
     "packs.py": "diagnosis/test_packs.py",  # one surface: a pack's text in, entries or mistakes out
     "diagnosis/profile.py": "diagnosis/test_profiles.py",
     "diagnosis/trial.py": "cli/test_known_issues.py",
-    "engine/entries.py": "engine/test_exchange.py",  # one surface: an issue out, an issue in
+    "engine/learning/entries.py": "engine/learning/test_exchange.py",  # one surface: an issue out, an issue in
     "engine/entities.py": "web/test_self_healing.py",  # what document D's routes answer
     "engine/inbox.py": "web/test_self_healing.py",
     "engine/vitals.py": "web/pages/test_services.py",

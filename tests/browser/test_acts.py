@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 from browser.conftest import Open
 from browser.world import World
 from prunella.core.issues import KnownIssue
-from prunella.engine import orders, pairing
+from prunella.engine import orders
+from prunella.engine.learning import pairing
 from prunella.web.auth import Role
 from web.market import HIDE
 

@@ -16,7 +16,7 @@ from cli.test_dry_runs import dump
 from prunella import plugin
 from prunella.core.clock import SystemClock
 from prunella.core.issues import KnownIssue
-from prunella.engine import entries
+from prunella.engine.learning import entries
 from prunella.packs import read_pack
 from prunella.store.sqlite import SqliteStore
 

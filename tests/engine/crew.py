@@ -11,7 +11,7 @@ from prunella.core.clock import Clock, Ids, Rng
 from prunella.core.events import Listeners
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Severity
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning.known import KnownIssues
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import Parts
 from prunella.engine.pauses import Pauses

@@ -11,7 +11,7 @@ from engine.world import CRM, OAUTHED, PROBED, World, play
 from prunella.core.issues import KnownIssue
 from prunella.core.records import Severity
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning.known import KnownIssues
 from prunella.plugin import RemedyFunction
 from prunella.remedies.known import Bindable, FunctionForIssue, RefreshAuth
 

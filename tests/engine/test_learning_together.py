@@ -17,8 +17,8 @@ from prunella.core.issues import Candidate, Effect, KnownIssue
 from prunella.core.records import Failure, Signal
 from prunella.core.services import Service
 from prunella.core.states import IncidentState
-from prunella.engine import evidence, judging, occurrences, promotion
 from prunella.engine.intake import Intake
+from prunella.engine.learning import evidence, judging, occurrences, promotion
 from prunella.engine.parts import Parts
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore
@@ -166,7 +166,7 @@ async def test_odd_problem_stops_no_other(store: Store) -> None:
 
 async def test_one_look_takes_a_share_of_what_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an outage much waits: each look ends soon, and the next one comes at once."""
-    monkeypatch.setattr("prunella.engine.occurrences._INCIDENTS", 2)
+    monkeypatch.setattr("prunella.engine.learning.occurrences._INCIDENTS", 2)
     for number in range(11):
         await failed(store, number)
     parts = worker(store)

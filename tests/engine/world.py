@@ -39,10 +39,11 @@ from prunella.core.records import (
 from prunella.core.services import GateLimits, Health, OAuth, Service
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine import escalation, heal, occurrences, patrol, proposals
+from prunella.engine import escalation, heal, patrol, proposals
 from prunella.engine.advise import Desk
 from prunella.engine.intake import Intake
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning import occurrences
+from prunella.engine.learning.known import KnownIssues
 from prunella.engine.notices import DASHBOARD, Route, Routes
 from prunella.engine.parts import ADVISE, LEARN, LEASE_S, Parts
 from prunella.engine.pauses import Pauses

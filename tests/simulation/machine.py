@@ -19,10 +19,11 @@ from prunella.core.clock import Ids, Rng
 from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Event, Listeners
 from prunella.core.records import Severity
-from prunella.engine import occurrences, patrol, proposals
+from prunella.engine import patrol, proposals
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning import occurrences
+from prunella.engine.learning.known import KnownIssues
 from prunella.engine.notices import Route, Routes
 from prunella.engine.parts import LEARN, Parts
 from prunella.engine.pauses import Pauses

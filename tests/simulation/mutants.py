@@ -16,21 +16,9 @@ from sqlalchemy import update
 
 from prunella.core.records import Category, Incident, Operation, Signal
 from prunella.core.states import IncidentState
-from prunella.engine import (
-    autofix,
-    follow,
-    gatekeeper,
-    heal,
-    intake,
-    judging,
-    learn,
-    patrol,
-    perform,
-    plan,
-    trail,
-    verify,
-)
+from prunella.engine import follow, gatekeeper, heal, intake, learn, patrol, perform, plan, trail, verify
 from prunella.engine.intake import Arrival
+from prunella.engine.learning import autofix, judging
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case
 from prunella.engine.report import Receipt

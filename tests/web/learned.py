@@ -7,8 +7,8 @@ from datetime import timedelta
 from prunella.app import App
 from prunella.core.issues import Candidate, Evidence
 from prunella.core.records import Category, Failure, Incident, Severity, Signal
-from prunella.engine import curation, pairing
-from prunella.engine.evidence import WAIT, scope_of_issue
+from prunella.engine.learning import curation, pairing
+from prunella.engine.learning.evidence import WAIT, scope_of_issue
 from prunella.plugin import RemedyFunction
 from prunella.remedies.known import FunctionForIssue
 

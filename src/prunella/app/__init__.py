@@ -30,11 +30,12 @@ from prunella.core.events import Listeners
 from prunella.core.records import Credential
 from prunella.diagnosis.patterns import Pattern
 from prunella.egress import Caller, Egress
-from prunella.engine import guards, occurrences, patrol, proposals, requests, retention, seals, workers
+from prunella.engine import guards, patrol, proposals, requests, retention, seals, workers
 from prunella.engine.advise import Desk
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning import occurrences
+from prunella.engine.learning.known import KnownIssues
 from prunella.engine.parts import ADVISE, LEARN, Parts
 from prunella.engine.patrol import Round
 from prunella.engine.pauses import Pauses

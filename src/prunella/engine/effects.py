@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from prunella.core.states import GateState
-from prunella.engine.evidence import scope_of_issue
+from prunella.engine.learning.evidence import scope_of_issue
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
 from prunella.store.sql import Row

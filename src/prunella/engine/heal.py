@@ -17,10 +17,11 @@ from prunella.core.records import Category, Gate, Incident, Level, Operation, Ru
 from prunella.core.services import Service
 from prunella.core.states import DIED, GateState, OperationState, RunState
 from prunella.diagnosis.classify import classify
-from prunella.engine import autofix, judging, lane, learn, payloads, rate, trail
+from prunella.engine import lane, learn, payloads, rate, trail
 from prunella.engine.follow import Result
 from prunella.engine.gatekeeper import Answer, admit, wave
 from prunella.engine.gates import begin_probe
+from prunella.engine.learning import autofix, judging
 from prunella.engine.parts import LEASE_S, Parts
 from prunella.engine.pauses import Rest
 from prunella.engine.perform import perform

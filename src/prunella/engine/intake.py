@@ -31,7 +31,8 @@ from prunella.core.services import Service
 from prunella.core.states import GateState, IncidentState, OperationState
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.fingerprint import fingerprint, operation_of
-from prunella.engine import gates, judging, learn, notices, patrol, payloads, sequence, trail, verify
+from prunella.engine import gates, learn, notices, patrol, payloads, sequence, trail, verify
+from prunella.engine.learning import judging
 from prunella.engine.parts import LEARN, Parts
 from prunella.engine.report import Receipt
 from prunella.store.contract import Transaction, again_on_conflict

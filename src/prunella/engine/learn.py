@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Level, Run
 from prunella.core.services import Service
 from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState, RunState
-from prunella.engine import autofix, consent, follow, gates, judging, lane, notices, rate, trail
+from prunella.engine import follow, gates, lane, notices, rate, trail
 from prunella.engine.follow import Result, Step
 from prunella.engine.gatekeeper import Answer, Verdict
+from prunella.engine.learning import autofix, consent, judging
 from prunella.engine.parts import ADVISE, LEASE_S, Parts
 from prunella.engine.plan import WAIT_MAX_S, WAVE_MAX, Case, Plan
 from prunella.engine.verify import Verification

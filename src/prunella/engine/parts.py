@@ -11,7 +11,7 @@ from prunella.core.clock import Clock, Ids, Rng
 from prunella.core.events import Listeners
 from prunella.core.issues import Learning
 from prunella.core.services import Service
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning.known import KnownIssues
 from prunella.engine.notices import Routes
 from prunella.engine.pauses import Pauses
 from prunella.engine.ready import Ready

@@ -11,7 +11,7 @@ from prunella.core.clock import Rng
 from prunella.core.issues import Evidence, KnownIssue
 from prunella.core.records import Category, Credential, Diagnosis, Failure, Gate, Incident, Level, Operation
 from prunella.core.services import Service
-from prunella.engine import evidence
+from prunella.engine.learning import evidence
 from prunella.engine.pauses import Rest
 from prunella.guard import backoff
 from prunella.remedies.known import Bindable

@@ -19,7 +19,7 @@ from prunella.core.records import Approval, Incident
 from prunella.core.states import ApprovalState, IncidentState
 from prunella.engine import endings, notices, trail
 from prunella.engine.gathered import Gathered
-from prunella.engine.judging import fix_of, with_fix
+from prunella.engine.learning.judging import fix_of, with_fix
 from prunella.engine.parts import Parts
 from prunella.engine.ready import MANUAL, Ready
 from prunella.engine.stock import Due

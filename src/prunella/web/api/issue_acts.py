@@ -14,8 +14,8 @@ from prunella.core.errors import ConfigError, Conflict
 from prunella.core.issues import KnownIssue
 from prunella.core.records import Level, Severity
 from prunella.diagnosis.packs.entries import LIST_MAX
-from prunella.engine import curation, dossier, exchange, joining, pairing
-from prunella.engine.exchange import TakenIn
+from prunella.engine.learning import curation, dossier, exchange, joining, pairing
+from prunella.engine.learning.exchange import TakenIn
 from prunella.packs import read_pack
 from prunella.web.access import Acts, Match, ReasonIn, Seen, Sent, Why, Words
 from prunella.web.api.issue_shapes import DossierOut, TakenInOut

@@ -11,8 +11,8 @@ from prunella.core.issues import Binding, Candidate, IssueState, KnownIssue, Ori
 from prunella.core.records import Incident, Level, Severity
 from prunella.core.states import IncidentState
 from prunella.diagnosis.templates import template
-from prunella.engine.dossier import Choice, Dossier, Record
-from prunella.engine.exchange import TakenIn
+from prunella.engine.learning.dossier import Choice, Dossier, Record
+from prunella.engine.learning.exchange import TakenIn
 from prunella.web.api.paging import Out, Time, spell_time
 
 Value = str | int | float | bool

@@ -8,7 +8,7 @@ from fastapi import Depends, Query, Response
 
 from prunella.app import App
 from prunella.core.issues import KnownIssue
-from prunella.engine import dossier, exchange
+from prunella.engine.learning import dossier, exchange
 from prunella.packs import write_pack
 from prunella.web.access import Reads
 from prunella.web.api import issue_acts

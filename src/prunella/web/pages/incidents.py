@@ -13,8 +13,9 @@ from fastapi.responses import Response
 from prunella.app import App
 from prunella.core.records import Category, Run, Severity
 from prunella.core.states import RunState
-from prunella.engine import bulk_incidents, dossier, orders, people, report
+from prunella.engine import bulk_incidents, orders, people, report
 from prunella.engine.bulk_incidents import Carried, Estimate
+from prunella.engine.learning import dossier
 from prunella.store.backlog import Wanted
 from prunella.web import filters
 from prunella.web.access import Acts, Reads

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from prunella.app import App
 from prunella.core.issues import KnownIssue
 from prunella.core.records import Level, Severity
-from prunella.engine import curation, dossier, joining, pairing
+from prunella.engine.learning import curation, dossier, joining, pairing
 from prunella.remedies.known import value_of
 from prunella.store.audit import Asked
 from prunella.web.access import Acts, Reads

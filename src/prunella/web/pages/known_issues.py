@@ -20,8 +20,8 @@ from prunella.diagnosis.classify import classify
 from prunella.diagnosis.pasted import failure_of
 from prunella.diagnosis.patterns import Pattern, Span
 from prunella.diagnosis.trial import Trial, try_out
-from prunella.engine import dossier
-from prunella.engine.known import pattern_of
+from prunella.engine.learning import dossier
+from prunella.engine.learning.known import pattern_of
 from prunella.web import filters
 from prunella.web.access import Acts, Reads
 from prunella.web.auth import Caller, form_of

@@ -12,8 +12,8 @@ from engine.world import START, World
 from prunella.core.errors import Conflict, IllegalTransition, InvalidInput
 from prunella.core.issues import Effect, Evidence
 from prunella.core.records import Failure
-from prunella.engine import curation, evidence, joining, pairing
-from prunella.engine.evidence import scope_of_issue
+from prunella.engine.learning import curation, evidence, joining, pairing
+from prunella.engine.learning.evidence import scope_of_issue
 
 ONE = {"id": "one", "pattern": "closed for lunch", "service": "crm"}
 TWO = {"id": "two", "pattern": "gone to lunch", "service": "crm"}

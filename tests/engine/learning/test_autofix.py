@@ -14,8 +14,9 @@ from prunella.core.issues import Binding, Evidence, IssueState, KnownIssue
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Category, Level
 from prunella.core.states import ApprovalState, IncidentState
-from prunella.engine import evidence, pairing, proposals
-from prunella.engine.judging import is_trusted
+from prunella.engine import proposals
+from prunella.engine.learning import evidence, pairing
+from prunella.engine.learning.judging import is_trusted
 from prunella.plugin import RemedyFunction
 from prunella.remedies.known import FunctionForIssue
 from prunella.testing import LoopClock

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.test_autofix import STALE, bound, fail, function, known, rebuild
+from engine.learning.test_autofix import STALE, bound, fail, function, known, rebuild
 from engine.world import START, World, play
 from prunella.core.issues import Candidate, IssueState
 from prunella.core.records import Failure, Severity
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine import evidence
-from prunella.engine.occurrences import confidence, window_of
+from prunella.engine.learning import evidence
+from prunella.engine.learning.occurrences import confidence, window_of
 
 _DAY_S = 24 * 3600.0
 
@@ -182,7 +182,7 @@ def test_shipped_issue_gets_its_row_when_it_is_seen(sqlite_path: Path) -> None:
 
 def test_flood_of_new_errors_is_bounded(sqlite_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the cap the patterns that were not seen for longest are forgotten, and no others."""
-    monkeypatch.setattr("prunella.engine.occurrences._PATTERNS_MAX", 3)
+    monkeypatch.setattr("prunella.engine.learning.occurrences._PATTERNS_MAX", 3)
 
     async def story(world: World) -> None:
         for letter in "abcdef":

@@ -16,8 +16,9 @@ from prunella.diagnosis.known import Matcher
 from prunella.diagnosis.packs import read_entry
 from prunella.diagnosis.patterns import Pattern
 from prunella.diagnosis.templates import template
-from prunella.engine import entries, issues, trail
-from prunella.engine.known import pattern_of
+from prunella.engine import trail
+from prunella.engine.learning import entries, issues
+from prunella.engine.learning.known import pattern_of
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction, again_on_conflict
 

@@ -14,7 +14,7 @@ from prunella.core.issues import KnownIssue
 from prunella.diagnosis.packs import Known, plain_of
 from prunella.diagnosis.packs.entries import LIST_MAX, TEXT_CHARS_MAX, TITLE_CHARS_MAX
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine.known import pattern_of
+from prunella.engine.learning.known import pattern_of
 
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _TAKEN: Final = frozenset({"candidates", "export", "import", "make", "try"})

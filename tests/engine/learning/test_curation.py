@@ -13,8 +13,8 @@ from engine.world import World
 from prunella.core.errors import Conflict, IllegalTransition, InvalidInput, Outdated
 from prunella.core.issues import IssueState, Origin
 from prunella.core.records import Failure, Severity
-from prunella.engine import curation, issues
-from prunella.engine.occurrences import learn
+from prunella.engine.learning import curation, issues
+from prunella.engine.learning.occurrences import learn
 
 LUNCH = {"id": "crm.lunch", "pattern": "closed for lunch", "service": "crm", "severity": "HIGH", "title": "Lunch"}
 

@@ -11,8 +11,8 @@ from engine.curated import curate
 from engine.world import START, World
 from prunella.core.issues import Binding, Effect, Evidence
 from prunella.core.records import Level
-from prunella.engine import curation, dossier, evidence, joining, pairing
-from prunella.engine.evidence import WAIT, scope_of_issue, scope_of_kind
+from prunella.engine.learning import curation, dossier, evidence, joining, pairing
+from prunella.engine.learning.evidence import WAIT, scope_of_issue, scope_of_kind
 from prunella.store.known import Asked
 
 LUNCH = {"id": "crm.lunch", "pattern": "closed for lunch", "service": "crm", "kind": "network.server"}

@@ -13,9 +13,10 @@ from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.issues import Evidence, KnownIssue
 from prunella.diagnosis.known import counts_before
 from prunella.diagnosis.packs import read_entry
-from prunella.engine import curation, entries, trail
-from prunella.engine.evidence import as_of, scope_of_issue
-from prunella.engine.known import pattern_of
+from prunella.engine import trail
+from prunella.engine.learning import curation, entries
+from prunella.engine.learning.evidence import as_of, scope_of_issue
+from prunella.engine.learning.known import pattern_of
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction, again_on_conflict
 

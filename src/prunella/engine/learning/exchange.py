@@ -13,8 +13,9 @@ from prunella.core.issues import Binding, IssueState, KnownIssue, Origin
 from prunella.diagnosis.known import Matcher
 from prunella.diagnosis.packs import Known
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine import curation, entries, issues, trail
-from prunella.engine.known import pattern_of
+from prunella.engine import trail
+from prunella.engine.learning import curation, entries, issues
+from prunella.engine.learning.known import pattern_of
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction
 

@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunella.core.issues import Effect, Evidence
-from prunella.engine import evidence
-from prunella.engine.evidence import HALF_LIFE, NOTHING, Option, as_of, expected, lower_bound, may_act_alone, noted
+from prunella.engine.learning import evidence
+from prunella.engine.learning.evidence import (
+    HALF_LIFE,
+    NOTHING,
+    Option,
+    as_of,
+    expected,
+    lower_bound,
+    may_act_alone,
+    noted,
+)
 from store.making import NOW
 
 GOOD, BAD, UNDONE = Effect.VERIFIED, Effect.INEFFECTIVE, Effect.UNDONE

@@ -14,7 +14,7 @@ from prunella.core.errors import InvalidInput
 from prunella.core.issues import Binding
 from prunella.core.records import Level
 from prunella.core.states import IncidentState
-from prunella.engine import curation, evidence, pairing
+from prunella.engine.learning import curation, evidence, pairing
 
 LUNCH = {"id": "crm.lunch", "pattern": "closed for lunch", "service": "crm"}
 

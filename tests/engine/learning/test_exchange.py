@@ -13,8 +13,8 @@ from prunella.core.errors import Conflict, InvalidInput
 from prunella.core.issues import Binding, IssueState, KnownIssue, Origin
 from prunella.core.records import Level
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine import curation, exchange, pairing
-from prunella.engine.known import pattern_of
+from prunella.engine.learning import curation, exchange, pairing
+from prunella.engine.learning.known import pattern_of
 from prunella.packs import read_pack, write_pack
 
 PACK = """

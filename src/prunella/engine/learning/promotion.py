@@ -15,7 +15,8 @@ from prunella.core.issues import MACHINE, Binding, Candidate, KnownIssue, Origin
 from prunella.core.records import Failure, Level, Severity
 from prunella.diagnosis.fingerprint import mask
 from prunella.diagnosis.templates import template
-from prunella.engine import evidence, trail
+from prunella.engine import trail
+from prunella.engine.learning import evidence
 from prunella.engine.parts import LEARN, Parts
 from prunella.store.contract import Transaction, again_on_conflict
 

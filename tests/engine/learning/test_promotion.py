@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.test_autofix import STALE, function, rebuild
-from engine.test_occurrences import candidates
+from engine.learning.test_autofix import STALE, function, rebuild
+from engine.learning.test_occurrences import candidates
 from engine.world import World, play
 from prunella.core.issues import Origin
 from prunella.core.records import Level, Severity
-from prunella.engine import evidence
+from prunella.engine.learning import evidence
 
 
 async def fail_three_times(world: World, message: str, **changed: Any) -> None:

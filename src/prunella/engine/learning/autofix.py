@@ -15,9 +15,9 @@ from typing import Any
 
 from prunella.core.issues import Binding
 from prunella.core.records import Category, Incident, Level, Severity
-from prunella.engine import evidence, issues
-from prunella.engine.evidence import WAIT, Option, scope_of_issue, scope_of_kind
-from prunella.engine.judging import fix_of, with_fix
+from prunella.engine.learning import evidence, issues
+from prunella.engine.learning.evidence import WAIT, Option, scope_of_issue, scope_of_kind
+from prunella.engine.learning.judging import fix_of, with_fix
 from prunella.engine.parts import LEASE_S, Parts
 from prunella.engine.plan import Case, Plan, Standing, renewal
 from prunella.engine.proposals import of_issue

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.test_autofix import STALE, bound, fail, function, known, worse
+from engine.learning.test_autofix import STALE, bound, fail, function, known, worse
 from engine.world import World, play, refused
 from prunella.core.errors import IllegalTransition
 from prunella.core.issues import IssueState
 from prunella.core.records import Severity
-from prunella.engine import issues
+from prunella.engine.learning import issues
 
 
 def test_third_failed_repair_passes_the_issue_on(sqlite_path: Path) -> None:

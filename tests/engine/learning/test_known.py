@@ -16,7 +16,7 @@ from prunella.core.clock import ManualClock
 from prunella.core.issues import Binding, IssueState, KnownIssue
 from prunella.core.records import Failure, Severity
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine.known import KnownIssues
+from prunella.engine.learning.known import KnownIssues
 from prunella.store.contract import Store
 from prunella.store.sqlite import SqliteStore
 from store.making import NOW, at

@@ -14,10 +14,10 @@ from typing import Any
 from prunella.core.errors import StoreError
 from prunella.core.issues import MACHINE, Candidate, IssueState, KnownIssue, Learning
 from prunella.core.records import Failure, Incident, Severity
-from prunella.engine import evidence, issues, judging, promotion
+from prunella.engine.learning import evidence, issues, judging, promotion
+from prunella.engine.learning.promotion import YIELD_S
 from prunella.engine.parts import LEARN, Parts
 from prunella.engine.patrol import Round
-from prunella.engine.promotion import YIELD_S
 from prunella.store.contract import Transaction, again_on_conflict
 
 _EVERY_S = 300.0

@@ -13,8 +13,9 @@ from prunella.core.records import Level
 from prunella.core.services import Service
 from prunella.core.states import IncidentState
 from prunella.diagnosis.known import is_of
-from prunella.engine import evidence, patrol, trail
-from prunella.engine.curation import INCIDENTS_MAX, taken
+from prunella.engine import patrol, trail
+from prunella.engine.learning import evidence
+from prunella.engine.learning.curation import INCIDENTS_MAX, taken
 from prunella.engine.parts import Parts
 from prunella.remedies.known import must_take
 from prunella.store.contract import Transaction, again_on_conflict

@@ -14,9 +14,10 @@ from typing import Any
 from prunella.core.issues import Binding, Effect, Evidence, KnownIssue
 from prunella.core.records import Incident
 from prunella.core.states import IncidentState
-from prunella.engine import evidence, issues, trail
-from prunella.engine.evidence import WAIT, scope_of_issue, scope_of_kind
+from prunella.engine import trail
 from prunella.engine.follow import Result, diagnose
+from prunella.engine.learning import evidence, issues
+from prunella.engine.learning.evidence import WAIT, scope_of_issue, scope_of_kind
 from prunella.engine.parts import Parts
 from prunella.engine.plan import Case, Plan
 from prunella.remedies.known import Bindable

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from engine.test_autofix import STALE, bound, evidence_of, fail, function, known, rebuild, stale_until, worse
+from engine.learning.test_autofix import STALE, bound, evidence_of, fail, function, known, rebuild, stale_until, worse
 from engine.world import DONE, START, World, play, refused
 from prunella.core.issues import Binding, IssueState, KnownIssue
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Approval, Category, Level
 from prunella.core.states import ApprovalState, GateState, IncidentState
 from prunella.diagnosis.patterns import Pattern
-from prunella.engine import pairing, people, proposals
+from prunella.engine import people, proposals
 from prunella.engine.heal import heal
+from prunella.engine.learning import pairing
 from prunella.engine.parts import LEASE_S, Parts
 
 REBUILD = [function("rebuild", rebuild)]

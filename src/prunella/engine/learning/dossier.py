@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from prunella.core.issues import Binding, Evidence, KnownIssue
 from prunella.core.records import Incident, Level
 from prunella.diagnosis.known import Matcher
-from prunella.engine import evidence, issues
-from prunella.engine.evidence import (
+from prunella.engine.learning import evidence, issues
+from prunella.engine.learning.evidence import (
     FAILURES_IN_A_ROW,
     NOTHING,
     TRUSTED_FROM,
@@ -22,8 +22,8 @@ from prunella.engine.evidence import (
     scope_of_issue,
     scope_of_kind,
 )
-from prunella.engine.known import pattern_of
-from prunella.engine.pairing import misfit
+from prunella.engine.learning.known import pattern_of
+from prunella.engine.learning.pairing import misfit
 from prunella.engine.parts import Parts
 from prunella.remedies.known import Bindable
 from prunella.store.contract import Transaction
