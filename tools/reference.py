@@ -224,9 +224,9 @@ def _events() -> str:
             name = str(getattr(call.func, "attr", getattr(call.func, "id", "")))
             if name == "emit" and call.args and (event := _text(call.args[0])):
                 events.setdefault(event, set()).update(one.arg for one in call.keywords if one.arg)
-            if path.parent.name == "engine" and name in ("note", "_note", "entry"):
+            if SOURCE / "engine" in path.parents and name in ("note", "_note", "entry"):
                 actions.update(_actions(call.args))
-        if path.parent.name == "engine":
+        if SOURCE / "engine" in path.parents:
             actions.update(_named(ast.parse(path.read_text())))
     rows = [(f"`{name}`", ", ".join(f"`{one}`" for one in sorted(fields))) for name, fields in sorted(events.items())]
     told = "What a process tells its listeners as it happens; each is a line of the log, `event` its name."
