@@ -25,6 +25,7 @@ from prunella.guard.demands import demand, is_number, is_positive, is_share
 
 _log = logging.getLogger(__name__)
 _STALE_AFTER = 3
+_PATIENCE_S = 2.0
 """Readings that may be missed before nothing is known any more."""
 _FULL: Final = "53300"
 _FULL_WORDS: Final = ("too many clients", "remaining connection slots", "too many connections")
@@ -251,9 +252,10 @@ class PoolMonitor:
         """End the thread and the connection; what is known grows old and is then forgotten."""
         self._stopping.set()
         thread, self._thread = self._thread, None
+        patience_s = max(self.every_s, _PATIENCE_S)  # for a reading under way; one that hangs is left to itself
         if thread is not None:
-            thread.join(self.every_s)
-        if self._sampling.acquire(timeout=self.every_s):
+            thread.join(patience_s)
+        if self._sampling.acquire(timeout=patience_s):
             self._hang_up()
             self._sampling.release()
 
