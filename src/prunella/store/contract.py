@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from prunella.core.clock import Clock
 from prunella.core.errors import Conflict, StoreError
@@ -48,6 +48,21 @@ _TRIES = 5
 _INSIST_AFTER_S = (0.5, 1.0, 2.0, 4.0)
 Given = ParamSpec("Given")
 Done = TypeVar("Done")
+Kind = TypeVar("Kind")
+
+
+class _Rows(Generic[Kind]):
+    """One table's rows in a transaction, made when they are first asked for: few transactions touch many tables."""
+
+    def __init__(self, kind: Callable[[Session], Kind]) -> None:
+        self._kind = kind
+
+    def __set_name__(self, owner: type[Transaction], name: str) -> None:
+        self._name = name
+
+    def __get__(self, tx: Transaction, owner: type[Transaction]) -> Kind:
+        rows = tx.__dict__[self._name] = self._kind(tx.session)
+        return rows
 
 
 class Transaction:
@@ -56,35 +71,36 @@ class Transaction:
     `driver` is the driver's open connection, for a queue whose rows stand in the same database.
     """
 
+    signals = _Rows(SignalRows)
+    incidents = _Rows(IncidentRows)
+    operations = _Rows(OperationRows)
+    backlog = _Rows(BacklogRows)
+    runs = _Rows(RunRows)
+    gates = _Rows(GateRows)
+    credentials = _Rows(CredentialRows)
+    outbox = _Rows(OutboxRows)
+    channels = _Rows(ChannelRows)
+    procedures = _Rows(ProcedureRows)
+    audit = _Rows(AuditRows)
+    seals = _Rows(SealRows)
+    sealed = _Rows(SealedRows)
+    census = _Rows(CensusRows)
+    advice = _Rows(AdviceRows)
+    approvals = _Rows(ApprovalRows)
+    switches = _Rows(SwitchRows)
+    metrics = _Rows(MetricRows)
+    effects = _Rows(EffectRows)
+    workers = _Rows(WorkerRows)
+    entrances = _Rows(EntranceRows)
+    glance = _Rows(GlanceRows)
+    answers = _Rows(AnswerRows)
+    learning = _Rows(LearningRows)
+    known = _Rows(KnownRows)
+    retention = _Rows(RetentionRows)
+
     def __init__(self, connection: Connection) -> None:
-        session = Session(connection)
-        self.signals = SignalRows(session)
-        self.incidents = IncidentRows(session)
-        self.operations = OperationRows(session)
-        self.backlog = BacklogRows(session)
-        self.runs = RunRows(session)
-        self.gates = GateRows(session)
-        self.credentials = CredentialRows(session)
-        self.outbox = OutboxRows(session)
-        self.channels = ChannelRows(session)
-        self.procedures = ProcedureRows(session)
-        self.audit = AuditRows(session)
-        self.seals = SealRows(session)
-        self.sealed = SealedRows(session)
-        self.census = CensusRows(session)
-        self.advice = AdviceRows(session)
-        self.approvals = ApprovalRows(session)
-        self.switches = SwitchRows(session)
-        self.metrics = MetricRows(session)
-        self.effects = EffectRows(session)
-        self.workers = WorkerRows(session)
-        self.entrances = EntranceRows(session)
-        self.glance = GlanceRows(session)
-        self.answers = AnswerRows(session)
-        self.learning = LearningRows(session)
-        self.known = KnownRows(session)
+        self.session = Session(connection)
         self.driver = connection.driver
-        self.retention = RetentionRows(session)
         self.after_commit: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:
