@@ -69,14 +69,13 @@ class Crowd:
 
     async def repair(self) -> None:
         """With the storm over, put everything right."""
-        for name in SECRETS:
+        for name in self._missing():
             await self._until_done(self._put_secret, name)
         for service, account in ACCOUNTS:
             if self._is_cut_off(service, account):
                 await self._until_done(self._connect, service, account)
-        for service in sorted(self._world.places):
-            await self._until_done(self._on_service, service, "resume")
-            await self._until_done(self._on_service, service, "enable")
+        for service, act in self._shut():
+            await self._until_done(self._on_service, service, act)
 
     async def ask_again(self) -> None:
         """Look once at everything that waits for people; some of what they put aside stays aside."""
@@ -166,6 +165,17 @@ class Crowd:
         states = self._rng.choice(("= 'healing'", "<> 'resolved'"))
         rows = self._machine.database.execute(f"SELECT id FROM incidents WHERE state {states} ORDER BY id").fetchall()
         return str(self._rng.choice(rows)[0]) if rows else None
+
+    def _shut(self) -> list[tuple[str, str]]:
+        """Return which services a person has shut, and the act that opens each."""
+        return self._machine.database.execute(
+            "SELECT service, CASE state WHEN 'paused' THEN 'resume' ELSE 'enable' END FROM gates "
+            "WHERE state IN ('paused', 'disabled') ORDER BY service"
+        ).fetchall()
+
+    def _missing(self) -> list[str]:
+        there = {row[0] for row in self._machine.database.execute("SELECT name FROM secrets")}
+        return [name for name in SECRETS if name not in there]
 
     def _is_cut_off(self, service: str, account: str) -> bool:
         """Tell whether only a person's consent brings an account back, or may: whoever began to refresh it is gone."""

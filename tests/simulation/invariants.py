@@ -5,16 +5,19 @@ Written against the tables and the outside's ledger, never against the engine's 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from prunella.engine.learning import occurrences
 from prunella.engine.parts import LEASE_S
 from simulation.services import FOR_PEOPLE
 from simulation.watch import Watch, moment
 from simulation.world import World
 
 _SLACK_S = 5.0  # between the claim and the run's beginning, on a slow database
+_SECRET = re.compile("[a-z]{3}-[0-9a-f]{24}")  # as World.secret makes them
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
 
 _AT_THE_END = """
@@ -57,7 +60,7 @@ UNION ALL SELECT 'evidence is not what was judged', e.scope || ' ' || e.remedy F
   WHERE e.scope LIKE 'issue:%' AND (e.tried <> e.verified + e.ineffective + e.undone OR e.tried <>
   (SELECT count(*) FROM audit a WHERE a.target = substr(e.scope, 7) AND a.reason LIKE e.remedy || ':%'
     AND a.action IN ('remedy.verified', 'remedy.ineffective', 'remedy.undone')))
-UNION ALL SELECT 'a remedy that lasted was never credited', id FROM incidents WHERE watched_until < :late
+UNION ALL SELECT 'a remedy that lasted was never credited', id FROM incidents WHERE watched_until < :looked_at
 UNION ALL SELECT 'a failure was never learned from', id FROM incidents
   WHERE count > learned AND procedure = '' AND last_seen < :late
 UNION ALL SELECT 'a plan waits for nobody', p.id FROM approvals p JOIN incidents i ON i.id = p.incident_id
@@ -67,9 +70,10 @@ UNION ALL SELECT 'a plan waits for nobody', p.id FROM approvals p JOIN incidents
 
 def at_the_end(world: World, database: sqlite3.Connection, watch: Watch) -> None:
     """Judge how everything stands when the storm is over and everybody had time."""
-    late = moment(world.now_s() - 60.0)
+    late_s = world.wall_s() - 60.0
+    moments = {"late": moment(late_s), "looked_at": moment(late_s - (occurrences.ROUND.every_s or 0.0))}
     for judged in (_AT_THE_END, _REMEDIES):
-        for promise, row in database.execute(judged, {"late": late}):
+        for promise, row in database.execute(judged, moments):
             world.wrong(f"{promise}: {row}")
     database.row_factory = sqlite3.Row
     incidents = {row["id"]: row for row in database.execute("SELECT * FROM incidents ORDER BY id")}
@@ -161,12 +165,8 @@ def _taken_for_dead(world: World, run: sqlite3.Row) -> None:
 
 def _secrets(world: World, database: sqlite3.Connection) -> None:
     """No secret stands in any text column."""
-    tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    for table in tables:
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         for row in database.execute(f'SELECT * FROM "{table}"'):
-            texts = {name: value for name, value in dict(row).items() if isinstance(value, str)}
-            whole = " ".join(texts.values())
-            for secret in sorted(world.secrets):
-                if secret in whole:
-                    where = ", ".join(name for name, value in texts.items() if secret in value)
-                    world.wrong(f"a secret ({secret[:4]}…) stands in {table}: {where}")
+            for name, value in zip(row.keys(), row, strict=True):
+                if isinstance(value, str) and not world.secrets.isdisjoint(_SECRET.findall(value)):
+                    world.wrong(f"a secret stands in {table}: {name}")

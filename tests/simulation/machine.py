@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import timedelta
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,12 +37,13 @@ from prunella.remedies.oauth import RefreshToken
 from prunella.runner.local import LocalRunner
 from prunella.store import migrations
 from prunella.store.secrets import Keys, Vault
-from prunella.testing import LoopClock, VirtualLoop
+from prunella.testing import VirtualLoop
 from simulation.slow_store import SlowStore
 from simulation.watch import Watch
-from simulation.world import START, Chat, Wire, World
+from simulation.world import Chat, WallClock, Wire, World
 
 KEYS = Keys([b"simulation-simulation-simulation"])
+SCAN_EVERY_S = 300.0  # three times as often as by default: what it makes good is seen sooner
 STEPS_MAX = 40_000
 """A history that takes more I/O than this goes round in circles."""
 ROUTES = Routes(
@@ -165,7 +166,7 @@ class Machine:
 
     def kill(self, process: Process) -> None:
         """End one process where it stands: its transaction is rolled back, nobody waits for its replies."""
-        self.world.trace.say(self.world.now_s(), "kill", process.name)
+        self.world.seen("kill", process.name)
         process.died.set_result(None)
         self.graves.append(process)
         self.processes.remove(process)
@@ -190,7 +191,7 @@ class Process:
         self.died: asyncio.Future[None] = machine.loop.create_future()
         self.working: asyncio.Task[None] | None = None
         rng = Rng(f"{world.seed}/{name}")
-        clock = LoopClock(START + timedelta(seconds=world.epoch_s))
+        clock = WallClock(world)
         self.store = SlowStore(machine, self, clock)
         listeners = Listeners()
         listeners.subscribe(self._hear)
@@ -225,7 +226,9 @@ class Process:
             bindable={cache.name: cache},
         )
         self.intake = Intake(self.parts)
-        self.procedures = {**patrol.rounds(services, {}), LEARN: occurrences.ROUND}
+        rounds = patrol.rounds(services, {})
+        rounds["scan"] = replace(rounds["scan"], every_s=SCAN_EVERY_S)
+        self.procedures = {**rounds, LEARN: occurrences.ROUND}
         delivery = Delivery(self.store, runner, caller, self._channel, listeners, Ids(clock, rng))
         runner.handle("heal", partial(heal, self.parts))
         runner.handle("deliver", delivery.deliver)
@@ -247,10 +250,12 @@ class Process:
     async def io(self, most_s: float, slowness: float = 1.0) -> None:
         """Let random time pass; here everything may end."""
         machine = self.machine
-        await asyncio.sleep(most_s * machine.rng.random() ** slowness)
+        seconds = most_s * machine.rng.random() ** slowness
+        if not machine.loop.pass_alone(seconds):
+            await asyncio.sleep(seconds)
         machine.steps += 1
         if (machine.steps in machine.crash_at and machine.world.stormy()) or machine.steps >= STEPS_MAX:
-            machine.world.trace.say(machine.world.now_s(), "crash", f"at step {machine.steps}")
+            machine.world.seen("crash", f"at step {machine.steps}")
             await machine.loop.crash_here()
         await self.live_on()
 
@@ -279,4 +284,5 @@ class Process:
         if event.name == "run.started" and self.machine.begun is not None:
             self.machine.begun(str(event.fields["incident"]))
         if event.name == "engine.failed":
+            world.marks["engine.failed"] += 1
             self.machine.watch.engine_failed(str(event.fields["handler"]), str(event.fields["error"]))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -16,12 +17,13 @@ from prunella.testing import SimulatedCrash, virtual_time
 from simulation.crowd import Crowd
 from simulation.invariants import at_the_end, healed_by_now
 from simulation.machine import STEPS_MAX, Machine, Process
+from simulation.marks import been
 from simulation.places import MOODS, PROVIDER_MOODS, Moods, Place
 from simulation.senders import Senders
 from simulation.services import ACCOUNTS, services
 from simulation.world import World
 
-CALM_S = 2500.0  # two scans and more
+CALM_S = 1150.0  # two scans and more
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Result:
     wrongs: list[str]
     lines: list[str]
     counts: dict[str, int]
+    marks: Counter[str]
+    virtual_s: float
 
 
 class Scenario:
@@ -41,8 +45,8 @@ class Scenario:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = rng = Rng(f"{seed}/scenario")
-        is_long = rng.random() < 0.12
-        self.storm_s = rng.uniform(1200, 3000) if is_long else rng.uniform(20, 150)
+        is_long, is_big = rng.random() < 0.04, rng.random() < 0.06
+        self.storm_s = rng.uniform(1200, 3000) if is_long else rng.uniform(15, 100)
         self.world = World(seed, calm_from_s=self.storm_s)
         self._found_places(mean_s=300.0 if is_long else rng.choice((5.0, 20.0)))
         self.workers = 2 if rng.random() < 0.35 else 1
@@ -50,13 +54,14 @@ class Scenario:
             self.world,
             slowness=rng.choice((1.0, 3.0, 6.0, 10.0)),
             outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in self._moments(rng.choice((0, 0, 0, 1, 4)))],
-            crash_at=[rng.randrange(5, 2500) for _ in range(rng.choice((0, 1, 1, 2, 3)))],
+            crash_at=[rng.randrange(5, 1500 if is_big or is_long else 500) for _ in range(rng.choice((0, 1, 1, 2)))],
         )
-        self.senders = Senders(self.machine, rng, self.storm_s)
+        self.senders = Senders(self.machine, rng, self.storm_s, rng.randrange(8, 24) if is_big else rng.randrange(1, 7))
         self.crowd = Crowd(self.machine, self.senders, rng)
         self.kills = self._moments(rng.choice((0, 1, 2)) if self.workers > 1 else 0)
-        self.acts = self._moments(rng.randrange(0, 14))
-        self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(rng.randrange(0, 5))]
+        self.acts = self._moments(rng.randrange(0, 14 if is_big else 5))
+        self.jumps = self._moments(rng.choice((0, 0, 0, 0, 1, 2)))
+        self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(rng.randrange(0, 4))]
         self._started = 0
         self._done: set[float] = set()
 
@@ -109,6 +114,7 @@ class Scenario:
         others += [self.senders.send_again(post) for post in known if self.rng.random() < 0.2]
         others += [self._at(at_s, self.crowd.act) for at_s in self.acts if at_s > now_s]
         others += [self._at(at_s, self._kill) for at_s in self.kills if at_s > now_s]
+        others += [self._at(at_s, self._set_clock) for at_s in self.jumps if at_s > now_s]
         others += [self._at(at_s, self._expire) for at_s in self.expiries if at_s > now_s]
         others += [self._once(self.storm_s + after_s, act) for after_s, act in self._calm()]
         for other in others:
@@ -123,8 +129,8 @@ class Scenario:
             (90.0, self.crowd.ask_again),
             (300.0, self.crowd.repair),
             (345.0, self.crowd.ask_again),
-            (2250.0, self._look_at_the_scan),
-            (2260.0, self.crowd.report_successes),
+            (1005.0, self._look_at_the_scan),
+            (1015.0, self.crowd.report_successes),
         ]
 
     async def _at(self, at_s: float, act: Callable[[], Awaitable[None]]) -> None:
@@ -155,14 +161,21 @@ class Scenario:
         service, name = self.rng.choice(ACCOUNTS)
         account = self.world.places[service].accounts[name]
         if account.since_s < self.world.now_s() - 60.0:
-            self.world.trace.say(self.world.now_s(), "expire", service, name)
+            self.world.seen("expired", service, name)
             account.access = "expired"
+
+    async def _set_clock(self) -> None:
+        """Set the wall clock right, or wrong: nobody can tell."""
+        self.world.set_clock(self.rng.choice((-1.0, 1.0)) * self.rng.choice((0.5, 5.0, 45.0)) * self.rng.random())
+        if self.rng.random() < 0.1:
+            self.world.set_clock(self.rng.choice((3600.0, 86400.0)))
 
     async def _look_at_the_scan(self) -> None:
         healed_by_now(self.world, self.machine.database)
 
     def _result(self) -> Result:
         database, watch = self.machine.database, self.machine.watch
+        marks = been(self.world.marks, database)
         at_the_end(self.world, database, watch)
         self.senders.must_be_there()
         counts = {f"failed {name}": number for name, number in watch.failures.items()}
@@ -170,7 +183,15 @@ class Scenario:
             for state, number in database.execute(f"SELECT state, count(*) FROM {table} GROUP BY state"):
                 counts[f"{table} {state}"] = number
         counts |= {"steps": self.machine.steps, "interrupted": len(watch.interrupted)}
-        return Result(self.seed, self.world.trace.digest(), self.world.wrongs, self.world.trace.lines, counts)
+        return Result(
+            self.seed,
+            self.world.trace.digest(),
+            self.world.wrongs,
+            self.world.trace.lines,
+            counts,
+            marks,
+            self.world.now_s(),
+        )
 
     def _moments(self, count: int) -> list[float]:
         """Draw moments of the storm."""

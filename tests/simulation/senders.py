@@ -28,10 +28,10 @@ class Post:
 class Senders:
     """Everybody who reports."""
 
-    def __init__(self, machine: Machine, rng: Rng, storm_s: float) -> None:
+    def __init__(self, machine: Machine, rng: Rng, storm_s: float, posts: int) -> None:
         self._machine, self._world, self._rng, self._storm_s = machine, machine.world, rng, storm_s
         self._successes = 0
-        self.posts = [self._post(number) for number in range(rng.randrange(4, 24))]
+        self.posts = [self._post(number) for number in range(posts)]
 
     async def send(self, post: Post) -> None:
         """Post until it is accepted, as integrations do; a few cannot let go even then."""
@@ -56,6 +56,7 @@ class Senders:
         incident = flight.headers.get("x-prunella-recovery")
         if incident is None or self._rng.random() > 0.1:
             return
+        self._world.marks["echo"] += 1
         body = {"event_id": f"echo-{len(self.posts)}", "service_name": flight.service, "http_status": 503}
         post = Post(self._world.now_s(), body, echo_of=incident)
         self.posts.append(post)
@@ -64,7 +65,7 @@ class Senders:
     async def report_success(self, process: Process, service: str) -> None:
         """Say that a service works; it worked a moment before that is said."""
         self._successes += 1
-        self._world.successes[service] = self._world.now_s()
+        self._world.successes[service] = self._world.wall_s()
         parts = process.parts
         for user in USERS if service == "crm" else (None,):
             body = {"event_id": f"good-{self._successes}-{user}", "service_name": service, "outcome": "success"}
@@ -115,4 +116,5 @@ class Senders:
         receipt = await process.intake.accept(signal, echo_of=post.echo_of)
         facts = (process.name, event.event_id, receipt.incident_id, receipt.duplicate)
         self._world.trace.say(self._world.now_s(), "accepted", *facts)
+        self._world.marks["duplicate"] += receipt.duplicate
         return receipt

@@ -35,7 +35,7 @@ HOW_OFTEN = {"network": 6, "auth": 3, "rate_limit": 3, "data": 1, "unknown": 1}
 
 def services() -> list[Service]:
     """Return the third parties: with and without tokens, honouring keys or not, patient or not."""
-    health = Health(path="/health", every_s=600.0)
+    health = Health(path="/health", every_s=1200.0)
     return [
         Service(
             name="crm",

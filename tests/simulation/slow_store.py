@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from prunella.core.errors import StoreUnavailable
 from prunella.store.sql import Bound
 from prunella.store.sqlite import SqliteStore
-from prunella.testing import LoopClock
 
 if TYPE_CHECKING:
     from simulation.machine import Machine, Process
+    from simulation.world import WallClock
 
 STATEMENT_MAX_S = 0.05
 
@@ -20,7 +20,7 @@ STATEMENT_MAX_S = 0.05
 class SlowStore(SqliteStore):
     """The real SQLite store whose statements take time, and sometimes fail."""
 
-    def __init__(self, machine: Machine, process: Process, clock: LoopClock) -> None:
+    def __init__(self, machine: Machine, process: Process, clock: WallClock) -> None:
         super().__init__(machine.database, clock)
         self._machine, self._process = machine, process
         self._turn = Turn(machine, process)
@@ -29,12 +29,16 @@ class SlowStore(SqliteStore):
         machine = self._machine
         await self._process.io(STATEMENT_MAX_S, machine.slowness)
         if machine.is_away():
-            machine.world.trace.say(machine.world.now_s(), "store.failed", self._process.name)
+            machine.world.seen("store.failed", self._process.name)
             raise StoreUnavailable("SQLite: disk I/O error; nothing of this request was recorded")
         machine.watch.before(text, values, self._process.name)
         result = await super().run(text, values)
         machine.watch.after(text, values)
-        await self._process.io(STATEMENT_MAX_S, machine.slowness)
+        if text.startswith("UPDATE") and not result[0] and result[1] <= 0:
+            table = text.split(maxsplit=2)[1]
+            machine.world.seen("missed claim" if table == "incidents" and ":worker" in text else "missed", table)
+        if text == "COMMIT":  # after any other one it would be the time before the next
+            await self._process.io(STATEMENT_MAX_S, machine.slowness)
         return result
 
 

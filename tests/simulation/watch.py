@@ -55,9 +55,9 @@ _PATIENCE_S = 90.0
 """How late the engine may be, with a slow database and a queue before it."""
 
 
-def moment(now_s: float) -> str:
-    """Spell a virtual time as the tables do."""
-    return (START + timedelta(seconds=now_s)).isoformat(sep=" ", timespec="microseconds")
+def moment(wall_s: float) -> str:
+    """Spell a time of the wall clock as the tables do."""
+    return (START + timedelta(seconds=wall_s)).isoformat(sep=" ", timespec="microseconds")
 
 
 class Watch:
@@ -128,7 +128,7 @@ class Watch:
         """An attempt may begin only where the gate lets it, and only so often."""
         if not runs:
             return
-        service, now = runs[0]["service"], moment(self._world.now_s())
+        service, now = runs[0]["service"], moment(self._world.wall_s())
         gate = self._database.execute(
             "SELECT state, reopen_at, throttled_until FROM gates WHERE service = ?", (service,)
         ).fetchone()
@@ -140,7 +140,7 @@ class Watch:
             self._world.wrong(f"an attempt began while {service} had asked for silence")
         rows = self._database.execute(
             "SELECT id FROM runs WHERE service = ? AND state = 'running' AND started_at > ?",
-            (service, moment(self._world.now_s() - LEASE_S)),  # no call lasts half as long
+            (service, moment(self._world.wall_s() - LEASE_S)),  # no call lasts half as long
         )
         under_way = len({row[0] for row in rows} - self.interrupted)
         most = self._world.places[service].service.calls_max if state == "closed" else 1
@@ -160,7 +160,7 @@ class Watch:
     def _somebody_comes(self) -> None:
         """What is due, or whose lease has ended, is taken up before long."""
         now_s = self._world.now_s()
-        found = set(self._database.execute(_OVERDUE, {"now": moment(now_s)}).fetchall())
+        found = set(self._database.execute(_OVERDUE, {"now": moment(self._world.wall_s())}).fetchall())
         self._overdue = {one: since for one, since in self._overdue.items() if one in found}
         for one in found:
             since_s = max(self._overdue.setdefault(one, now_s), self._world.epoch_s)

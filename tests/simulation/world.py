@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from prunella.core.clock import Rng
 from prunella.core.errors import EgressFailed, Undelivered
 from prunella.core.records import Notification
 from prunella.egress import UNSET, Caller, Reply
+from prunella.testing import LoopClock
 from simulation.places import EFFECTS, Account, Flight, Place, answer, land, other_answer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +56,8 @@ class World:
         self.successes: dict[str, float] = {}
         self.wrongs: list[str] = []
         self.alive: set[str] = set()  # the processes that live at the moment
+        self.marks: Counter[str] = Counter()  # where this history has been
+        self.jumped_s = 0.0  # by how much the wall clock was set
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
         self.loop: asyncio.AbstractEventLoop
         self.called: Callable[[str], None] | None = None  # hears of every call's key
@@ -65,9 +68,23 @@ class World:
         """Return the virtual seconds since the beginning, crashes and all."""
         return self.epoch_s + self.loop.time()
 
+    def wall_s(self) -> float:
+        """Return what the machine's wall clock says, as seconds since the beginning; it may be set."""
+        return self.now_s() + self.jumped_s
+
     def stormy(self) -> bool:
         """Tell whether things still go wrong."""
         return self.now_s() < self.calm_from_s
+
+    def seen(self, what: str, *facts: object) -> None:
+        """Note one thing, and that this history has been there."""
+        self.marks[what] += 1
+        self.trace.say(self.now_s(), what, *facts)
+
+    def set_clock(self, by_s: float) -> None:
+        """Set the machine's wall clock."""
+        self.jumped_s += by_s
+        self.seen("clock forward" if by_s > 0 else "clock back", f"{by_s:.3f}")
 
     def wrong(self, what: str) -> None:
         """Note that a promise was broken."""
@@ -116,6 +133,7 @@ class World:
         kind = (place.provider_moods if is_token else place.moods).draw(self.now_s())
         kind, reply = self._token(place, flight, kind) if is_token else self._serve(place, flight, kind)
         self.replies[flight.key][kind] += 1
+        self.marks[f"{'token' if is_token else 'answer'} {kind}"] += 1
         self.trace.say(self.now_s(), "answer", flight.service, flight.path, flight.key, kind)
         if kind.startswith("timeout"):
             return
@@ -138,7 +156,7 @@ class World:
         if flight.path == "/health":
             kind = kind if kind in ("ok", "503", "refused", "timeout") else "ok"
             if kind == "ok":
-                self.probed_well[flight.service] = self.now_s()
+                self.probed_well[flight.service] = self.wall_s()
             return kind, answer(200 if kind == "ok" else 503, {"ok": True})
         if kind in (*EFFECTS, "422", "html", "ok_false") and not self._welcome(place, flight):
             token = flight.headers.get("authorization", "")
@@ -241,6 +259,18 @@ class Chat:
         lot = self._world.rng.random() if self._world.stormy() else 1.0
         heard = lot >= 0.1
         self._world.trace.say(self._world.now_s(), "chat", self.name, notification.kind, notification.id, heard)
+        self._world.marks["chat heard" if heard else "chat deaf"] += 1
         await self._process.io(PATIENCE)
         if lot < 0.15:
             raise Undelivered(f"{self.name}: the receiver answered 503", retry_after_s=5.0 if lot < 0.05 else None)
+
+
+class WallClock(LoopClock):
+    """A machine's clock: it runs with the loop, and somebody may set it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(START + timedelta(seconds=world.epoch_s))
+        self._world = world
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self._world.jumped_s)

@@ -129,6 +129,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.call_soon(call)
         return outcome
 
+    def pass_alone(self, seconds: float) -> bool:
+        """Let time pass at once where nobody else would do anything in it; False, and no time has passed, otherwise.
+
+        What a sleep would come to, without its turn of the loop: most waits of a simulated database are of this kind.
+        """
+        if self._ready:
+            return False
+        self._drop_cancelled_timers()
+        until_s = self._sands.now_s + seconds
+        if self._scheduled and self._scheduled[0].when() <= until_s:
+            return False
+        self._sands.now_s = until_s
+        return True
+
     def _run_once(self) -> None:
         # Replaces asyncio's own turn, which polls sockets and waits for real time.
         self._end_if_crashed()
