@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage leaks profiles reference conformance fuzz fuzz-api simulate machines flood audit \
+.PHONY: demo test tests unit check format bench chaos outage leaks profiles reference conformance fuzz fuzz-api simulate week machines flood audit \
   sbom vendor pictures lock help
 .DEFAULT_GOAL := help
 
@@ -64,6 +64,9 @@ flood: $(SETUP) ## 50,000 events from one source beside 100 from another: what w
 
 simulate: $(SETUP) ## play SEEDS= histories (default 1000) of failures, deaths and people from seed FIRST= on: no promise may break
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
+
+week: $(SETUP) ## a virtual week of failures with retention: neither rows nor memory go on growing; DAYS=, SEED=
+	@PYTHONPATH=tests $(BIN)/python -m simulation.week --days $(or $(DAYS),7) --seed $(or $(SEED),1)
 
 machines: $(SETUP) ## histories of gates, incidents, operations, approvals and known issues beside a model: minutes
 	@$(BIN)/python -m pytest -q --timeout 3600 --hypothesis-profile deep tests/store/test_machines.py

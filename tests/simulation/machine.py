@@ -19,7 +19,8 @@ from prunella.core.clock import Ids, Rng
 from prunella.core.errors import StoreUnavailable
 from prunella.core.events import Event, Listeners
 from prunella.core.records import Severity
-from prunella.engine import patrol, proposals
+from prunella.core.retention import Retention
+from prunella.engine import patrol, proposals, retention, seals
 from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
 from prunella.engine.learning import occurrences
@@ -44,8 +45,6 @@ from simulation.world import Chat, WallClock, Wire, World
 
 KEYS = Keys([b"simulation-simulation-simulation"])
 SCAN_EVERY_S = 300.0  # three times as often as by default: what it makes good is seen sooner
-STEPS_MAX = 40_000
-"""A history that takes more I/O than this goes round in circles."""
 ROUTES = Routes(
     (
         Route(frozenset({Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL}), ("ops",)),
@@ -76,10 +75,19 @@ class Machine:
         slowness: the higher, the rarer a slow statement: 1 is up to 50 ms evenly, 6 mostly a few.
         outages: when the database is away, as (from, to) in virtual seconds.
         crash_at: numbers of the I/O steps at which everything dies.
+        steps_max: a history that takes more I/O than this goes round in circles.
+        retention: what is forgotten; None: nothing.
     """
 
     def __init__(
-        self, world: World, *, slowness: float, outages: Sequence[tuple[float, float]], crash_at: Sequence[int]
+        self,
+        world: World,
+        *,
+        slowness: float,
+        outages: Sequence[tuple[float, float]],
+        crash_at: Sequence[int],
+        steps_max: int,
+        retention: Retention | None,
     ) -> None:
         self.world = world
         self.database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
@@ -87,7 +95,7 @@ class Machine:
         self.watch = Watch(world, self.database)
         world.called = self.watch.called
         self.rng = Rng(f"{world.seed}/machine")
-        self.slowness = slowness
+        self.slowness, self.steps_max, self.retention = slowness, steps_max, retention
         self.outages: tuple[tuple[float, float], ...] = ()
         self.crash_at: set[int] = set()
         self._trouble = tuple(outages), set(crash_at)
@@ -228,12 +236,15 @@ class Process:
         self.intake = Intake(self.parts)
         rounds = patrol.rounds(services, {})
         rounds["scan"] = replace(rounds["scan"], every_s=SCAN_EVERY_S)
+        if machine.retention is not None:
+            rounds[retention.NAME] = retention.round_of(machine.retention)
         self.procedures = {**rounds, LEARN: occurrences.ROUND}
         delivery = Delivery(self.store, runner, caller, self._channel, listeners, Ids(clock, rng))
         runner.handle("heal", partial(heal, self.parts))
         runner.handle("deliver", delivery.deliver)
         runner.handle("procedure", self._procedure)
         runner.handle("approval", partial(proposals.expire, self.parts))
+        runner.handle(seals.HANDLER, partial(seals.seal_in_turn, self.parts))
         machine.processes.append(self)
         world.alive.add(name)
 
@@ -242,6 +253,8 @@ class Process:
         while True:
             try:
                 await reconcile(self.parts, self.procedures, alone=alone)
+                if self.machine.retention is not None:
+                    await self.parts.runner.submit(seals.HANDLER)
                 break
             except StoreUnavailable:
                 await self.parts.clock.sleep(1.0)
@@ -254,7 +267,7 @@ class Process:
         if not machine.loop.pass_alone(seconds):
             await asyncio.sleep(seconds)
         machine.steps += 1
-        if (machine.steps in machine.crash_at and machine.world.stormy()) or machine.steps >= STEPS_MAX:
+        if (machine.steps in machine.crash_at and machine.world.stormy()) or machine.steps >= machine.steps_max:
             machine.world.seen("crash", f"at step {machine.steps}")
             await machine.loop.crash_here()
         await self.live_on()

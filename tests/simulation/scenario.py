@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from prunella.core import redact
 from prunella.core.clock import Rng
+from prunella.core.retention import Retention
 from prunella.testing import SimulatedCrash, virtual_time
 from simulation.crowd import Crowd
 from simulation.invariants import at_the_end, healed_by_now
-from simulation.machine import STEPS_MAX, Machine, Process
+from simulation.machine import Machine, Process
 from simulation.marks import been
 from simulation.places import MOODS, PROVIDER_MOODS, Moods, Place
 from simulation.senders import Senders
@@ -24,6 +25,7 @@ from simulation.services import ACCOUNTS, services
 from simulation.world import World
 
 CALM_S = 1150.0  # two scans and more
+Act = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -39,29 +41,78 @@ class Result:
     virtual_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How much of everything a history has.
+
+    Args:
+        storm_s: seconds in which things go wrong; then follows the calm.
+        mean_s: how long a third party keeps its mood, on average.
+        slowness: the higher, the rarer a slow statement.
+        crash_at: the I/O steps at which the power fails.
+        moments of the storm, so many of each: outages of the database, kills of a worker, acts of people, jumps of the
+            wall clock.
+        expiries: access tokens that end before their time.
+        retention: what the engine forgets meanwhile; None: the history is too short for it.
+    """
+
+    storm_s: float
+    mean_s: float
+    workers: int
+    slowness: float
+    crash_at: tuple[int, ...]
+    outages: int
+    kills: int
+    posts: int
+    acts: int
+    jumps: int
+    expiries: int
+    retention: Retention | None = None
+    steps_max: int = 40_000
+
+
+def drawn(rng: Rng) -> Shape:
+    """Draw a shape: mostly short and small, because that is where most of what can happen happens, now and then not."""
+    is_long, is_big = rng.random() < 0.04, rng.random() < 0.06
+    workers = 2 if rng.random() < 0.35 else 1
+    last_step = 1500 if is_big or is_long else 500
+    return Shape(
+        storm_s=rng.uniform(1200, 3000) if is_long else rng.uniform(15, 100),
+        mean_s=300.0 if is_long else rng.choice((5.0, 20.0)),
+        workers=workers,
+        slowness=rng.choice((1.0, 3.0, 6.0, 10.0)),
+        crash_at=tuple(rng.randrange(5, last_step) for _ in range(rng.choice((0, 1, 1, 2)))),
+        outages=rng.choice((0, 0, 0, 1, 4)),
+        kills=rng.choice((0, 1, 2)) if workers > 1 else 0,
+        posts=rng.randrange(8, 24) if is_big else rng.randrange(1, 7),
+        acts=rng.randrange(0, 14 if is_big else 5),
+        jumps=rng.choice((0, 0, 0, 0, 1, 2)),
+        expiries=rng.randrange(0, 4),
+    )
+
+
 class Scenario:
     """One seed's history."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, shape: Shape | None = None) -> None:
         self.seed = seed
         self.rng = rng = Rng(f"{seed}/scenario")
-        is_long, is_big = rng.random() < 0.04, rng.random() < 0.06
-        self.storm_s = rng.uniform(1200, 3000) if is_long else rng.uniform(15, 100)
+        self.shape = shape = drawn(rng) if shape is None else shape
+        self.storm_s = shape.storm_s
         self.world = World(seed, calm_from_s=self.storm_s)
-        self._found_places(mean_s=300.0 if is_long else rng.choice((5.0, 20.0)))
-        self.workers = 2 if rng.random() < 0.35 else 1
+        self._found_places(shape.mean_s)
         self.machine = Machine(
             self.world,
-            slowness=rng.choice((1.0, 3.0, 6.0, 10.0)),
-            outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in self._moments(rng.choice((0, 0, 0, 1, 4)))],
-            crash_at=[rng.randrange(5, 1500 if is_big or is_long else 500) for _ in range(rng.choice((0, 1, 1, 2)))],
+            slowness=shape.slowness,
+            outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in self._moments(shape.outages)],
+            crash_at=shape.crash_at,
+            steps_max=shape.steps_max,
+            retention=shape.retention,
         )
-        self.senders = Senders(self.machine, rng, self.storm_s, rng.randrange(8, 24) if is_big else rng.randrange(1, 7))
+        self.senders = Senders(self.machine, rng, self.storm_s, shape.posts)
         self.crowd = Crowd(self.machine, self.senders, rng)
-        self.kills = self._moments(rng.choice((0, 1, 2)) if self.workers > 1 else 0)
-        self.acts = self._moments(rng.randrange(0, 14 if is_big else 5))
-        self.jumps = self._moments(rng.choice((0, 0, 0, 0, 1, 2)))
-        self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(rng.randrange(0, 4))]
+        self.kills, self.acts, self.jumps = (self._moments(one) for one in (shape.kills, shape.acts, shape.jumps))
+        self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(shape.expiries)]
         self._started = 0
         self._done: set[float] = set()
 
@@ -95,7 +146,7 @@ class Scenario:
                     loop.run_until_complete(self._live())
                     return self._result()
                 except SimulatedCrash:
-                    if self.machine.steps >= STEPS_MAX:
+                    if self.machine.steps >= self.shape.steps_max:
                         self.world.wrong("it works without end")
                         return self._result()
                     self.machine.lose_power()
@@ -106,7 +157,7 @@ class Scenario:
         if self.world.stormy():
             self.world.echo, self.machine.begun = self.senders.echo, self.crowd.meddle
             self.world.rotated = self.crowd.pull_the_plug
-        for number in range(self.workers):
+        for number in range(self.shape.workers):
             self._start(number)
         now_s = self.world.now_s()
         posts, known = self.senders.posts, [post for post in self.senders.posts if post.receipt is not None]
@@ -116,28 +167,29 @@ class Scenario:
         others += [self._at(at_s, self._kill) for at_s in self.kills if at_s > now_s]
         others += [self._at(at_s, self._set_clock) for at_s in self.jumps if at_s > now_s]
         others += [self._at(at_s, self._expire) for at_s in self.expiries if at_s > now_s]
-        others += [self._once(self.storm_s + after_s, act) for after_s, act in self._calm()]
+        others += [self._once(at_s, act) for at_s, act in self._timetable()]
         for other in others:
             self.machine.start(other)
         await asyncio.sleep(max(self.storm_s + CALM_S - now_s, 60.0))
         self.machine.must_be_idle()
 
-    def _calm(self) -> list[tuple[float, Callable[[], Awaitable[None]]]]:
-        """Return what people do and look at, so many seconds after the storm."""
+    def _timetable(self) -> list[tuple[float, Act]]:
+        """Return what people do and look at, and when: each once, whatever fails in the middle of it."""
+        calm_s = self.storm_s
         return [
-            (45.0, self.crowd.repair),
-            (90.0, self.crowd.ask_again),
-            (300.0, self.crowd.repair),
-            (345.0, self.crowd.ask_again),
-            (1005.0, self._look_at_the_scan),
-            (1015.0, self.crowd.report_successes),
+            (calm_s + 45.0, self.crowd.repair),
+            (calm_s + 90.0, self.crowd.ask_again),
+            (calm_s + 300.0, self.crowd.repair),
+            (calm_s + 345.0, self.crowd.ask_again),
+            (calm_s + 1005.0, self._look_at_the_scan),
+            (calm_s + 1015.0, self.crowd.report_successes),
         ]
 
-    async def _at(self, at_s: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _at(self, at_s: float, act: Act) -> None:
         await asyncio.sleep(max(at_s - self.world.now_s(), 0.0))
         await act()
 
-    async def _once(self, at_s: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _once(self, at_s: float, act: Act) -> None:
         """Do what is not done yet, also when the power failed in the middle of it."""
         if at_s not in self._done:
             await self._at(at_s, act)
@@ -147,7 +199,7 @@ class Scenario:
         self._started += 1
         process = Process(self.machine, f"w{number}.{self._started}")
         self.world.trace.say(self.world.now_s(), "start", process.name)
-        self.machine.run(process, alone=self.workers == 1)
+        self.machine.run(process, alone=self.shape.workers == 1)
 
     async def _kill(self) -> None:
         victim = self.machine.any(self.rng)

@@ -75,13 +75,17 @@ class Senders:
     def must_be_there(self) -> None:
         """Judge, at the end, whether what was acknowledged is there, in the incident that was named."""
         for post in self.posts:
-            if post.receipt is None:
+            if post.receipt is None or self._may_be_forgotten(post):
                 continue
             row = self._machine.database.execute(
                 "SELECT incident_id FROM signals WHERE event_id = ?", (post.body["event_id"],)
             ).fetchone()
             if row is None or row[0] != post.receipt.incident_id:
                 self._world.wrong(f"an accepted event was lost: {post.body['event_id']} {post.receipt.incident_id}")
+
+    def _may_be_forgotten(self, post: Post) -> bool:
+        retention = self._machine.retention
+        return retention is not None and post.at_s < self._world.now_s() - retention.incidents_s
 
     def _post(self, number: int) -> Post:
         rng, secret = self._rng, self._world.secret

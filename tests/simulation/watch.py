@@ -113,6 +113,13 @@ class Watch:
         if holder in self._world.alive:
             self._world.wrong(f"a person was asked for tokens while {holder} held the new pair: {service}")
 
+    def forget(self) -> None:
+        """Forget what is over, as retention does."""
+        there = {row[0] for row in self._database.execute("SELECT id FROM incidents")}
+        self._rounds = Counter({one: count for one, count in self._rounds.items() if one in there})
+        self.kept = {one: state for one, state in self.kept.items() if one in there}
+        self._tries.clear()
+
     def died(self, process: str) -> None:
         """Note which attempts a process leaves behind."""
         rows = self._database.execute("SELECT id FROM runs WHERE state = 'running' AND worker = ?", (process,))
@@ -150,8 +157,9 @@ class Watch:
     def _kept_by_people(self) -> None:
         """What a person put aside stays there until it is resolved or a person takes it up."""
         for incident, wanted in list(self.kept.items()):
-            state = self._database.execute("SELECT state FROM incidents WHERE id = ?", (incident,)).fetchone()[0]
-            if state in (wanted, "resolved"):
+            row = self._database.execute("SELECT state FROM incidents WHERE id = ?", (incident,)).fetchone()
+            state = "forgotten" if row is None else row[0]
+            if state in (wanted, "resolved", "forgotten"):
                 continue
             del self.kept[incident]
             if not self.people_at_work:
