@@ -5,8 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: demo test tests unit check format bench chaos outage leaks profiles reference conformance fuzz fuzz-api simulate week machines flood audit \
-  sbom vendor pictures lock help
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 .DEFAULT_GOAL := help
 
 demo: $(SETUP) ## break a small shop in front of you, and heal it
@@ -38,6 +37,9 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
+
+soak: $(SETUP) ## a steady load for MINUTES= (default 10): memory, files, rows and logs stop growing; PLANT= a bug to see it named
+	@$(BIN)/python -m chaos soak --soak-minutes $(or $(MINUTES),10) $(if $(PLANT),--plant "$(PLANT)")
 
 leaks: $(SETUP) ## a canary in every field; EVENTS= (default 1000) later none may sing in any dump, log, page, message or answer
 	@PRUNELLA_CANARY_EVENTS=$(or $(EVENTS),1000) $(BIN)/python -m pytest -q -s tests/flows/test_canaries.py

@@ -1,4 +1,4 @@
-"""`python -m chaos [storm|boundaries|takeover|tokens]`: break things, print the ledger; 1 if a promise broke."""
+"""`python -m chaos [storm|boundaries|takeover|tokens|soak]`: break things, print the ledger; 1 if a promise broke."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("storm", "boundaries", "takeover", "tokens")
+KILLS = ("storm", "boundaries", "takeover", "tokens")
+NAMES = (*KILLS, "soak")
 
 
 def main() -> None:
-    """Run what is named, or everything."""
+    """Run what is named, or everything that kills."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description="Kill, and count what became of everything.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; default: {', '.join(KILLS)}"
+    )
     parser.add_argument("--seed", type=int, default=1, help="what the moments are drawn from (default 1)")
     parser.add_argument("--kills", type=int, default=1000, help="storm: kills of workers (default 1,000)")
     parser.add_argument("--pg-kills", type=int, default=20, help="storm: kills of all of PostgreSQL (default 20)")
@@ -24,13 +27,15 @@ def main() -> None:
     parser.add_argument(
         "--take-overs", type=int, default=20, help="takeover: kills of a worker in mid-call (default 20)"
     )
+    parser.add_argument("--soak-minutes", type=float, default=10, help="soak: how long (default 10)")
+    parser.add_argument("--plant", action="append", default=[], metavar="BUG", help="plant a bug, to see it named")
     parser.add_argument("--every", type=int, default=1, help="boundaries: look at every n-th only (default 1: all)")
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:
         parser.error(f"there is nothing called {', '.join(unknown)}; choose from {', '.join(NAMES)}")
     wrong = False
-    for name in chosen.names or NAMES:
+    for name in chosen.names or KILLS:
         title, book = importlib.import_module(f"chaos.{name}").chosen(chosen)
         wrong = wrong or bool(book.wrongs)
         print(f"{title}\n{book}\n", flush=True)

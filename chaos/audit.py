@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
+from chaos.book import Book
 from chaos.crew import Death
 from chaos.killer import Outage
 from chaos.world import World, event_id, has_keys
-
-_SHOWN = 5
 
 _FATES = """
 SELECT s.event_id, s.incident_id, s.service, o.id, o.state, o.last_error, o.payload_sealed IS NOT NULL
@@ -27,36 +25,6 @@ UNION ALL SELECT 'an incident', id, state || ': ' || coalesce(held_reason, '') F
 WHERE state NOT IN ('resolved', 'escalated') OR lease_until IS NOT NULL
 UNION ALL SELECT 'a run', id, state FROM runs WHERE state IN ('planned', 'running')
 """
-
-
-@dataclass
-class Book:
-    """The ledger of a run: figures to print, and what is wrong."""
-
-    figures: dict[str, str] = field(default_factory=dict)
-    wrongs: list[str] = field(default_factory=list)
-
-    def count(self, what: str, number: float, *, must_be: int | None = None) -> None:
-        """Enter a figure; it is wrong where it has to be another."""
-        shown = f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
-        self.figures[what] = shown if must_be is None else f"{shown}  (must be {must_be:,})"
-        if must_be is not None and number != must_be:
-            self.wrongs.append(f"{what}: {shown}, and it must be {must_be:,}")
-
-    def blame(self, what: str, found: Sequence[object]) -> None:
-        """Enter what was found wrong, with a few examples."""
-        if found:
-            self.wrongs.append(f"{what}: {len(found)}, for example {', '.join(str(one) for one in found[:_SHOWN])}")
-
-    def add(self, other: Book, prefix: str) -> None:
-        """Enter all of another run, under its own name."""
-        self.figures |= {f"{prefix}{what}": figure for what, figure in other.figures.items()}
-        self.wrongs += [f"{prefix}{wrong}" for wrong in other.wrongs]
-
-    def __str__(self) -> str:
-        width = max(len(name) for name in self.figures)
-        lines = [f"  {name.ljust(width)}  {figure}" for name, figure in self.figures.items()]
-        return "\n".join([*lines, *(f"  WRONG  {one}" for one in self.wrongs)])
 
 
 def left(database_url: str) -> list[tuple[str, str, str]]:

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-from chaos.audit import Book
+from chaos.book import Book
 from chaos.crew import Crew, Zygote
 from chaos.failpoints import DIED
 from chaos.postgres import Postgres
-from chaos.stories import STORIES, Shop, Stage, Story, free_address
+from chaos.stories import STORIES, Shop, Stage, Story, free_address, with_schema
 from chaos.storm import places
 from chaos.world import order_of
 from prunella.store import migrations
@@ -73,7 +72,7 @@ class Ground:
         """Play a story until everything is settled; a process dies at `die_at`, the next one goes on."""
         here = Path(tempfile.mkdtemp(prefix="story-", dir=self.folder))
         store_url, shop_url = self._databases(here)
-        store, shop = Shop(_with_schema(store_url)), Shop(shop_url)
+        store, shop = Shop(with_schema(store_url)), Shop(shop_url)
         with FaultyServer(honour_keys=story.honours, identity=order_of) as server:
             stage = Stage(server, store, shop, server.webhook("/ops"), free_address())
             server.script("/vendor/orders", story.words)
@@ -174,10 +173,6 @@ def _is_settled(stage: Stage) -> bool:
 
 def _texts(notes: dict[str, object]) -> dict[str, str]:
     return {name: value for name, value in notes.items() if isinstance(value, str)}
-
-
-def _with_schema(url: str) -> str:
-    return f"{url}&options={quote('-c search_path=prunella')}" if url.startswith("postgresql") else url
 
 
 def _tail(here: Path) -> str:

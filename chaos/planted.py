@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 
 from prunella.core.states import RunState
-from prunella.engine import heal, intake
+from prunella.engine import heal, intake, retention
 from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.report import Receipt
@@ -23,6 +23,7 @@ from prunella.store.tables import incidents as incident_table
 from prunella.store.tables import operations as operation_table
 
 _LATER_S = 3.0
+_KEPT_BYTES = 20_000
 
 
 def _put(place: object, name: str, value: object) -> None:
@@ -100,6 +101,27 @@ def _refresh_by_everybody() -> None:
     _put(CredentialRows, "claim_refresh", won)
 
 
+def _keep_every_event() -> None:
+    """Never let go of what was reported."""
+    record = intake.record
+    kept: list[bytes] = []
+
+    async def keep(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        kept.extend(bytes(_KEPT_BYTES) for _ in arrivals)
+        return await record(parts, arrivals)
+
+    _put(intake, "record", keep)
+
+
+def _forget_nothing() -> None:
+    """Keep every row for ever."""
+
+    async def nothing(*_: object, **__: object) -> dict[str, int]:
+        return {}
+
+    _put(retention, "forget", nothing)
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "new key per try": _new_key_per_try,
     "repeat keyless": _repeat_keyless,
@@ -107,4 +129,6 @@ PLANTS: dict[str, Callable[[], None]] = {
     "accept before commit": _accept_before_commit,
     "hide the unknown": _hide_the_unknown,
     "refresh by everybody": _refresh_by_everybody,
+    "keep every event": _keep_every_event,
+    "forget nothing": _forget_nothing,
 }

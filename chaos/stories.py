@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import Engine, create_engine, inspect, make_url, text
 
@@ -351,3 +351,8 @@ def free_address() -> tuple[str, int]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return "127.0.0.1", int(one.getsockname()[1])
+
+
+def with_schema(url: str) -> str:
+    """Return the address at which prunella's own tables are found by their bare names."""
+    return f"{url}&options={quote('-c search_path=prunella')}" if url.startswith("postgresql") else url

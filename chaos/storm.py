@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos import audit
-from chaos.audit import Book
+from chaos.book import Book
 from chaos.crew import Crew, Zygote, zygote
 from chaos.killer import Killer
 from chaos.postgres import Postgres, postgres

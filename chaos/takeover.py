@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from chaos.audit import Book
+from chaos.book import Book
 from chaos.crew import Crew, Zygote
 from chaos.postgres import Postgres
 from chaos.senders import Senders

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from chaos.audit import Book
+from chaos.book import Book
 from chaos.crew import Crew, Zygote
 from chaos.postgres import Postgres
 from chaos.stories import free_address

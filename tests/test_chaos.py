@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from chaos.audit import Book
+from chaos.book import Book
 from chaos.boundaries import Ground, Played
 from chaos.crew import Zygote
 from chaos.postgres import Postgres

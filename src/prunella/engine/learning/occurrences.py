@@ -24,7 +24,7 @@ _EVERY_S = 300.0
 _INCIDENTS = 500
 _BATCHES = 4
 _BREATH = timedelta(seconds=1)
-_PATTERNS_MAX = 10_000
+PATTERNS_MAX = 10_000
 """A flood of ever new errors pushes out what was not seen for longest, and nothing else."""
 _QUIET = timedelta(hours=24)
 """After so long without it, what a person resolved and comes back is a regression."""
@@ -48,7 +48,7 @@ async def learn(parts: Parts) -> Mapping[str, Any]:
     promoted = await promotion.promote(parts)
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
-        forgotten = await tx.learning.forget_beyond(_PATTERNS_MAX)
+        forgotten = await tx.learning.forget_beyond(PATTERNS_MAX)
         dormant = await tx.learning.sleep(now - _DORMANT_AFTER, now)
         watched_until = await tx.incidents.next_watched(now)
     if watched_until is not None and watched_until < now + timedelta(seconds=_EVERY_S):
