@@ -38,6 +38,10 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
+deliveries: $(SETUP) ## EVENTS= signed deliveries in three copies, shuffled; KILLS= (50) right behind an answer; SEED=, PLANT=
+	@$(BIN)/python -m chaos deliveries --events $(or $(EVENTS),10000) --delivery-kills $(or $(KILLS),50) \
+	  --seed $(or $(SEED),1) $(if $(PLANT),--plant "$(PLANT)")
+
 soak: $(SETUP) ## a steady load for MINUTES= (default 10): memory, files, rows and logs stop growing; PLANT= a bug to see it named
 	@$(BIN)/python -m chaos soak --soak-minutes $(or $(MINUTES),10) $(if $(PLANT),--plant "$(PLANT)")
 

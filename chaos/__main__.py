@@ -1,4 +1,4 @@
-"""`python -m chaos [storm|boundaries|takeover|tokens|soak]`: break things, print the ledger; 1 if a promise broke."""
+"""`python -m chaos NAME …`: break things, print the ledger; 1 if a promise broke."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import sys
 
 KILLS = ("storm", "boundaries", "takeover", "tokens")
-NAMES = (*KILLS, "soak")
+NAMES = (*KILLS, "deliveries", "soak")
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="what the moments are drawn from (default 1)")
     parser.add_argument("--kills", type=int, default=1000, help="storm: kills of workers (default 1,000)")
     parser.add_argument("--pg-kills", type=int, default=20, help="storm: kills of all of PostgreSQL (default 20)")
-    parser.add_argument("--events", type=int, default=10_000, help="storm: events (default 10,000)")
+    parser.add_argument("--events", type=int, default=10_000, help="storm, deliveries: events (default 10,000)")
     parser.add_argument("--workers", type=int, default=3, help="storm: workers beside `prunella up` (default 3)")
     parser.add_argument("--minutes", type=float, default=60, help="storm: no kill comes later than that (default 60)")
     parser.add_argument("--expiries", type=int, default=1000, help="tokens: how often a token expires (default 1,000)")
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--take-overs", type=int, default=20, help="takeover: kills of a worker in mid-call (default 20)"
     )
+    parser.add_argument("--delivery-kills", type=int, default=50, help="deliveries: kills of the receiver (default 50)")
     parser.add_argument("--soak-minutes", type=float, default=10, help="soak: how long (default 10)")
     parser.add_argument("--plant", action="append", default=[], metavar="BUG", help="plant a bug, to see it named")
     parser.add_argument("--every", type=int, default=1, help="boundaries: look at every n-th only (default 1: all)")

@@ -21,6 +21,7 @@ from prunella.store.credentials import CredentialRows
 from prunella.store.sql import Sql, member_of, param
 from prunella.store.tables import incidents as incident_table
 from prunella.store.tables import operations as operation_table
+from prunella.web.inbound import door
 
 _LATER_S = 3.0
 _KEPT_BYTES = 20_000
@@ -122,6 +123,23 @@ def _forget_nothing() -> None:
     _put(retention, "forget", nothing)
 
 
+def _count_every_copy() -> None:
+    """Take each copy of a delivery for another event."""
+    record = intake.record
+    copies = itertools.count()
+
+    async def apart(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        renamed = [replace(one.signal, event_id=f"{one.signal.event_id}:{next(copies)}") for one in arrivals]
+        return await record(parts, [replace(one, signal=signal) for one, signal in zip(arrivals, renamed, strict=True)])
+
+    _put(intake, "record", apart)
+
+
+def _believe_every_signature() -> None:
+    """Let in whoever signs anything."""
+    _put(door, "is_genuine", lambda *_: True)
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "new key per try": _new_key_per_try,
     "repeat keyless": _repeat_keyless,
@@ -129,6 +147,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "accept before commit": _accept_before_commit,
     "hide the unknown": _hide_the_unknown,
     "refresh by everybody": _refresh_by_everybody,
+    "count every copy": _count_every_copy,
+    "believe every signature": _believe_every_signature,
     "keep every event": _keep_every_event,
     "forget nothing": _forget_nothing,
 }

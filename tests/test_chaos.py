@@ -11,6 +11,8 @@ import pytest
 from chaos.book import Book
 from chaos.boundaries import Ground, Played
 from chaos.crew import Zygote
+from chaos.deliveries import Mail
+from chaos.deliveries import play as play_mail
 from chaos.postgres import Postgres
 from chaos.stories import STORIES
 from chaos.storm import Storm, places, play
@@ -103,3 +105,22 @@ def test_refresh_by_everybody_is_seen(place: Place) -> None:
     plant = ["refresh by everybody"]
     book = play_tokens(place.folder, place.server, place.forks, 24, 0, 1, processes=3, plant=plant, within_s=4.0)
     assert any(wrong.startswith("re-uses that count as theft") for wrong in book.wrongs), f"\n{book}"
+
+
+def test_deliveries_are_counted_once_and_planted_bugs_are_named(place: Place) -> None:
+    """Copies in any order, forged ones among them, a receiver that dies behind its answers: kept, and counted, once."""
+    mail = Mail(events=40, kills=2, per_s=100)
+    bugs = {"lost": "accept before commit", "forged": "believe every signature", "events kept": "count every copy"}
+    lossy = replace(mail, kills=1, plant=["accept before commit", "believe every signature"])
+    mails = [mail, lossy, replace(mail, kills=0, plant=["count every copy"])]
+
+    def delivered(number: int) -> Book:
+        url = f"sqlite:///{place.folder / f'deliveries-{number}.db'}"
+        return play_mail(mails[number], place.folder, url, place.forks)
+
+    with ThreadPoolExecutor() as threads:
+        honest, *planted = threads.map(delivered, range(len(mails)))
+    assert honest.wrongs == [], f"\n{honest}"
+    for wrong, bug in bugs.items():
+        named = [book for book, told in zip(planted, mails[1:], strict=True) if bug in told.plant]
+        assert any(one.startswith(wrong) for one in named[0].wrongs), f"{bug}\n{named[0]}"
