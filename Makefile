@@ -38,6 +38,10 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
+breakers: $(SETUP) ## 8 processes behind one shared breaker, OUTAGES= (12); then EXAMPLES= (5000) histories beside a model; PLANT=
+	@$(BIN)/python -m chaos breakers --outages $(or $(OUTAGES),12) $(if $(PLANT),--plant "$(PLANT)")
+	@PRUNELLA_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q --timeout 1200 tests/guard/test_breaker.py -k model
+
 deliveries: $(SETUP) ## EVENTS= signed deliveries in three copies, shuffled; KILLS= (50) right behind an answer; SEED=, PLANT=
 	@$(BIN)/python -m chaos deliveries --events $(or $(EVENTS),10000) --delivery-kills $(or $(KILLS),50) \
 	  --seed $(or $(SEED),1) $(if $(PLANT),--plant "$(PLANT)")

@@ -15,6 +15,7 @@ from prunella.engine import heal, intake, retention
 from prunella.engine.intake import Arrival
 from prunella.engine.parts import Parts
 from prunella.engine.report import Receipt
+from prunella.guard.board import SqlBoard
 from prunella.remedies.contract import Target
 from prunella.store import incidents, operations
 from prunella.store.credentials import CredentialRows
@@ -140,6 +141,11 @@ def _believe_every_signature() -> None:
     _put(door, "is_genuine", lambda *_: True)
 
 
+def _everybody_probes() -> None:
+    """Give the right to probe to every process that asks."""
+    _put(SqlBoard, "may_probe", lambda *_: True)
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "new key per try": _new_key_per_try,
     "repeat keyless": _repeat_keyless,
@@ -149,6 +155,7 @@ PLANTS: dict[str, Callable[[], None]] = {
     "refresh by everybody": _refresh_by_everybody,
     "count every copy": _count_every_copy,
     "believe every signature": _believe_every_signature,
+    "everybody probes": _everybody_probes,
     "keep every event": _keep_every_event,
     "forget nothing": _forget_nothing,
 }

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from chaos import planted, soak, tokens
+from chaos import breakers, planted, soak, tokens
 from chaos.failpoints import Points
 from prunella.cli import up
 from prunella.settings import Settings, load
@@ -92,7 +92,13 @@ def _tokens(settings: Settings, order: Order) -> None:
     tokens.refresh_when_told(settings, order)
 
 
-KINDS: dict[str, Kind] = {"up": _up, "worker": _worker, "tokens": _tokens, "soak": soak.serve_and_forget}
+KINDS: dict[str, Kind] = {
+    "up": _up,
+    "worker": _worker,
+    "tokens": _tokens,
+    "soak": soak.serve_and_forget,
+    "breaker": breakers.call_all_the_time,
+}
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from chaos.book import Book
 from chaos.boundaries import Ground, Played
+from chaos.breakers import Outages
+from chaos.breakers import play as play_breakers
 from chaos.crew import Zygote
 from chaos.deliveries import Mail
 from chaos.deliveries import play as play_mail
@@ -124,3 +126,17 @@ def test_deliveries_are_counted_once_and_planted_bugs_are_named(place: Place) ->
     for wrong, bug in bugs.items():
         named = [book for book, told in zip(planted, mails[1:], strict=True) if bug in told.plant]
         assert any(one.startswith(wrong) for one in named[0].wrongs), f"{bug}\n{named[0]}"
+
+
+def test_probe_is_one_processes_and_everybody_probing_is_named(place: Place) -> None:
+    """Three processes behind one breaker: the service that is down hears of one probe, and of each where all may."""
+    outage = Outages(processes=3, outages=1, down_s=2.3, up_s=0.5)
+
+    def played(plant: Sequence[str]) -> Book:
+        board = f"sqlite:///{place.folder / f'board-{len(plant)}.db'}"
+        return play_breakers(outage, place.folder, board, place.forks, plant)
+
+    with ThreadPoolExecutor() as threads:
+        honest, planted = threads.map(played, [(), ("everybody probes",)])
+    assert honest.wrongs == [], f"\n{honest}"
+    assert any(wrong.startswith("requests within the open time") for wrong in planted.wrongs), f"\n{planted}"
