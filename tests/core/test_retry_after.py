@@ -36,6 +36,11 @@ NOW_EPOCH = int(NOW.timestamp())
         ({"x-ratelimit-reset": str((NOW_EPOCH + 60) * 1000)}, 60.0),
         ({"x-ratelimit-reset": str(NOW_EPOCH - 60)}, 0.0),
         ({"ratelimit-reset": "12"}, 12.0),
+        ({"ratelimit": '"default";r=0;t=30'}, 30.0),
+        ({"RateLimit": '"minute"; r=0; t=20, "a,day;r=9;t=1";t=50;r=0, "hour";r=5;t=900'}, 50.0),
+        ({"ratelimit": '"default";r=7;t=30'}, None),
+        ({"ratelimit": '"default";r=0'}, None),
+        ({"ratelimit": '"default";r=0;t=1.5'}, None),
         ({}, None),
     ],
 )
@@ -127,6 +132,7 @@ HEADER_NAMES = st.sampled_from(
         "x-ratelimit-remaining",
         "ratelimit-reset",
         "ratelimit-remaining",
+        "ratelimit",
     ]
 )
 HEADER_TEXTS = st.one_of(
@@ -134,6 +140,7 @@ HEADER_TEXTS = st.one_of(
     st.from_regex(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", fullmatch=True),
     st.from_regex(r"[A-Z][a-z]{5,8}, [0-9]{2}-(Jan|Feb|Dec)-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT", fullmatch=True),
     st.from_regex(r"[A-Z][a-z]{2} (Jan|Feb) [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}", fullmatch=True),
+    st.from_regex(r'("[^"]{0,9}"(; ?[rt]=[0-9]{1,20}){0,3},? ?){1,4}', fullmatch=True),
     st.integers().map(str),
     st.floats().map(str),
 )

@@ -25,6 +25,11 @@ _DATES: Final = tuple(
 )
 """RFC 9110 section 5.6.7: IMF-fixdate, RFC 850, asctime."""
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_LEFT: Final = re.compile(r";\s*r=(?P<n>\d{1,15})(?![\d.])", re.ASCII)
+_RESETS: Final = re.compile(r";\s*t=(?P<s>\d{1,15})(?![\d.])", re.ASCII)
+_FIELD_MAX: Final = 1_000
+"""draft-ietf-httpapi-ratelimit-headers-10 section 4: `"policy";r=0;t=30`, several with commas between."""
 _EPOCH_S, _EPOCH_MS = 1e9, 1e11
 """From 1e9 on a reset is a moment (2001 and later) and no longer a duration; from 1e11 on it counts milliseconds."""
 
@@ -37,7 +42,8 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None) -> float | N
         now: our own time. A moment is measured against the response's own `Date` where it has one, because the two
             clocks may differ. With None and without `Date` a moment says nothing.
 
-    Read in this order: retry-after-ms, Retry-After (RFC 9110 section 10.2.3), then the resets of a used-up limit.
+    Read in this order: retry-after-ms, Retry-After (RFC 9110 section 10.2.3), then the resets of a used-up limit, last
+    those of the RateLimit field.
     A reset counts only while the remaining calls are 0 or not told: GitHub sends it on every response.
     """
     known = {str(name).lower(): str(value).strip() for name, value in headers.items()}
@@ -56,6 +62,7 @@ def _waits(known: Mapping[str, str], here: datetime | None) -> Iterator[float | 
         yield _number(known.get("x-ratelimit-reset-after", ""))
         yield _reset(known.get("x-ratelimit-reset", ""), here)
         yield _reset(known.get("ratelimit-reset", ""), here)
+    yield _window(known.get("ratelimit", ""))
 
 
 def _number(text: str) -> float | None:
@@ -69,6 +76,16 @@ def _reset(text: str, here: datetime | None) -> float | None:
     if here is None:
         return None
     return (value / 1000 if value >= _EPOCH_MS else value) - here.timestamp()
+
+
+def _window(text: str) -> float | None:
+    """Return the longest wait that a limit of the RateLimit field asks for which is used up."""
+    waits_s = [
+        float(reset["s"])
+        for limit in _QUOTED.sub("", text[:_FIELD_MAX]).split(",")
+        if (left := _LEFT.search(limit)) and (reset := _RESETS.search(limit)) and not int(left["n"])
+    ]
+    return max(waits_s, default=None)
 
 
 def _until(moment: datetime | None, here: datetime | None) -> float | None:
