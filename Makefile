@@ -38,6 +38,9 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
+limits: .venv-peers/.ready ## CALLS= (2000) through a service that allows 20 per second, beside libraries that only retry; two minutes
+	@.venv-peers/bin/python -m chaos limits --calls $(or $(CALLS),2000)
+
 breakers: $(SETUP) ## 8 processes behind one shared breaker, OUTAGES= (12); then EXAMPLES= (5000) histories beside a model; PLANT=
 	@$(BIN)/python -m chaos breakers --outages $(or $(OUTAGES),12) $(if $(PLANT),--plant "$(PLANT)")
 	@PRUNELLA_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -q --timeout 1200 tests/guard/test_breaker.py -k model

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 KILLS = ("storm", "boundaries", "takeover", "tokens")
-NAMES = (*KILLS, "breakers", "deliveries", "soak")
+NAMES = (*KILLS, "breakers", "deliveries", "limits", "soak")
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument(
         "--take-overs", type=int, default=20, help="takeover: kills of a worker in mid-call (default 20)"
     )
+    parser.add_argument("--calls", type=int, default=2000, help="limits: how many calls (default 2,000)")
     parser.add_argument("--outages", type=int, default=12, help="breakers: how often the service is down (default 12)")
     parser.add_argument("--delivery-kills", type=int, default=50, help="deliveries: kills of the receiver (default 50)")
     parser.add_argument("--soak-minutes", type=float, default=10, help="soak: how long (default 10)")

@@ -130,26 +130,26 @@ def _until_all_call(service: FaultyServer, processes: int, since_s: float) -> in
 
 def _book(wanted: Outages, downs: Sequence[Down], requests: Sequence[Request], back: int) -> Book:
     book = Book()
-    probes = [(down, _within(down, requests)) for down in downs]
-    book.count("requests while the service was well", len(requests) - sum(len(one) for _, one in probes))
+    seen = [_within(down, requests) for down in downs]
+    probes = [judged for _, judged in seen]
+    book.count("requests while the service was well", len(requests) - sum(called for called, _ in seen))
     book.count("outages", len(downs))
-    book.count("probes", sum(len(one) for _, one in probes))
-    early = [f"{gap_s:.2f} s" for _, one in probes for gap_s in _gaps(one) if gap_s < OPEN_S - _EARLY_S]
-    beside = [gap for _, one in probes for gap in _gaps(one) if gap < _THINKS_S]
+    book.count("probes", sum(len(one) for one in probes))
+    early = [f"{gap_s:.2f} s" for one in probes for gap_s in _gaps(one) if gap_s < OPEN_S - _EARLY_S]
+    beside = [gap for one in probes for gap in _gaps(one) if gap < _THINKS_S]
     book.count("requests within the open time", len(early), must_be=0)
     book.count("probes beside another", len(beside), must_be=0)
-    book.count("outages without a probe", sum(not one for _, one in probes), must_be=0)
     book.count("processes that call again at the end", back, must_be=wanted.processes)
     return book
 
 
-def _within(down: Down, requests: Sequence[Request]) -> list[float]:
-    """Return when the service was called while it was down, behind the failures that open the breakers.
+def _within(down: Down, requests: Sequence[Request]) -> tuple[int, list[float]]:
+    """Return how often the service was called while it was down, and when behind the failures that open the breakers.
 
     Those are a burst, and the first few of each process: one that was starved may come late to its own.
     """
     failed: Counter[bytes] = Counter()
-    last_s, settled, found = down.from_s, False, []
+    last_s, settled, found = down.from_s, False, list[float]()
     for one in sorted(requests, key=lambda request: request.at_s):
         if down.from_s < one.at_s < down.until_s:
             settled = settled or one.at_s - last_s > _SETTLED_S
@@ -157,7 +157,7 @@ def _within(down: Down, requests: Sequence[Request]) -> list[float]:
             failed[one.body] += 1
             if settled and failed[one.body] > _FAILURES:
                 found.append(one.at_s)
-    return found
+    return failed.total(), found
 
 
 def _gaps(moments: Sequence[float]) -> Iterator[float]:
