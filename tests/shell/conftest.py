@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,10 +175,9 @@ class Shell:
         return self.up.client.get("/livez").status_code == 200
 
 
-@pytest.fixture(scope="session")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A running prunella with every door open."""
-    folder: Path = tmp_path_factory.mktemp("shell")
+@contextmanager
+def opened_shell(folder: Path, **variables: str) -> Iterator[Shell]:
+    """Start a prunella with every door open; `variables` join its environment."""
     (folder / "shell_healing.py").write_text(_PLUGIN)
     url = f"sqlite:///{folder / 'shop.db'}"
     with opened(url) as database, FaultyServer() as world, FaultyServer(host="127.0.0.2") as canary:
@@ -185,12 +185,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         database.run(f"CREATE TABLE products {columns}", f"CREATE TABLE goods {columns}")
         world.script("/jwks", [words.json(200, {"keys": [EC.as_dict(private=False)]})])
         chat, hook = world.chat("/chat"), world.webhook("/hook")
-        with running(
-            folder, world, f"sqlite:///{folder / 'own.db'}", _configured(world, canary), **_secrets(world, url)
-        ) as up:
+        told, own = _secrets(world, url) | variables, f"sqlite:///{folder / 'own.db'}"
+        with running(folder, world, own, _configured(world, canary), **told) as up:
             one = Shell(up, canary, database, chat, hook, traps_of(canary))
             one.reported("open39", "words", error_message=" ".join(TEMPLATES))  # the first message goes out alone
             yield one
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A running prunella with every door open."""
+    with opened_shell(tmp_path_factory.mktemp("shell")) as one:
+        yield one
 
 
 def traps_of(canary: FaultyServer) -> dict[str, str]:
