@@ -43,7 +43,8 @@ class Up:
     used: int = 0
 
     def __post_init__(self) -> None:
-        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+        limits = httpx2.Limits(keepalive_expiry=2)  # the server hangs up after 5 s of silence: no race with that
+        self.client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, limits=limits)
         self._tokens: dict[str, str] = {}
 
     def place(self) -> str:
