@@ -187,11 +187,11 @@ def weak_sections() -> list[Swap]:
 
 
 def unsigned() -> list[Swap]:
-    """Whatever comes in counts as signed."""
+    """Whatever comes in under a known name counts as signed."""
     from prunella.notify import slack_answers
     from prunella.web.inbound import door
 
-    return [(door, "is_genuine", _yes), (slack_answers, "is_from_slack", _yes)]
+    return [(door, "is_genuine", lambda kind, *_: kind != ""), (slack_answers, "is_from_slack", _yes)]
 
 
 def any_role() -> list[Swap]:
