@@ -104,11 +104,15 @@ class EgressPolicy:
 
     def admits(self, host: str, port: int, address: str) -> bool:
         """Tell whether `host` may be called at `address`."""
-        name = _shown(host.lower().rstrip("."))
-        if not self.allow_hosts.isdisjoint({name, f"{name}:{port}"}) or is_public(address):
+        if self.names(host, port) or is_public(address):
             return True
         parsed = ipaddress.ip_address(address)
         return any(parsed in ipaddress.ip_network(entry) for entry in self.allow_hosts if "/" in entry)
+
+    def names(self, host: str, port: int) -> bool:
+        """Tell whether `host` itself is allowed, which may then be called wherever it leads."""
+        name = _shown(host.lower().rstrip("."))
+        return not self.allow_hosts.isdisjoint({name, f"{name}:{port}"})
 
 
 def _shown(host: str) -> str:
@@ -184,7 +188,7 @@ class Egress:
         self._policy = policy or EgressPolicy()
         self._clock = clock or SystemClock()
         self._tls = tls or httpcore2.default_ssl_context()
-        self._network = _CheckedNetwork(self._policy, resolve or _resolve)
+        self._network = _CheckedNetwork(Dialer(self._policy, resolve or _resolve))
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=self._tls,
             max_connections=_CONNECTIONS_MAX,
@@ -271,12 +275,65 @@ class Egress:
         await self._pool.aclose()
 
 
+async def _resolve(host: str, port: int) -> Sequence[str]:
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """Open connections for what is not HTTP, by the same rule."""
+
+    policy: EgressPolicy = EgressPolicy()
+    resolve: Resolve = _resolve
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        """Look a name up, once, and return where it leads; EgressRefused where any of that may not be called."""
+        found = await self.resolve(host, port)
+        for address in found:
+            self.must_admit(host, port, address)
+        return found
+
+    def must_admit(self, host: str, port: int, address: str) -> None:
+        """Raise EgressRefused where `host` may not be called at `address`."""
+        if not self.policy.admits(host, port, address):
+            raise EgressRefused(
+                f"{host}: address {address} is not public; add '{_shown(host)}:{port}' to egress.allow_hosts "
+                f"if prunella may call it"
+            )
+
+    async def dial(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket that does not block.
+
+        Raises:
+            EgressRefused: the address may not be called.
+            OSError: no connection came about; of several addresses, what the last one said.
+        """
+        failure: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+        addresses = await self.addresses(host, port)
+        for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
+            line = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            line.setblocking(False)
+            try:
+                async with asyncio.timeout(_CONNECT_S if left else None):
+                    await asyncio.get_running_loop().sock_connect(line, (address, port))
+                self.must_admit(host, port, str(line.getpeername()[0]))
+            except OSError as exc:
+                line.close()
+                failure = exc
+            except BaseException:
+                line.close()
+                raise
+            else:
+                return line
+        raise failure
+
+
 class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
     """Connect to checked addresses only: the name is looked up once, and what was checked is what is connected to."""
 
-    def __init__(self, policy: EgressPolicy, resolve: Resolve) -> None:
-        self._policy = policy
-        self._resolve = resolve
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
         self._network = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
@@ -287,10 +344,7 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        addresses = await self._resolve(host, port)
-        for address in addresses:
-            if not self._policy.admits(host, port, address):
-                raise _not_public(host, port, address)
+        addresses = await self._dialer.addresses(host, port)
         failure: Exception = socket.gaierror(socket.EAI_NONAME, "no address")
         for left, address in zip(range(len(addresses) - 1, -1, -1), addresses, strict=True):
             try:
@@ -304,22 +358,11 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
     async def _must_be_admitted(self, stream: httpcore2.AsyncNetworkStream, host: str, port: int) -> None:
         """Look where the socket leads, whatever was asked for, before anything is sent on it."""
-        peer = stream.get_extra_info("server_addr")
-        if peer is None or not self._policy.admits(host, port, str(peer[0])):
+        try:
+            self._dialer.must_admit(host, port, str(stream.get_extra_info("server_addr")[0]))
+        except BaseException:
             await stream.aclose()
-            raise _not_public(host, port, str(peer[0]) if peer else "unknown")
-
-
-def _not_public(host: str, port: int, address: str) -> EgressRefused:
-    return EgressRefused(
-        f"{host}: address {address} is not public; add '{_shown(host)}:{port}' to egress.allow_hosts "
-        f"if prunella may call it"
-    )
-
-
-async def _resolve(host: str, port: int) -> Sequence[str]:
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in answers]
+            raise
 
 
 class _Watch:

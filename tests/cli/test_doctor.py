@@ -320,13 +320,16 @@ def test_hidden_rows_are_told_from_rows_that_are_not_there(
 def test_mail_servers_are_reached_by_their_own_ports_and_rules(
     command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One in the house needs no entry in egress; where nobody listens, the port of its way is what is tried."""
+    """One in the house is reached where egress allows it; where it does not, the doctor says what to write."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("HOUSE", f"starttls://me:hunter2@127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setenv("AWAY", "smtp://me:hunter2@127.0.0.2")
         mails = [f'{name}: {{email: {{to: [a@b.example], smtp: "${{{name.upper()}}}"}}}}' for name in ("house", "away")]
         configured.write_text(f"{configured.read_text()}notify: {{channels: {{{', '.join(mails)}}}}}\n")
+        refused = command("doctor")
+        configured.write_text(f"{configured.read_text()}egress: {{allow_hosts: ['127.0.0.0/8']}}\n")
         said = command("doctor")
+    assert refused.out.count("add '127.0.0.1:") == 1
     (told,) = [line for line in said.out.splitlines() if "channels" in line and ": " in line][:1]
     assert said.out.count("can't be reached") == 1
     assert "away can't be reached" in told

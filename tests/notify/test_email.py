@@ -28,12 +28,13 @@ from cryptography.x509.oid import NameOID
 from prunella.core.errors import ConfigError, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
-from prunella.egress import Egress
+from prunella.egress import Dialer, Egress, EgressPolicy
 from prunella.notify.contract import plain_text
 from prunella.notify.email import EmailChannel, as_html, render, server_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]  # aiosmtpd is of 2024
 TO = ("ada@example.com", "bob@example.com")
+HERE = Dialer(EgressPolicy(allow_hosts=frozenset({"127.0.0.0/8", "localhost", "::1/128"})))
 
 
 @dataclass
@@ -109,7 +110,7 @@ def showing(certificate: Path) -> ssl.SSLContext:
 
 
 def channel(url: str, **how: Any) -> EmailChannel:
-    return EmailChannel("mail", Secret(url), how.pop("to", TO), "prunella@shop.example", **how)
+    return EmailChannel("mail", Secret(url), how.pop("to", TO), "prunella@shop.example", **{"dialer": HERE, **how})
 
 
 async def test_mail_holds_the_message_as_text_and_html(caller: Egress, notification: Notification) -> None:
@@ -402,6 +403,65 @@ def test_both_parts_say_the_same_however_long(hostile: Notification) -> None:
 )
 def test_sender_is_always_an_address(notification: Notification, url: str, sender: str) -> None:
     """What is none as a user or a host does not become one, and never ends a header."""
-    mail = EmailChannel("mail", Secret(url), TO)
+    mail = EmailChannel("mail", Secret(url), TO, dialer=HERE)
     assert mail._sender == sender
     assert f"<{sender}>" in str(render(notification, mail._sender, TO)["From"])
+
+
+# Where it may go ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leads_to", ["169.254.169.254", "127.0.0.1", "10.0.0.7", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("way", ["smtp", "starttls", "smtps"])
+async def test_mail_server_whose_name_leads_inside_is_not_spoken_to(
+    way: str, leads_to: str, caller: Egress, notification: Notification
+) -> None:
+    """By every way to a mail server: refused for good, with the address and what to write where that is meant."""
+    box = Postbox()
+
+    async def resolve(host: str, port: int) -> tuple[str, ...]:
+        return ("93.184.216.34", leads_to)
+
+    async with serving(box) as port:
+        mail = channel(f"{way}://me:hunter2@mail.example:{port}", dialer=Dialer(resolve=resolve))
+        with pytest.raises(
+            Undelivered, match=rf"address {leads_to} is not public; add 'mail.example:{port}'"
+        ) as failed:
+            await mail.send(notification, caller=caller)
+    assert failed.value.permanent
+    assert box.envelopes == []
+
+
+async def test_mail_server_in_the_house_is_allowed_by_name_alone(caller: Egress, notification: Notification) -> None:
+    """`egress.allow_hosts` names it: it gets the message, over a name that leads to loopback."""
+    box = Postbox()
+
+    async def resolve(host: str, port: int) -> tuple[str, ...]:
+        return ("127.0.0.1",)
+
+    async with serving(box) as port:
+        allowed = EgressPolicy(allow_hosts=frozenset({f"mail.example:{port}"}))
+        mail = channel(f"smtp://mail.example:{port}", dialer=Dialer(allowed, resolve))
+        assert await mail.send(notification, caller=caller) is None
+    assert box.mail()["To"] == "ada@example.com, bob@example.com"
+
+
+async def test_mail_server_that_was_checked_is_the_one_that_is_spoken_to(
+    caller: Egress, notification: Notification
+) -> None:
+    """A name that turns inside at its second lookup is looked up once; the next message is refused."""
+    box, looks = Postbox(), 0
+
+    async def resolve(host: str, port: int) -> tuple[str, ...]:
+        nonlocal looks
+        looks += 1
+        return ("127.0.0.2",) if looks == 1 else ("127.0.0.1",)
+
+    async with serving(box, host="127.0.0.2") as port:
+        dialer = Dialer(EgressPolicy(allow_hosts=frozenset({"127.0.0.2/32"})), resolve)
+        mail = channel(f"smtp://mail.example:{port}", dialer=dialer)
+        assert await mail.send(notification, caller=caller) is None
+        assert looks == 1
+        with pytest.raises(Undelivered, match=r"127\.0\.0\.1 is not public"):
+            await mail.send(notification, caller=caller)
+    assert len(box.envelopes) == 1

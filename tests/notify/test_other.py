@@ -11,14 +11,17 @@ import pytest
 from prunella.core.errors import Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
-from prunella.egress import Egress
+from prunella.egress import Egress, EgressPolicy
 from prunella.notify.other import OtherChannel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore")]  # Apprise's own
 
 
-def pager(receiver: Any) -> OtherChannel:
-    return OtherChannel("pager", Secret(f"json://user:Zx9secret@127.0.0.1:{receiver.port}/page"))
+HERE = EgressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
+
+
+def pager(receiver: Any, policy: EgressPolicy = HERE, host: str = "127.0.0.1") -> OtherChannel:
+    return OtherChannel("pager", Secret(f"json://user:Zx9secret@{host}:{receiver.port}/page"), policy)
 
 
 async def test_message_arrives_whole_once(caller: Egress, receiver: Any, notification: Notification) -> None:
@@ -61,7 +64,7 @@ async def test_refusal_is_one_try_and_a_failure_that_is_tried_again(
 async def test_address_that_apprise_does_not_know_is_final(caller: Egress, notification: Notification) -> None:
     """A misspelt service is said at once, without its address."""
     with pytest.raises(Undelivered, match="knows no such address") as failed:
-        await OtherChannel("pager", Secret("nosuch://Zx9secret")).send(notification, caller=caller)
+        await OtherChannel("pager", Secret("nosuch://Zx9secret"), HERE).send(notification, caller=caller)
     assert failed.value.permanent
     assert "Zx9secret" not in failed.value.reason
 
@@ -72,4 +75,25 @@ async def test_missing_extra_says_what_to_install(
     """Without Apprise the message names the command."""
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(Undelivered, match=r'pip install "prunella\[apprise\]"'):
-        await OtherChannel("pager", Secret("json://127.0.0.1")).send(notification, caller=caller)
+        await OtherChannel("pager", Secret("json://127.0.0.1"), HERE).send(notification, caller=caller)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_target_inside_is_not_spoken_to(
+    host: str, caller: Egress, receiver: Any, notification: Notification
+) -> None:
+    """By address and by name: refused for good, with the address and what to write where that is meant."""
+    with pytest.raises(Undelivered, match=r"is not public; add .* to egress\.allow_hosts") as failed:
+        await pager(receiver, EgressPolicy(), host).send(notification, caller=caller)
+    assert failed.value.permanent
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize("allowed", ["localhost", "localhost:{port}", "127.0.0.0/8"])
+async def test_target_inside_is_allowed_by_name_or_range(
+    allowed: str, caller: Egress, receiver: Any, notification: Notification
+) -> None:
+    """`egress.allow_hosts` says so: the message arrives."""
+    policy = EgressPolicy(allow_hosts=frozenset({allowed.format(port=receiver.port)}))
+    await pager(receiver, policy, "localhost").send(notification, caller=caller)
+    assert len(receiver.requests) == 1

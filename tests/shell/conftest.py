@@ -101,6 +101,8 @@ notify:
         users:
           U123: {{name: ada@example.com, role: OPERATIONS}}
           U777: {{name: eve@example.com, role: VIEWER}}
+    mail: {{email: {{to: [ops@shop.example], smtp: "${{MAIL_URL}}"}}}}
+    pager: {{apprise: "${{PAGER_URL}}"}}
     hooked: {{webhook: {{url: "${{HOOK_URL}}", secret: "${{PARTNER_SECRET}}"}}}}
   rules:
     - {{severity: [LOW, MEDIUM, HIGH, CRITICAL], to: [chat, hooked]}}
@@ -185,7 +187,7 @@ def opened_shell(folder: Path, **variables: str) -> Iterator[Shell]:
         database.run(f"CREATE TABLE products {columns}", f"CREATE TABLE goods {columns}")
         world.script("/jwks", [words.json(200, {"keys": [EC.as_dict(private=False)]})])
         chat, hook = world.chat("/chat"), world.webhook("/hook")
-        told, own = _secrets(world, url) | variables, f"sqlite:///{folder / 'own.db'}"
+        told, own = _secrets(world, canary, url) | variables, f"sqlite:///{folder / 'own.db'}"
         with running(folder, world, own, _configured(world, canary), **told) as up:
             one = Shell(up, canary, database, chat, hook, traps_of(canary))
             one.reported("open39", "words", error_message=" ".join(TEMPLATES))  # the first message goes out alone
@@ -217,11 +219,14 @@ def _configured(world: FaultyServer, canary: FaultyServer) -> str:
     )
 
 
-def _secrets(world: FaultyServer, shop_url: str) -> dict[str, str]:
+def _secrets(world: FaultyServer, canary: FaultyServer, shop_url: str) -> dict[str, str]:
+    elsewhere = urlsplit(canary.url).netloc
     return {
         "SHOP_DATABASE_URL": shop_url,
         "CHAT_URL": f"{world.url}/chat",
         "CHAT_SIGNING": SIGNING,
+        "MAIL_URL": f"smtp://{elsewhere}",
+        "PAGER_URL": f"json://{elsewhere}/page",
         "HOOK_URL": f"{world.url}/hook",
         "PARTNER_SECRET": PARTNER,
         "FLOOD_TOKEN": FLOOD,

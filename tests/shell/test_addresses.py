@@ -95,6 +95,15 @@ def test_redirect_is_never_followed(shell: Shell) -> None:
     shell.world.script("/quiet", ["ok"])
 
 
+@pytest.mark.parametrize("channel", ["mail", "pager"])
+def test_channel_that_opens_its_own_connections_is_held_to_the_same_rule(shell: Shell, channel: str) -> None:
+    """Mail, and whatever Apprise speaks, to an address that nobody allowed: refused with the reason, nobody is called."""
+    answer = shell.ask("POST", f"/api/v1/channels/{channel}/test")
+    assert shell.canary.ledger.requests == []
+    assert answer.status_code == 502, answer.text
+    assert "egress.allow_hosts" in answer.text
+
+
 @pytest.mark.parametrize(
     "entry", ["http://127.0.0.1", "*", "*.internal", "127.0.0.1/8/8", "user@host", "host/path", "127.0.0.1:0x50"]
 )

@@ -32,6 +32,10 @@ NOTICED: tuple[tuple[str, Checker], ...] = (
     ("any_host", test_addresses.test_endpoint_of_an_event_leads_to_no_other_host),
     ("any_address", test_addresses.test_host_that_a_service_names_is_no_leave_to_call_it),
     ("any_address", test_addresses.test_service_at_a_private_address_is_never_called),
+    (
+        "any_address",
+        partial(test_addresses.test_channel_that_opens_its_own_connections_is_held_to_the_same_rule, channel="pager"),
+    ),
     ("redirects", test_addresses.test_redirect_is_never_followed),
     ("wide_allowance", partial(test_addresses.test_allowance_that_could_mean_more_is_refused_at_the_start, entry="*")),
     ("believed_tokens", test_tokens.test_good_token_opens_and_no_forgery_does),

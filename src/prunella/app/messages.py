@@ -8,7 +8,7 @@ from prunella.app.tracing import traced
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.core.errors import ConfigError, SecretError, Undelivered
 from prunella.core.redact import Secret
-from prunella.egress import Caller
+from prunella.egress import Caller, Dialer
 from prunella.engine import escalation
 from prunella.engine.parts import Parts
 from prunella.notify.contract import Channel
@@ -51,20 +51,20 @@ async def _channel(settings: Settings, vault: Vault, name: str) -> Channel:
         secret = Secret(await vault.reveal(configured.secret)) if configured.secret else None
     except SecretError as error:
         raise Undelivered(str(error)) from None
-    return _opened(configured, name, url, secret)
+    return _opened(configured, name, url, secret, Dialer(settings.egress))
 
 
-def _opened(configured: ChannelSettings, name: str, url: Secret, secret: Secret | None) -> Channel:
+def _opened(configured: ChannelSettings, name: str, url: Secret, secret: Secret | None, dialer: Dialer) -> Channel:
     match configured.kind:
         case "slack":
             return SlackChannel(name, url, buttons=configured.buttons is not None)
         case "teams":
             return TeamsChannel(name, url)
         case "apprise":
-            return OtherChannel(name, url)
+            return OtherChannel(name, url, dialer.policy)
     try:
         if configured.kind == "email":
-            return EmailChannel(name, url, configured.to, configured.sender)
+            return EmailChannel(name, url, configured.to, configured.sender, dialer=dialer)
         assert secret is not None  # settings demand it for webhooks
         return WebhookChannel(name, url, secret, clock=SystemClock())
     except ConfigError as error:

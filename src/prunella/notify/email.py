@@ -18,10 +18,10 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from prunella.core.errors import ConfigError, Undelivered
+from prunella.core.errors import ConfigError, EgressRefused, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
-from prunella.egress import Caller
+from prunella.egress import Caller, Dialer
 from prunella.notify import contract
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _DEADLINE_S = 45.0  # for all steps together: a server that is slow at each of t
 _GOODBYE_S = 2.0
 _SUBJECT_CHARS_MAX = 180
 _SAID_CHARS_MAX = 200
+_PUBLIC_ONLY = Dialer()
 _WELL_NEAR = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -73,16 +74,25 @@ class EmailChannel:
 
     Args:
         sender: stands in From; None: the user of the mail server where that is an address, or else prunella@ its host.
+        dialer: connects to the mail server; the default reaches public addresses only.
         tls: what certificates are trusted; None: as the system does.
     """
 
     def __init__(
-        self, name: str, url: Secret, to: Sequence[str], sender: str | None = None, *, tls: ssl.SSLContext | None = None
+        self,
+        name: str,
+        url: Secret,
+        to: Sequence[str],
+        sender: str | None = None,
+        *,
+        dialer: Dialer = _PUBLIC_ONLY,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self._server = server_of(url.reveal())
         self._to = tuple(to)
         self._sender = sender or _sender_of(self._server)
+        self._dialer = dialer
         self._tls = tls
 
     async def send(self, notification: Notification, *, caller: Caller) -> str | None:
@@ -118,6 +128,8 @@ class EmailChannel:
             raise self._all_refused(error.recipients) from None
         except smtp.SMTPResponseException as error:
             raise self._said(error) from None
+        except EgressRefused as error:
+            raise Undelivered(f"{self.name}: {error}", permanent=True) from None
         except (smtp.SMTPException, OSError, ValueError) as error:
             what = f"{type(error).__name__}: {_shown(str(error))}"
             raise Undelivered(f"{self.name}: the mail server did not take it ({what})") from None
@@ -126,9 +138,11 @@ class EmailChannel:
         """Speak SMTP (RFC 5321) and return who was refused, and how."""
         server = self._server
         upgrade = {"smtps": False, "starttls": True, "smtp": None}[server.way]
+        async with asyncio.timeout(_TIMEOUT_S):
+            line = await self._dialer.dial(server.host, server.port)
         client = smtp.SMTP(
-            hostname=server.host,
-            port=server.port,
+            hostname=server.host,  # whom the certificate has to name
+            sock=line,
             use_tls=server.way == "smtps",
             start_tls=upgrade,
             tls_context=self._tls or ssl.create_default_context(),
