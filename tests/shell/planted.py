@@ -139,6 +139,13 @@ def one_at_a_time() -> list[Swap]:
     return [(BodyLimit, "__call__", call), (Wire, "whole_within_s", 7.0)]
 
 
+def endless_lines() -> list[Swap]:
+    """Nobody hangs up on who says nothing, however many there are."""
+    from prunella.web import wire
+
+    return [(wire, "connections_max", lambda: 10**6), (wire.Wire, "whole_within_s", 3600.0)]
+
+
 def endless_bodies() -> list[Swap]:
     """Bodies are taken whatever their size."""
     from prunella.web import limits
@@ -355,6 +362,7 @@ BUGS: dict[str, Callable[[], list[Swap]]] = {
         whole_replies,
         wide_allowance,
         one_at_a_time,
+        endless_lines,
         endless_bodies,
         endless_heads,
         unpacked_bodies,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -132,6 +133,40 @@ def test_slow_and_silent_lines_hold_up_nobody(shell: Shell) -> None:
         for number in range(10):
             shell.reported("quiet", f"meanwhile{number}")
         assert shell.clock.monotonic() - before < 5
+
+
+def hung_up(line: socket.socket, within_s: float = 5.0) -> bool:
+    """Tell whether the server has ended a connection that nothing was said on."""
+    line.settimeout(within_s)
+    try:
+        return line.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+def test_five_hundred_silent_lines_take_nobodys_place(shell: Shell) -> None:
+    """More than it may have open at all: the longest silent are hung up, and ten others are served meanwhile."""
+    host, port = urlsplit(shell.up.url).netloc.split(":")
+    files = resource.prlimit(shell.up.process.pid, resource.RLIMIT_NOFILE)
+    begun = (
+        b"",
+        b"POST /api/v1/signals HTTP/1.1\r\nhost: a\r\n",
+        head("/api/v1/signals", "content-length: 100") + b'{"a',
+        b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n",
+    )
+    resource.prlimit(shell.up.process.pid, resource.RLIMIT_NOFILE, (400, files[1]))
+    try:
+        with ExitStack() as lines:
+            opened = []
+            for number in range(500):
+                opened.append(lines.enter_context(socket.create_connection((host, int(port)), timeout=10)))
+                opened[-1].sendall(begun[number % 4])
+            assert hung_up(opened[0])
+            for number in range(10):
+                shell.reported("quiet", f"crowded{number}")
+    finally:
+        resource.prlimit(shell.up.process.pid, resource.RLIMIT_NOFILE, files)
+    assert shell.is_well()
 
 
 def test_reply_of_a_service_that_is_a_bomb_is_cut_off(shell: Shell) -> None:

@@ -58,6 +58,7 @@ NOTICED: tuple[tuple[str, Checker], ...] = (
     ("endless_bodies", test_bodies.test_body_that_is_too_much_is_refused_without_being_kept),
     ("unpacked_bodies", test_bodies.test_packed_body_is_refused_by_its_name),
     ("one_at_a_time", test_bodies.test_slow_and_silent_lines_hold_up_nobody),
+    ("endless_lines", test_bodies.test_five_hundred_silent_lines_take_nobodys_place),
     ("whole_replies", test_bodies.test_reply_of_a_service_that_is_a_bomb_is_cut_off),
     ("python_in_packs", partial(test_bodies.test_pack_that_is_a_bomb_is_refused_at_once, kind="object")),
     ("python_in_packs", partial(test_bodies.test_pack_that_is_a_bomb_is_refused_at_once, kind="many documents")),

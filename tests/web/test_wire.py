@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import uvicorn
 
+from prunella.web import wire
 from prunella.web.wire import HEAD_BYTES_MAX, Wire
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +30,22 @@ class Patient(Wire):
     whole_within_s: ClassVar[float] = 600.0
 
 
+class Slow(Patient):
+    """A connection whose requests for /slow are worked on until the test goes on."""
+
+    begun: ClassVar[asyncio.Semaphore]
+    go_on: ClassVar[asyncio.Event]
+
+
 Sent = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 async def answered(scope: Any, receive: Any, send: Any) -> None:
     """Read a body whole and say how long it was."""
     length = 0
+    if scope["path"] == "/slow":
+        Slow.begun.release()
+        await Slow.go_on.wait()
     while (message := await receive())["type"] == "http.request":
         length += len(message.get("body", b""))
         if not message.get("more_body"):
@@ -127,3 +138,45 @@ async def test_good_requests_are_answered_as_ever() -> None:
         found = await told(port, large, *body, GOOD, last)
     assert found.count(b"200 OK") == 4
     assert b"1048576" in found
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be room for three connections."""
+    monkeypatch.setattr(wire, "connections_max", lambda: 3)
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nx", GOOD])
+async def test_who_is_silent_for_longest_makes_room(begun: bytes) -> None:
+    """Nothing said, half a head, half a body, an answer long ago: hung up in that order; the newest are served."""
+    async with served(Patient) as port:
+        lines = []
+        for _ in range(5):
+            lines.append(await asyncio.open_connection("127.0.0.1", port))
+            lines[-1][1].write(begun)
+            if begun == GOOD:
+                assert b"200 OK" in await lines[-1][0].readuntil(b"\r\n\r\n0")
+            await asyncio.sleep(0.01)
+        assert b"200 OK" in await told(port, GOOD[:-2] + b"connection: close\r\n\r\n")
+        for reader, _ in lines[:3]:
+            assert await reader.read() == b""
+        for _, writer in lines:
+            writer.close()
+
+
+@pytest.mark.usefixtures("three")
+async def test_where_all_are_at_work_the_next_is_refused_in_words() -> None:
+    """503 as problem details with Retry-After; those at work end their work."""
+    async with served(Slow) as port:
+        Slow.begun, Slow.go_on = asyncio.Semaphore(0), asyncio.Event()
+        busy = [asyncio.create_task(told(port, b"GET /slow HTTP/1.1\r\nconnection: close\r\n\r\n")) for _ in range(3)]
+        for _ in busy:
+            await Slow.begun.acquire()
+        refused = await told(port, GOOD)
+        Slow.go_on.set()
+        answers = await asyncio.gather(*busy)
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b"application/problem+json" in refused
+    assert b"retry-after: 1" in refused
+    assert [b"200 OK" in one for one in answers] == [True] * 3
