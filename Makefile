@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 SETUP := .venv/.ready
+unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would compile everything that they import
 
 .PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 .DEFAULT_GOAL := help
@@ -111,7 +112,7 @@ help: ## this list
 
 $(SETUP): requirements/dev.txt pyproject.toml | $(UV)
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	@$(UV) pip sync --quiet --python .venv requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv requirements/dev.txt
 	@$(UV) pip install --quiet --python .venv --no-deps --editable .
 	@tools/chromium
 	@touch $@
