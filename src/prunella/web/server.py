@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 
 from prunella import __version__
 from prunella.app import App
@@ -108,11 +108,11 @@ def create(app: App) -> FastAPI:
     web.add_middleware(problems.CutOff)
     web.add_middleware(Shield)
     for room in _ROOMS:
-        web.include_router(room.router(app))
+        _admit(web, room.router(app))
     if app.place is not None:
-        web.include_router(guards.router(app.place))
-    web.include_router(health.router(app, metrics))
-    web.include_router(pages.router(app, gatehouse, frame))
+        _admit(web, guards.router(app.place))
+    _admit(web, health.router(app, metrics))
+    _admit(web, pages.router(app, gatehouse, frame))
     openapi.install(web)
     return web
 
@@ -124,8 +124,13 @@ def create_health(app: App) -> FastAPI:
     web.state.effects = Recent(app.parts)
     metrics = _metrics(app)
     problems.install(web)
-    web.include_router(health.router(app, metrics))
+    _admit(web, health.router(app, metrics))
     return web
+
+
+def _admit(web: FastAPI, room: APIRouter) -> None:
+    """Take a room's routes as they are: `include_router` builds each of them anew when the first request comes."""
+    web.router.routes.extend(room.routes)
 
 
 def _metrics(app: App) -> Metrics:

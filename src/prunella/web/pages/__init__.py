@@ -42,7 +42,7 @@ def router(app: App, gatehouse: Gatehouse, frame: Frame) -> APIRouter:
         room.add_routes(routes, app, frame)
     for room in (approvals, audit, known_issues, known_issue, notifications, operations, procedures, services):
         room.add_routes(routes, app, frame)
-    doors.include_router(routes)
+    doors.routes.extend(routes.routes)
     return doors
 
 
