@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -261,6 +262,14 @@ def heard(monitor: PoolMonitor) -> Callable[[str], bool]:
     return lambda level: told[level].wait(10)
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what a thread does that nobody waits for."""
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end, "it did not come true in time"
+        threading.Event().wait(0.002)
+
+
 def test_thread_reads_until_it_is_stopped() -> None:
     """Readings come by themselves; afterwards neither thread nor connection is left, and it can be started again."""
     server = Server()
@@ -277,8 +286,36 @@ def test_thread_reads_until_it_is_stopped() -> None:
             assert threads() == 1
             server.used = used
             assert wait_for(level)
-        assert threads() == 0
-    assert (server.opened, server.closed) == (2, 2)
+        until(lambda: threads() == 0)  # who stops it does not wait longer than until the next reading
+    until(lambda: (server.opened, server.closed) == (2, 2))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_reading_that_outlasts_the_stop_leaves_no_connection(asynchronous: bool) -> None:
+    """Whoever stops it does not wait for a database that hangs; what comes back from there hangs up by itself."""
+    server = Server()
+    asked, answers = threading.Event(), threading.Event()
+
+    def hanging() -> Server:
+        asked.set()
+        answers.wait(20)
+        return server.connect()
+
+    monitor = PoolMonitor(hanging, every_s=0.01)
+
+    async def work() -> None:
+        async with monitor:
+            await asyncio.to_thread(asked.wait, 10)
+        answers.set()  # the loop ends only when its threads have
+
+    if asynchronous:
+        asyncio.run(work())
+    else:
+        with monitor:
+            asked.wait(10)
+        assert server.opened == 0
+        answers.set()
+    until(lambda: (server.opened, server.closed) == (1, 1))
 
 
 def test_task_reads_until_it_is_stopped() -> None:
@@ -294,7 +331,7 @@ def test_task_reads_until_it_is_stopped() -> None:
         return len(asyncio.all_tasks())
 
     assert asyncio.run(work()) == 1
-    assert (server.opened, server.closed) == (1, 1)
+    until(lambda: (server.opened, server.closed) == (1, 1))
 
 
 # A real server --------------------------------------------------------------------------------------------------------

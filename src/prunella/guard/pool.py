@@ -188,6 +188,8 @@ class PoolMonitor:
             self.usage, self.problem = self._reading()
             before, self._told = self._told, self.level
             told, usage, problem = self._told, self.usage, self.problem
+        if self._stopping.is_set():
+            self._let_go()  # it was stopped meanwhile, by somebody who does not wait for a database that hangs
         if told is before:
             return told
         used, limit = (usage.used, usage.limit) if usage is not None else (None, None)
@@ -255,7 +257,10 @@ class PoolMonitor:
         patience_s = max(self.every_s, _PATIENCE_S)  # for a reading under way; one that hangs is left to itself
         if thread is not None:
             thread.join(patience_s)
-        if self._sampling.acquire(timeout=patience_s):
+        self._let_go(patience_s)
+
+    def _let_go(self, within_s: float = -1.0) -> None:
+        if self._sampling.acquire(timeout=within_s):
             self._hang_up()
             self._sampling.release()
 
@@ -273,6 +278,7 @@ class PoolMonitor:
 
     async def __aenter__(self) -> Self:
         if self._task is None:
+            self._stopping = threading.Event()
             self._task = asyncio.create_task(self._awatch(), name=f"prunella-pool-{self.name}")
         return self
 
