@@ -12,6 +12,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -44,6 +45,10 @@ settings.load_profile("prunella")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Put temporary files into memory, and clear away what runs that were killed have left there."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # so begins, and lets others begin, what a shell starts beside
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" in os.environ or not _MEMORY.is_dir() or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         return
     for left in _MEMORY.glob(f"{_PLACE}*"):

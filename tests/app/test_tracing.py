@@ -154,10 +154,10 @@ async def test_spans_cost_next_to_nothing_without_a_provider() -> None:
         return None
 
     traced = tracing.traced("prunella.recover", handler, "prunella.incident.id")
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(2000):
         await traced("i")
-    each_us = (time.perf_counter() - began) / 2000 * 1e6
+    each_us = (time.thread_time() - began) / 2000 * 1e6
     print(f"{each_us:.1f} us per unrecorded span")
     assert each_us < 100
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -264,14 +265,20 @@ def _interrupting(clock: ManualTime, which: int | None) -> Iterator[None]:
 def test_interrupt_in_the_queue_gives_the_number_back() -> None:
     """The main thread, waiting for a place, is interrupted as by Ctrl-C; the queue is empty afterwards."""
     policy = pr.policy("crm", bulkhead=pr.Bulkhead(1, wait_s=30))
+    main_thread, bulkhead = threading.main_thread().ident, policy._core.bulkhead
+    assert main_thread is not None and bulkhead is not None
+
+    def interrupt() -> None:
+        while not any(waiter.wake is not bool for waiter in bulkhead._queue):
+            time.sleep(0.001)  # until it waits: an interrupt before that would end the test run
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
     with policy.attempt():
-        main_thread = threading.main_thread().ident
-        assert main_thread is not None
-        timer = threading.Timer(0.02, signal.pthread_kill, (main_thread, signal.SIGINT))
-        timer.start()
+        other = threading.Thread(target=interrupt, daemon=True)
+        other.start()
         with pytest.raises(KeyboardInterrupt):
             policy.call(lambda: pytest.fail("there is no place"))
-        timer.join()
+        other.join()
     assert policy.explain()["under_way"] == 0
     assert policy.call(lambda: "free") == "free"
     assert policy.explain()["under_way"] == 0

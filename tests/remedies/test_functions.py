@@ -135,9 +135,9 @@ async def test_thread_that_hangs_is_left_behind(shop: Database) -> None:
     loop = asyncio.get_running_loop()
 
     def hangs(ctx: Any, row: Any) -> None:
-        ctx.database.execute("UPDATE orders SET vendor = 77 WHERE id = :id", id=row["id"])
-        release.wait(30)
         try:
+            ctx.database.execute("UPDATE orders SET vendor = 77 WHERE id = :id", id=row["id"])
+            release.wait(30)
             ctx.database.execute("UPDATE orders SET vendor = 78 WHERE id = :id", id=row["id"])
         except Exception as error:
             loop.call_soon_threadsafe(refused.set_result, str(error))

@@ -93,8 +93,9 @@ async def test_emptied_cache_may_answer_what_it_likes(empties: InvalidateCache, 
 async def test_cache_that_is_not_emptied_is_an_outcome(empties: InvalidateCache, server: FaultyServer) -> None:
     """A refusal is evidence, as every answer is; one that never comes timed out."""
     server.script("/cache", [503, hang(5)])
-    service = Service(name="crm", base_url=server.url, cache=Cache(path="/cache"), timeout_s=0.1)
-    refused, silent = await empties.apply(target(service)), await empties.apply(target(service))
+    service = Service(name="crm", base_url=server.url, cache=Cache(path="/cache"))
+    refused = await empties.apply(target(service))
+    silent = await empties.apply(target(replace(service, timeout_s=0.1)))
     assert (refused.ok, refused.status, refused.failure and refused.failure.status) == (False, 503, 503)
     assert (silent.ok, silent.timed_out) == (False, True)
 
