@@ -22,6 +22,7 @@ class Crowd:
 
     def __init__(self, machine: Machine, senders: Senders, rng: Rng) -> None:
         self._machine, self._world, self._senders, self._rng = machine, machine.world, senders, rng
+        self.pulls_plugs = True
 
     async def act(self) -> None:
         """Do one of the things that people do."""
@@ -123,7 +124,7 @@ class Crowd:
         if process is None:
             return
         await self._do(process, self._on_incident, incident, act)
-        if self._rng.random() < 0.4:
+        if self.pulls_plugs and self._rng.random() < 0.4:
             self._machine.crash_at.add(self._machine.steps + self._rng.randrange(1, 30))
 
     async def _on_service(self, process: Process, service: str, act: str) -> None:

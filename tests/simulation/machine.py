@@ -92,7 +92,8 @@ class Machine:
         self.world = world
         self.database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
         self.database.deserialize(_template())
-        self.watch = Watch(world, self.database)
+        self.kept_s = 1e6 if retention is None else retention.incidents_s
+        self.watch = Watch(world, self.database, self.kept_s)
         world.called = self.watch.called
         self.rng = Rng(f"{world.seed}/machine")
         self.slowness, self.steps_max, self.retention = slowness, steps_max, retention
@@ -141,6 +142,10 @@ class Machine:
 
         process.working = self.loop.create_task(process.work(alone=alone))
         process.working.add_done_callback(ended)
+
+    def forget(self) -> None:
+        """Forget who outside of prunella has got through."""
+        self._others = [other for other in self._others if not other.done()]
 
     def must_be_idle(self) -> None:
         """Judge whether everybody outside has got through."""

@@ -53,6 +53,7 @@ class Shape:
         moments of the storm, so many of each: outages of the database, kills of a worker, acts of people, jumps of the
             wall clock.
         expiries: access tokens that end before their time.
+        early: the share of posts that comes in the first ten seconds, all at once.
         retention: what the engine forgets meanwhile; None: the history is too short for it.
     """
 
@@ -67,6 +68,7 @@ class Shape:
     acts: int
     jumps: int
     expiries: int
+    early: float = 0.5
     retention: Retention | None = None
     steps_max: int = 40_000
 
@@ -109,7 +111,7 @@ class Scenario:
             steps_max=shape.steps_max,
             retention=shape.retention,
         )
-        self.senders = Senders(self.machine, rng, self.storm_s, shape.posts)
+        self.senders = Senders(self.machine, rng, self.storm_s, shape.posts, shape.early)
         self.crowd = Crowd(self.machine, self.senders, rng)
         self.kills, self.acts, self.jumps = (self._moments(one) for one in (shape.kills, shape.acts, shape.jumps))
         self.expiries = [rng.uniform(0, self.storm_s + 250.0) for _ in range(shape.expiries)]
@@ -160,7 +162,7 @@ class Scenario:
         for number in range(self.shape.workers):
             self._start(number)
         now_s = self.world.now_s()
-        posts, known = self.senders.posts, [post for post in self.senders.posts if post.receipt is not None]
+        posts, known = self.senders.posts, self.senders.known()
         others = [self.senders.send(post) for post in posts if post.receipt is None]
         others += [self.senders.send_again(post) for post in known if self.rng.random() < 0.2]
         others += [self._at(at_s, self.crowd.act) for at_s in self.acts if at_s > now_s]
@@ -228,8 +230,7 @@ class Scenario:
     def _result(self) -> Result:
         database, watch = self.machine.database, self.machine.watch
         marks = been(self.world.marks, database)
-        at_the_end(self.world, database, watch)
-        self.senders.must_be_there()
+        self._judge()
         counts = {f"failed {name}": number for name, number in watch.failures.items()}
         for table in ("incidents", "runs"):
             for state, number in database.execute(f"SELECT state, count(*) FROM {table} GROUP BY state"):
@@ -244,6 +245,11 @@ class Scenario:
             marks,
             self.world.now_s(),
         )
+
+    def _judge(self) -> None:
+        """Judge how everything stands at the end."""
+        at_the_end(self.world, self.machine.database, self.machine.watch)
+        self.senders.must_be_there()
 
     def _moments(self, count: int) -> list[float]:
         """Draw moments of the storm."""

@@ -28,9 +28,10 @@ class Post:
 class Senders:
     """Everybody who reports."""
 
-    def __init__(self, machine: Machine, rng: Rng, storm_s: float, posts: int) -> None:
+    def __init__(self, machine: Machine, rng: Rng, storm_s: float, posts: int, early: float) -> None:
         self._machine, self._world, self._rng, self._storm_s = machine, machine.world, rng, storm_s
         self._successes = 0
+        self._early = early
         self.posts = [self._post(number) for number in range(posts)]
 
     async def send(self, post: Post) -> None:
@@ -46,7 +47,7 @@ class Senders:
         """Post a known event once more: nothing may come of it."""
         await asyncio.sleep(self._rng.uniform(0.0, 30.0))
         receipt = await self._deliver(post)
-        if receipt is None or post.receipt is None:
+        if receipt is None or post.receipt is None or self.may_be_forgotten(post):
             return
         if not receipt.duplicate or receipt.incident_id != post.receipt.incident_id:
             self._world.wrong(f"a known event was taken for a new one: {post.body['event_id']}")
@@ -72,20 +73,23 @@ class Senders:
             event = FailureEvent.model_validate({**body, "endpoint": "/items/1", "user_id": user})
             await process.intake.accept(to_signal(event, parts.services.get(service), parts.ids, parts.clock, None))
 
+    def known(self) -> list[Post]:
+        """Return what was acknowledged and is not so old that it would be taken for something new."""
+        return [post for post in self.posts if post.receipt is not None and not self.may_be_forgotten(post)]
+
     def must_be_there(self) -> None:
         """Judge, at the end, whether what was acknowledged is there, in the incident that was named."""
-        for post in self.posts:
-            if post.receipt is None or self._may_be_forgotten(post):
-                continue
+        for post in self.known():
+            assert post.receipt is not None
             row = self._machine.database.execute(
                 "SELECT incident_id FROM signals WHERE event_id = ?", (post.body["event_id"],)
             ).fetchone()
             if row is None or row[0] != post.receipt.incident_id:
                 self._world.wrong(f"an accepted event was lost: {post.body['event_id']} {post.receipt.incident_id}")
 
-    def _may_be_forgotten(self, post: Post) -> bool:
-        retention = self._machine.retention
-        return retention is not None and post.at_s < self._world.now_s() - retention.incidents_s
+    def may_be_forgotten(self, post: Post) -> bool:
+        """Tell whether an event is so old that it would be taken for a new one."""
+        return post.at_s < self._world.now_s() - self._machine.kept_s
 
     def _post(self, number: int) -> Post:
         rng, secret = self._rng, self._world.secret
@@ -101,7 +105,7 @@ class Senders:
             body["endpoint"] = f"/{rng.choice(('items', 'notes'))}/{number}{query}"
             body["method"] = rng.choice(("POST", "POST", "POST", "PUT", "GET"))
             body["payload"] = {"number": number, "card": secret("card-")}
-        return Post(rng.uniform(0, self._storm_s) if rng.random() < 0.5 else rng.uniform(0, 10), body)
+        return Post(rng.uniform(0, self._storm_s) if rng.random() >= self._early else rng.uniform(0, 10), body)
 
     async def _deliver(self, post: Post) -> Receipt | None:
         """Post once; None where nobody said that it is safe."""

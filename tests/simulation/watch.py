@@ -45,12 +45,15 @@ UNION ALL SELECT 'an operation runs without a run', o.id FROM operations o WHERE
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.operation_id = o.id AND r.state = 'running')
 UNION ALL SELECT 'a count is not the number of its events', i.id FROM incidents i WHERE i.count <> (SELECT count(*)
   FROM signals s WHERE s.incident_id = i.id AND s.outcome = 'failure' AND s.event_id NOT LIKE 'echo-%')
+  AND coalesce(i.resolved_at, 'open') > :forgotten
 """
 
 _OVERDUE = """
 SELECT id, version FROM incidents WHERE state IN ('pending', 'open', 'healing', 'verifying')
   AND max(coalesce(next_at, lease_until), coalesce(lease_until, next_at)) < :now
+  AND NOT (coalesce(held_reason, '') <> '' AND service IN (SELECT service FROM gates WHERE state = 'disabled'))
 """
+"""Where a service is disabled, nobody needs to look at a new event of what waits for it: to enable it wakes all."""
 _PATIENCE_S = 90.0
 """How late the engine may be, with a slow database and a queue before it."""
 
@@ -63,8 +66,8 @@ def moment(wall_s: float) -> str:
 class Watch:
     """Look over the database's shoulder, statement by statement."""
 
-    def __init__(self, world: World, database: sqlite3.Connection) -> None:
-        self._world, self._database = world, database
+    def __init__(self, world: World, database: sqlite3.Connection, kept_s: float) -> None:
+        self._world, self._database, self.kept_s = world, database, kept_s
         self._changes = 0
         self._rotated: list[tuple[str, str, str]] = []
         self._rounds: Counter[str] = Counter()  # incident -> how often its resting work was woken
@@ -99,7 +102,8 @@ class Watch:
         if text != "COMMIT" or self._database.total_changes == self._changes:
             return
         self._changes = self._database.total_changes
-        for promise, row in self._database.execute(_AT_EVERY_COMMIT):
+        forgotten = moment(self._world.wall_s() - self.kept_s)  # what is older may be half gone
+        for promise, row in self._database.execute(_AT_EVERY_COMMIT, {"forgotten": forgotten}):
             self._world.wrong(f"{promise}: {row}")
         self._somebody_comes()
         for service, account_name, process in self._rotated:

@@ -104,6 +104,14 @@ class World:
         self.places[service].accounts[account] = fresh
         return fresh
 
+    def forget(self) -> None:
+        """Forget what was asked and answered."""
+        self.replies.clear()
+        self.secrets.clear()
+        for place in self.places.values():
+            place.effects.clear()
+            place.memory.clear()
+
     # Requests ------------------------------------------------------------------------------------------------
 
     async def exchange(self, flight: Flight) -> Reply:
