@@ -39,6 +39,9 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
+replies: $(SETUP) ## lose each reply of each story once: nothing is done twice where keys are honoured
+	@$(BIN)/python -m chaos replies
+
 limits: .venv-peers/.ready ## CALLS= (2000) through a service that allows 20 per second, beside libraries that only retry; two minutes
 	@.venv-peers/bin/python -m chaos limits --calls $(or $(CALLS),2000)
 
@@ -66,9 +69,9 @@ conformance: $(SETUP) $(if $(PEERS),.venv-peers/.ready) ## keep the promises tha
 	@PYTHONPATH=tests $(if $(PEERS),.venv-peers,.venv)/bin/python -m conformance \
 	  $(if $(PEERS),--peers --write docs/conformance.md)
 
-fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris, SECONDS each (default 60)
-	@for target in $$(.venv-fuzz/bin/python -c 'from fuzz.targets import TARGETS; print(*TARGETS)'); do \
-	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) || exit 1; done
+fuzz: .venv-fuzz/.ready ## drive what reads strangers' words with atheris: TARGETS= (all), SECONDS= each (60), RUNS= at most
+	@for target in $(or $(TARGETS),$$(.venv-fuzz/bin/python -c 'from fuzz.targets import TARGETS; print(*TARGETS)')); do \
+	  .venv-fuzz/bin/python -m fuzz $$target -max_total_time=$(or $(SECONDS),60) $(if $(RUNS),-runs=$(RUNS)) || exit 1; done
 
 fuzz-api: $(SETUP) ## ask every route as everybody, CASES= times (default 20000), with what is allowed and what is not
 	@PYTHONPATH=tests $(BIN)/python -m web.fuzzing --cases $(or $(CASES),20000) --seed $(or $(SEED),1)

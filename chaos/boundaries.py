@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos.book import Book
@@ -20,6 +20,8 @@ from chaos.storm import places
 from chaos.world import order_of
 from prunella.store import migrations
 from prunella.testing import FaultyServer
+from prunella.testing.ledger import Request
+from prunella.testing.words import Reply, Word
 
 _TURN_S = 0.1
 _WRONG_TURNS = 30
@@ -47,6 +49,30 @@ class Played:
     died: bool
     points: Sequence[str]
     wrongs: Sequence[str]
+    calls: Sequence[str] = ()
+    lost: str = ""
+
+
+class Losing(FaultyServer):
+    """Lose one reply: what was asked for is done, and the connection is reset.
+
+    Args:
+        lose: which call's, as `POST /token#1`; empty: none.
+    """
+
+    def __init__(self, lose: str, *, honour_keys: bool) -> None:
+        super().__init__(honour_keys=honour_keys, identity=order_of)
+        self.calls: list[str] = []
+        self._lose = lose
+
+    def answer(self, request: Request) -> tuple[Word, Reply]:
+        """Decide, do the deed, and perhaps say nothing."""
+        word, reply = super().answer(request)
+        with self.ledger.changed:
+            name = f"{request.method} {request.path}"
+            self.calls.append(f"{name}#{1 + sum(one.startswith(f'{name}#') for one in self.calls)}")
+            lost = self.calls[-1] == self._lose
+        return replace(word, delivery="reset") if lost else word, reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +94,18 @@ class Ground:
         if self.server is None and not template.exists():
             migrations.upgrade(f"sqlite:///{template}")
 
-    def play(self, story: Story, die_at: str = "", plant: Sequence[str] = ()) -> Played:
-        """Play a story until everything is settled; a process dies at `die_at`, the next one goes on."""
+    def play(self, story: Story, die_at: str = "", plant: Sequence[str] = (), lose: str = "") -> Played:
+        """Play a story until everything is settled; a process dies at `die_at`, the next one goes on.
+
+        Args:
+            lose: the call whose reply is lost after what it asked for was done, as `POST /token#1`; empty: none.
+        """
         here = Path(tempfile.mkdtemp(prefix="story-", dir=self.folder))
         store_url, shop_url = self._databases(here)
         store, shop = Shop(with_schema(store_url)), Shop(shop_url)
-        with FaultyServer(honour_keys=story.honours, identity=order_of) as server:
+        with Losing(lose, honour_keys=story.honours) as server:
             stage = Stage(server, store, shop, server.webhook("/ops"), free_address())
+            stage.notes |= {"lost": lose} if lose else {}
             server.script("/vendor/orders", story.words)
             shop.run(*story.tables)
             if story.prepare is not None:
@@ -90,10 +121,11 @@ class Ground:
                 crew.close()
             died = [one.status == DIED for one in crew.ended]
             wrongs += [f"a process ended by itself; see its log:\n{_tail(here)}"] * (died.count(False) > 0)
-            wrongs += story.judge(stage, die_at) + _told(stage, die_at)
+            wrongs += story.judge(stage, die_at) + _told(stage, die_at or lose)
             store.close()
             shop.close()
-        return Played(story.name, die_at, any(died), trace.read_text().splitlines(), wrongs)
+            calls = list(server.calls)
+        return Played(story.name, die_at, any(died), trace.read_text().splitlines(), wrongs, calls, lose)
 
     def _databases(self, here: Path) -> tuple[str, str]:
         if self.server is not None:

@@ -208,12 +208,13 @@ def _done_once_or_unknown(stage: Stage, died_at: str) -> list[str]:
 
 
 def _refreshed_once(stage: Stage, died_at: str) -> list[str]:
-    """One refresh; a rotated token that died with its process costs a person, who is told why."""
+    """One refresh; a rotated token that died with its process, or with its reply, costs a person, who is told why."""
     provider = stage.notes["provider"]
-    if died_at and provider.broken:
+    lost = "lost" in stage.notes
+    if (died_at or lost) and provider.broken:
         incident, reason = _only(stage.store, "SELECT state, held_reason FROM incidents")
         asked = incident == "escalated" and "reconnect" in str(reason)
-        shown = "unknown" in _states(stage, "runs")
+        shown = lost or "unknown" in _states(stage, "runs")
         return [*_must(asked, f"{incident}: {reason}"), *_must(shown, "no run is unknown")]
     once = provider.refreshes == 1 and not provider.reuses and not provider.broken
     counted = f"{provider.refreshes} refreshes, {provider.reuses} re-uses, {provider.broken} broken"

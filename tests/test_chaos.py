@@ -102,6 +102,19 @@ def test_death_at_a_boundary_is_survived_and_a_planted_bug_is_seen(place: Place)
     assert any("called done with 2 effects" in wrong for wrong in bad.result().wrongs), bad.result()
 
 
+def test_lost_reply_is_survived_and_a_planted_bug_is_seen(place: Place) -> None:
+    """The deed is done and nobody says so: it is asked for again under its key; under another it would be done twice."""
+    ground = Ground(place.folder, place.forks)
+
+    def lose(plant: Sequence[str]) -> Played:
+        return ground.play(STORIES["replay"], plant=plant, lose="POST /vendor/orders#2")
+
+    with ThreadPoolExecutor() as threads:
+        good, bad = threads.map(lose, [(), ("new key per try",)])
+    assert (good.wrongs, good.calls.count("POST /vendor/orders#3")) == ([], 1)
+    assert any("effects: Counter" in wrong for wrong in bad.wrongs), bad
+
+
 def test_refresh_by_everybody_is_seen(place: Place) -> None:
     """Where no process asks who else refreshes, the provider sees tokens used twice, and so does the ledger."""
     plant = ["refresh by everybody"]
