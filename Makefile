@@ -59,6 +59,17 @@ soak: $(SETUP) ## a steady load for MINUTES= (default 10): memory, files, rows a
 leaks: $(SETUP) ## a canary in every field; EVENTS= (default 1000) later none may sing in any dump, log, page, message or answer
 	@PRUNELLA_CANARY_EVENTS=$(or $(EVENTS),1000) $(BIN)/python -m pytest -q -s tests/flows/test_canaries.py
 
+roles: $(SETUP) ## ask every route as nobody and as every role
+	@$(BIN)/python -m pytest -q -n 2 tests/web/test_auth.py -k route
+
+addresses: $(SETUP) ## every spelling, redirect and changing answer that could lead a call to where it may not go
+	@$(BIN)/python -m pytest -q -n 2 tests/test_egress.py tests/notify/test_fence.py tests/shell/test_addresses.py
+
+bounds: $(SETUP) ## bombs, drips, depth and silent lines: what they cost in memory and time
+	@$(BIN)/python -m pytest -q -n 2 tests/shell/test_bodies.py tests/flows/test_bad_input.py \
+	  tests/web/test_bodies.py tests/web/test_wire.py
+	@$(BIN)/python -m pytest -q tests/test_egress.py -k "bomb or deadline or limit or gauge"
+
 profiles: $(SETUP) ## compile what is known about services and their issues, after a profile or the pack was changed
 	@$(BIN)/python tools/profiles.py && $(BIN)/python tools/packs.py
 
