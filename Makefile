@@ -95,6 +95,8 @@ simulate: $(SETUP) ## play SEEDS= histories (default 1000) of failures, deaths a
 
 week: $(SETUP) ## a virtual week of failures with retention: neither rows nor memory go on growing; DAYS=, SEED=
 	@PYTHONPATH=tests $(BIN)/python -m simulation.week --days $(or $(DAYS),7) --seed $(or $(SEED),1)
+shell: $(SETUP) ## everything that strangers try against a running server; DATABASE=postgresql for one on PostgreSQL
+	@PRUNELLA_SHELL_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest -q -n 2 tests/shell
 
 machines: $(SETUP) ## histories of gates, incidents, operations, approvals and known issues beside a model: minutes
 	@$(BIN)/python -m pytest -q --timeout 3600 --hypothesis-profile deep tests/store/test_machines.py

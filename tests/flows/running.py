@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,15 @@ class Up:
                 return database.execute(query).fetchall()
         with psycopg.connect(self.database_url, options="-c search_path=prunella") as connection:
             return connection.execute(query.encode()).fetchall()
+
+    def change(self, statement: str) -> None:
+        """Change prunella's own tables behind its back."""
+        if self.database_url.startswith("sqlite"):
+            with closing(sqlite3.connect(self.database_url.removeprefix("sqlite:///"))) as database, database:
+                database.execute(statement)
+            return
+        with psycopg.connect(self.database_url, options="-c search_path=prunella") as connection:
+            connection.execute(statement.encode())
 
     def connect(self, service: str) -> Any:
         """Give a service an OAuth provider, an account and its tokens; return the provider."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,21 @@ TEMPLATES = (
 """What a message would obey, if it did more than show what was said."""
 
 _PLUGIN = """
+import itertools
+import socket
+
 from prunella.plugin import Outcome, remedy
+
+_LEADS = itertools.cycle((["127.0.0.1"], ["127.0.0.2"], ["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"]))
+_usual = socket.getaddrinfo
+
+
+def turning(host, *arguments, **named):
+    hosts = next(_LEADS) if host == "turning.test" else [host]
+    return [found for one in hosts for found in _usual(one, *arguments, **named)]
+
+
+socket.getaddrinfo = turning
 
 
 @remedy("warm_up", idempotent=True)
@@ -63,7 +78,7 @@ service:
   ingest_tokens: ["${{PRUNELLA_INGEST_TOKEN}}", "${{FLOOD_TOKEN}}"]
   requests_per_s: 10000
   events_per_s: 60
-egress: {{allow_http: true, allow_hosts: ["{host}"]}}
+egress: {{allow_http: true, allow_hosts: ["{host}", "127.0.0.1/32"]}}
 services:
   crm: {{base_url: "{world}/crm", timeout: 2s}}
   quiet: {{base_url: "{world}/quiet", timeout: 2s}}
@@ -103,6 +118,8 @@ notify:
           U777: {{name: eve@example.com, role: VIEWER}}
     mail: {{email: {{to: [ops@shop.example], smtp: "${{MAIL_URL}}"}}}}
     pager: {{apprise: "${{PAGER_URL}}"}}
+    turning: {{webhook: {{url: "${{TURNING_URL}}", secret: "${{PARTNER_SECRET}}"}}}}
+    turning_pager: {{apprise: "${{TURNING_PAGER_URL}}"}}
     hooked: {{webhook: {{url: "${{HOOK_URL}}", secret: "${{PARTNER_SECRET}}"}}}}
   rules:
     - {{severity: [LOW, MEDIUM, HIGH, CRITICAL], to: [chat, hooked]}}
@@ -178,16 +195,21 @@ class Shell:
 
 
 @contextmanager
-def opened_shell(folder: Path, **variables: str) -> Iterator[Shell]:
-    """Start a prunella with every door open; `variables` join its environment."""
+def opened_shell(folder: Path, own: str = "", **variables: str) -> Iterator[Shell]:
+    """Start a prunella with every door open.
+
+    Args:
+        own: the database of its own; empty: a file.
+        variables: join its environment.
+    """
     (folder / "shell_healing.py").write_text(_PLUGIN)
     url = f"sqlite:///{folder / 'shop.db'}"
-    with opened(url) as database, FaultyServer() as world, FaultyServer(host="127.0.0.2") as canary:
+    with opened(url) as database, FaultyServer() as world, canary_of(world) as canary:
         columns = "(id integer PRIMARY KEY, stock integer, visible integer)"
         database.run(f"CREATE TABLE products {columns}", f"CREATE TABLE goods {columns}")
         world.script("/jwks", [words.json(200, {"keys": [EC.as_dict(private=False)]})])
         chat, hook = world.chat("/chat"), world.webhook("/hook")
-        told, own = _secrets(world, canary, url) | variables, f"sqlite:///{folder / 'own.db'}"
+        own, told = own or f"sqlite:///{folder / 'own.db'}", _secrets(world, canary, url) | variables
         with running(folder, world, own, _configured(world, canary), **told) as up:
             one = Shell(up, canary, database, chat, hook, traps_of(canary))
             one.reported("open39", "words", error_message=" ".join(TEMPLATES))  # the first message goes out alone
@@ -195,10 +217,23 @@ def opened_shell(folder: Path, **variables: str) -> Iterator[Shell]:
 
 
 @pytest.fixture(scope="session")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+def own_url(request: pytest.FixtureRequest) -> str:
+    """The database that it runs on; `make shell DATABASE=postgresql` for a server in place of a file."""
+    if os.environ.get("PRUNELLA_SHELL_DATABASE", "sqlite") == "postgresql":
+        return str(request.getfixturevalue("session_postgres_url"))
+    return ""
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory, own_url: str) -> Iterator[Shell]:
     """A running prunella with every door open."""
-    with opened_shell(tmp_path_factory.mktemp("shell")) as one:
+    with opened_shell(tmp_path_factory.mktemp("shell"), own_url) as one:
         yield one
+
+
+def canary_of(world: FaultyServer) -> FaultyServer:
+    """Return a place that nobody may call, at the port of one that may be called: a name can turn from one to the other."""
+    return FaultyServer(host="127.0.0.2", port=urlsplit(world.url).port or 0)
 
 
 def traps_of(canary: FaultyServer) -> dict[str, str]:
@@ -227,6 +262,8 @@ def _secrets(world: FaultyServer, canary: FaultyServer, shop_url: str) -> dict[s
         "CHAT_SIGNING": SIGNING,
         "MAIL_URL": f"smtp://{elsewhere}",
         "PAGER_URL": f"json://{elsewhere}/page",
+        "TURNING_URL": f"http://turning.test:{urlsplit(world.url).port}/turned",
+        "TURNING_PAGER_URL": f"json://turning.test:{urlsplit(world.url).port}/turned",
         "HOOK_URL": f"{world.url}/hook",
         "PARTNER_SECRET": PARTNER,
         "FLOOD_TOKEN": FLOOD,

@@ -11,6 +11,7 @@ from prunella.testing import words
 from shell.conftest import Shell
 
 pytestmark = pytest.mark.slow
+TURNS = 200
 _UNTOUCHED = """SELECT 1 FROM operations WHERE service LIKE 'open%' AND state <> 'dead'
     AND incident_id NOT IN (SELECT incident_id FROM runs WHERE ended_at IS NOT NULL)"""
 
@@ -102,6 +103,17 @@ def test_channel_that_opens_its_own_connections_is_held_to_the_same_rule(shell: 
     assert shell.canary.ledger.requests == []
     assert answer.status_code == 502, answer.text
     assert "egress.allow_hosts" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("channel", "turns", "arrive"), [("turning", TURNS, TURNS // 4), ("turning_pager", 20, 15)]
+)  # who takes one address after the other reaches the right one of a mixture, and was still not let out to the other
+def test_name_that_turns_leads_nobody_astray(shell: Shell, channel: str, turns: int, arrive: int) -> None:
+    """Its answer flips, or mixes, at every lookup: whatever is reached is who is meant, and the others are refused."""
+    shell.world.script("/turned", [words.json(200, {"ok": True}, {"Connection": "close"})])  # each looks it up anew
+    answers = [shell.ask("POST", f"/api/v1/channels/{channel}/test").status_code for _ in range(turns)]
+    assert shell.canary.ledger.requests == []
+    assert (answers.count(200), answers.count(502)) == (arrive, turns - arrive)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -85,8 +83,7 @@ def test_world_that_changed_after_the_plan_is_left_as_it_is(shell: Shell) -> Non
 
 def _must_be_anothers(shell: Shell, plan: dict[str, Any]) -> None:
     """Let a plan be ada's: she can't approve it, whichever way she comes; bea can."""
-    with closing(sqlite3.connect(shell.up.folder / "own.db")) as own, own:
-        own.execute("UPDATE approvals SET proposed_by = 'cli:ada' WHERE id = ?", (plan["id"],))
+    shell.up.change(f"UPDATE approvals SET proposed_by = 'cli:ada' WHERE id = '{plan['id']}'")
     path = f"/api/v1/approvals/{plan['id']}/approve"
     told = {
         name: shell.ask("POST", path, None, json={"digest": plan["digest"]}, headers=bearer(shell.token(sub=name)))

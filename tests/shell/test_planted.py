@@ -36,6 +36,14 @@ NOTICED: tuple[tuple[str, Checker], ...] = (
         "any_address",
         partial(test_addresses.test_channel_that_opens_its_own_connections_is_held_to_the_same_rule, channel="pager"),
     ),
+    (
+        "any_address",
+        partial(test_addresses.test_name_that_turns_leads_nobody_astray, channel="turning", turns=4, arrive=1),
+    ),
+    (
+        "any_address",
+        partial(test_addresses.test_name_that_turns_leads_nobody_astray, channel="turning_pager", turns=4, arrive=3),
+    ),
     ("redirects", test_addresses.test_redirect_is_never_followed),
     ("wide_allowance", partial(test_addresses.test_allowance_that_could_mean_more_is_refused_at_the_start, entry="*")),
     ("believed_tokens", test_tokens.test_good_token_opens_and_no_forgery_does),
