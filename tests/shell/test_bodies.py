@@ -161,6 +161,7 @@ def test_five_hundred_silent_lines_take_nobodys_place(shell: Shell) -> None:
             for number in range(500):
                 opened.append(lines.enter_context(socket.create_connection((host, int(port)), timeout=10)))
                 opened[-1].sendall(begun[number % 4])
+            assert status_of(raw(shell, head("/livez", method="GET"), within_s=15)) == 200
             assert hung_up(opened[0])
             for number in range(10):
                 shell.reported("quiet", f"crowded{number}")

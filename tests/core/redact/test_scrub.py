@@ -280,3 +280,15 @@ def test_measure_sees_leaks_and_lost_words() -> None:
         assert payload.leaks(payload.text) == list(payload.cores)
         assert payload.lost("") == payload.words() != []
         assert payload.lost(payload.text) == []
+
+
+def test_secret_is_found_by_its_value_and_by_its_makers_form_alone() -> None:
+    """Words that usually stand before one prove nothing in an expression, and a registered value is found anywhere."""
+    redact.register("value-7fKq2LmZx9")
+    try:
+        assert redact.holds_secret("it said value-7fKq2LmZx9 again")
+        assert redact.holds_secret("it said ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8")
+        assert not redact.holds_secret(r"password=\S{1,80} was refused")
+        assert not redact.holds_secret("it said value-[0-9a-z]{10} again")
+    finally:
+        redact.forget("value-7fKq2LmZx9")

@@ -9,6 +9,7 @@ import pytest
 
 from engine.curated import SHIPPED, curate, issue_of
 from engine.world import World
+from prunella.core import redact
 from prunella.core.errors import Conflict, InvalidInput
 from prunella.core.issues import Binding, IssueState, KnownIssue, Origin
 from prunella.core.records import Level
@@ -146,3 +147,32 @@ def test_what_goes_out_comes_in_again_as_the_same(sqlite_path: Path) -> None:
 
     curate(sqlite_path, goes_out)
     curate(sqlite_path, comes_in)
+
+
+@pytest.mark.parametrize("spelled", ["swordfish-blue-harbour", r"swordfish\-blue\-harbour"])
+def test_secret_in_a_pattern_comes_neither_in_nor_out(sqlite_path: Path, spelled: str) -> None:
+    """Refused when it is written, changed or imported; one that became a secret later is not handed out."""
+    secret = "swordfish-blue-harbour"
+    entry = {"id": "crm.spelled", "pattern": f"list of {spelled} is stale"}
+
+    async def story(world: World) -> None:
+        await curation.create(world.parts, entry, by="ada")
+        assert len(await exchange.handed_out(world.parts, ["crm.spelled"])) == 1
+        redact.register(secret)
+        try:
+            for chosen in (["crm.spelled"], []):
+                with pytest.raises(InvalidInput, match=r"crm\.spelled: a secret stands in its pattern"):
+                    await exchange.handed_out(world.parts, chosen)
+            with pytest.raises(InvalidInput, match="a secret stands in its pattern"):
+                await curation.create(world.parts, {**entry, "id": "crm.again"}, by="ada")
+            with pytest.raises(InvalidInput, match="a secret stands in its pattern"):
+                await exchange.take_in(
+                    world.parts, read_pack(f"- {{id: crm.pack, pattern: {spelled} it is}}\n"), by="ada"
+                )
+            changed = {"pattern": "list of [a-z-]{5,40} is stale"}
+            await curation.change(world.parts, "crm.spelled", changed, by="ada")
+            assert len(await exchange.handed_out(world.parts, ["crm.spelled"])) == 1
+        finally:
+            redact.forget(secret)
+
+    curate(sqlite_path, story)

@@ -10,6 +10,7 @@ from typing import Any
 from engine.learning.test_autofix import STALE, function, rebuild
 from engine.learning.test_occurrences import candidates
 from engine.world import World, play
+from prunella.core import redact
 from prunella.core.issues import Origin
 from prunella.core.records import Level, Severity
 from prunella.engine.learning import evidence
@@ -97,3 +98,27 @@ def test_remedy_of_the_kind_stands_by_for_a_person_to_agree(sqlite_path: Path) -
         assert (pairing.remedy, pairing.trusted, pairing.acts_at, pairing.learned) == ("rebuild", False, Level.L2, True)
 
     play(sqlite_path, story, bindable=[function("rebuild", rebuild)])
+
+
+def test_secret_that_became_known_after_the_message_gets_into_no_pattern(sqlite_path: Path) -> None:
+    """The words were stored in the open before anybody said that one is a secret: what is learned has a shape in its place."""
+    secret = "swordfish-blue-harbour"
+
+    async def story(world: World) -> None:
+        for n in range(2):
+            await world.fail(status=500, message=f"price list of {secret} is stale, rebuild it")
+            await world.learn()
+            await world.later(400 + n)
+        await world.fail(status=500, message=f"price list of {secret} is stale, rebuild it")
+        redact.register(secret)
+        try:
+            await world.learn()
+            (issue,) = await world.issues()
+            told = f"{issue.title} {issue.expression} {issue.cause} {issue.advice}".replace("\\", "")
+            assert secret not in told
+            assert "REDACTED" in issue.expression
+            assert re.search(issue.expression, redact.scrub(f"price list of {secret} is stale, rebuild it"))
+        finally:
+            redact.forget(secret)
+
+    play(sqlite_path, story)

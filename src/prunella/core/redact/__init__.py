@@ -6,7 +6,7 @@ It must never raise on a text.
 """
 
 from prunella.core.redact.known import Redactor, Secret, forget, known, register, set_hash_key
-from prunella.core.redact.scrub import CHARS_MAX, scrub
+from prunella.core.redact.scrub import CHARS_MAX, holds_secret, scrub
 from prunella.core.redact.trees import evidence_headers, has_marks, scrub_tree, shape
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "evidence_headers",
     "forget",
     "has_marks",
+    "holds_secret",
     "known",
     "register",
     "scrub",

@@ -17,6 +17,7 @@ from prunella.diagnosis.patterns import Pattern
 from prunella.engine.learning.known import pattern_of
 
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_UNESCAPED: Final = re.compile(r"\\([^\w\s])")
 _TAKEN: Final = frozenset({"candidates", "export", "import", "make", "try"})
 """Names that addresses of pages and routes hold already."""
 _OWN: Final = ("remedy", "resolved")
@@ -90,6 +91,17 @@ def must_be_kept(pattern: Pattern) -> None:
     if "\0" in pattern.expression or any("\ud800" <= letter <= "\udfff" for letter in pattern.expression):
         raise InvalidInput(
             f"known issue {pattern.id}: no text holds a null character or half of another; write \\x00 in its place",
+            pointer="/pattern",
+        )
+    must_be_open(pattern)
+
+
+def must_be_open(pattern: Pattern) -> None:
+    """Refuse an expression that holds a secret: it is shown, and handed out in packs."""
+    if redact.holds_secret(_UNESCAPED.sub(r"\1", pattern.expression)):
+        raise InvalidInput(
+            f"known issue {pattern.id}: a secret stands in its pattern, which is shown and exported; "
+            "write the shape of it in its place, as [0-9a-z]{10,40}",
             pointer="/pattern",
         )
 

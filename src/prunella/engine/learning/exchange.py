@@ -84,7 +84,7 @@ async def handed_out(parts: Parts, chosen: Iterable[str] = ()) -> list[Known]:
     """Return known issues as entries of a pack, by id: the chosen ones, or all.
 
     Raises:
-        InvalidInput: one of the chosen is not there.
+        InvalidInput: one of the chosen is not there, or a secret stands in its pattern, which became known since.
     """
     async with parts.store.transaction() as tx:
         rows = {one.id: entries.known_of(one) for one in await tx.learning.issues()}
@@ -94,6 +94,8 @@ async def handed_out(parts: Parts, chosen: Iterable[str] = ()) -> list[Known]:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InvalidInput(f"there is no known issue {missing[0][:60]!r}", pointer="/id")
+    for name in wanted:
+        entries.must_be_open(found[name].pattern)
     return [found[name] for name in wanted]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from prunella.core import redact
 from prunella.core.errors import StoreError
 from prunella.core.issues import MACHINE, Binding, Candidate, KnownIssue, Origin
 from prunella.core.records import Failure, Level, Severity
@@ -63,6 +64,7 @@ async def promote(parts: Parts) -> int:
 @again_on_conflict
 async def _decide(parts: Parts, candidate: Candidate) -> bool:
     """Make one pattern known, or note why it can't be."""
+    candidate = replace(candidate, message=redact.scrub(candidate.message))  # a secret may have become known since
     made = template(candidate.message)
     async with parts.store.transaction() as tx:
         known = await _known_as(parts, tx, candidate)
