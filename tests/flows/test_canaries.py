@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope
 from psycopg import sql
 
+from databases.shop import opened
 from flows.running import INGEST, KEY, Up, configuration, event, eventually, running
+from notify.test_email import Postbox
 from prunella.testing import FaultyServer
 from prunella.testing.leaks import find_secrets
 from prunella.testing.words import json
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # aiosmtpd is of 2024
 
 EVENTS = int(os.environ.get("PRUNELLA_CANARY_EVENTS", "40"))
 """How many; `make leaks` sends a thousand."""
@@ -28,13 +37,16 @@ HELD = {
     "signing": "whsec_aGVsZC1zaWduaW5nLXNlY3JldC1aUTc5WG1K",
     "access": "hac-access-T1yUiOpAsDf",
     "refresh": "hrf-refresh-QwErTy6GhJk",
+    "pager": "hpg-pager-path-MnBvCx8LkJ",
+    "teams": "htm-teams-path-ZaQwSx4EdC",
+    "mail": "hml-mail-password-RfVtGb5",
 }
 """Secrets that were given to prunella: it knows their values, so none may stand anywhere in the open."""
 TOLD = {
     name: f"{number:02}z{name}Zq7vLk2Xw93"
     for number, name in enumerate(
         ("message", "code", "query", "userinfo", "payload", "nested", "header", "cookie", "reason", "title", "advice",
-         "parameter", "example", "name", "note")
+         "parameter", "example", "name", "note", "row", "column")
     )
 }  # fmt: skip
 """Secrets that people and senders say: known by the words around them, or sealed with a payload."""
@@ -58,7 +70,24 @@ notify:
   channels:
     ops: {slack: "secret://hook"}
     hook: {webhook: {url: "secret://hook", secret: "${SIGNING}"}}
+    pager: {apprise: "${PAGER}"}
+    teams: {teams: "${TEAMS}"}
+    mail: {email: {to: [ops@shop.example], smtp: "${MAIL}"}}
+  rules:
+    - {severity: [LOW, MEDIUM, HIGH, CRITICAL], to: [ops, hook, pager, teams, mail], escalate: {after: 1s, to: [pager]}}
+databases:
+  shop: {url: "${SHOP}"}
+procedures:
+  hide:
+    database: shop
+    check: {rows: {table: goods, where: {stock: 0, visible: 1}}}
+    remedy: {set: {visible: 0}}
+    every: 24h
+    first_run: wait
+    level: L2
+    limits: {share_max: 1.0}
 """
+NOTES = "CREATE TABLE goods (id integer PRIMARY KEY, stock integer, visible integer, note text, api_key text)"
 
 
 def config(shop: FaultyServer) -> str:
@@ -70,6 +99,7 @@ def config(shop: FaultyServer) -> str:
         configuration(shop, CONFIG)
         .replace("services:", "services:" + ours, 1)
         .replace("service: {", "service: {plugins: [canary_plugin], ", 1)
+        .replace("allow_hosts: [", 'allow_hosts: ["127.0.0.1", ', 1)
     )
 
 
@@ -116,6 +146,8 @@ def people(up: Up) -> None:
         "examples": [f"refused Authorization: Bearer {TOLD['example']} kind 3"],
     }
     made = up.act("POST", "/api/v1/known-issues", issue)
+    spelled = {"id": "bare.spelled", "pattern": HELD["bearer"].replace("-", "\\-") + " is not welcome"}
+    assert up.act("POST", "/api/v1/known-issues", spelled).status_code == 422
     bind, parameters = "/api/v1/known-issues/bare.refused/bind", {"node": f"token={TOLD['parameter']}"}
     refused = up.act("POST", bind, {"remedy": "warm_up", "parameters": parameters})
     bound = up.act("POST", bind, {"remedy": "warm_up", "parameters": {"node": "east-1"}, **reason})
@@ -126,7 +158,43 @@ def people(up: Up) -> None:
     up.act("POST", "/api/v1/keys", {"name": f"token={TOLD['note']}", "role": "VIEWER"})
 
 
-def sung(up: Up, stored: bytes) -> dict[str, set[str]]:
+def planned(up: Up, postbox: Postbox) -> None:
+    """Let a plan about rows that hold secrets wait for a person, and be told of by every kind of message."""
+    assert up.act("POST", "/api/v1/procedures/hide/run").status_code == 200
+    places = (HELD["hook"], HELD["pager"], HELD["teams"])
+    eventually(lambda: all(any(one in said.path for said in up.shop.ledger.requests) for one in places))
+    eventually(lambda: bool(postbox.envelopes))
+    assert b"hide" in decoded(postbox.envelopes[0])
+
+
+@contextmanager
+def mail(postbox: Postbox) -> Iterator[str]:
+    """Take mail of whoever knows the password; give the server's address."""
+    loop = asyncio.new_event_loop()
+    signs_in: dict[str, Any] = {"authenticator": lambda *_: AuthResult(success=True), "auth_require_tls": False}
+    made = partial(SMTP, postbox, hostname="localhost", loop=loop, **signs_in)
+    server = loop.run_until_complete(loop.create_server(made, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"smtp://robot:{HELD['mail']}@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def decoded(envelope: Envelope) -> bytes:
+    """Return what a mail says, headers and all, as a reader sees it."""
+    assert isinstance(envelope.content, bytes)
+    message = message_from_bytes(envelope.content, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    parts = [part.get_content() for part in message.walk() if not part.is_multipart()]
+    return "\n".join([*map(str, message.values()), *parts]).encode()
+
+
+def sung(up: Up, stored: bytes, postbox: Postbox) -> dict[str, set[str]]:
     """Return which canaries were found where."""
     sinks: dict[str, bytes] = {"database": stored, "log": (up.folder / "up.log").read_bytes()}
     sinks["stdout"] = "".join(up.lines).encode()
@@ -139,7 +207,14 @@ def sung(up: Up, stored: bytes) -> dict[str, set[str]]:
     sinks["/known-issues/bare.refused"] = up.client.get(
         "/known-issues/bare.refused", headers=up.as_role("ADMIN")
     ).content
-    sinks["messages"] = b"\n".join(one.body for one in up.shop.ledger.requests if HELD["hook"] in one.path)
+    for plan in up.get("/api/v1/approvals", role="ADMIN")["items"]:
+        for path in (f"/api/v1/approvals/{plan['id']}", f"/approvals/{plan['id']}"):
+            sinks[path] = up.client.get(path, headers=up.as_role("ADMIN")).content
+    for name in ("hook", "pager", "teams"):
+        sinks[f"messages by {name}"] = b"\n".join(one.body for one in up.shop.ledger.requests if HELD[name] in one.path)
+    sinks["mail"] = b"\n".join(decoded(one) for one in postbox.envelopes)
+    assert all(sinks[name] for name in ("messages by hook", "messages by pager", "messages by teams", "mail"))
+    assert any(path.startswith("/approvals/") for path in sinks)
     secrets = {**HELD, **{f"told {name}": value for name, value in TOLD.items()}, "key": KEY, "ingest": INGEST}
     found: dict[str, set[str]] = {}
     for where, content in sinks.items():
@@ -186,11 +261,20 @@ def test_no_canary_sings_in_any_sink(place: str, tmp_path: Path) -> None:
     (tmp_path / "canary_plugin.py").write_text(PLUGIN)
     ways = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     given = {"BEARER": HELD["bearer"], "SIGNING": HELD["signing"], "APP_SECRET": HELD["client_secret"]}
-    with FaultyServer() as shop, running(tmp_path, shop, place, config(shop), PYTHONPATH=ways, **given) as up:
+    notes = f"INSERT INTO goods VALUES (1, 0, 1, 'password={TOLD['row']}', '{TOLD['column']}')"
+    postbox, goods = Postbox(), f"sqlite:///{tmp_path / 'shop.db'}"
+    with ExitStack() as opening:
+        shop = opening.enter_context(FaultyServer())
+        given |= {name.upper(): f"{shop.url}/{HELD[name]}" for name in ("pager", "teams")}
+        given |= {"PAGER": given["PAGER"].replace("http", "json"), "MAIL": opening.enter_context(mail(postbox))}
+        opening.enter_context(opened(goods)).run(NOTES, notes)
+        up = opening.enter_context(running(tmp_path, shop, place, config(shop), PYTHONPATH=ways, SHOP=goods, **given))
         shop.chat(f"/{HELD['hook']}")
+        shop.chat(f"/{HELD['teams']}")
         up.cli("secret", "set", "hook", given=f"{shop.url}/{HELD['hook']}")
         up.cli("secret", "set", "header", given=HELD["header"])
         up.cli("credentials", "set", "s1", given=f"{HELD['access']}\n{HELD['refresh']}\n")
+        planned(up, postbox)
         echoing(shop)
         for number in range(EVENTS):
             assert up.post(report(number), prefer="respond-async").status_code in (200, 202)
@@ -199,5 +283,5 @@ def test_no_canary_sings_in_any_sink(place: str, tmp_path: Path) -> None:
         eventually(lambda: len({one.path.split("/")[1] for one in shop.ledger.requests} & {"bare", "named"}) == 2)
         stored = dump_of(place)
         assert BYSTANDER.encode() in stored
-        found = sung(up, stored)
+        found = sung(up, stored, postbox)
         assert found == {}, "\n".join(f"{name}: {sorted(where)}" for name, where in found.items())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from prunella.core import redact
 from prunella.core.errors import Conflict, IllegalTransition, InvalidInput, Outdated
 from prunella.core.issues import MACHINE, Candidate, IssueState, KnownIssue, Origin
 from prunella.core.states import IncidentState
@@ -177,7 +178,7 @@ async def _candidate(tx: Transaction, fingerprint: str) -> Candidate:
         raise InvalidInput(f"there is no pattern {fingerprint[:60]!r}; see the candidates", pointer="/fingerprint")
     if candidate.issue_id is not None:
         raise InvalidInput(f"this pattern is known as {candidate.issue_id} already", pointer="/fingerprint")
-    return candidate
+    return replace(candidate, message=redact.scrub(candidate.message))  # a secret may have become known since
 
 
 def _suggested(candidate: Candidate, given: Mapping[str, Any]) -> dict[str, Any]:
