@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psycopg
@@ -43,7 +44,7 @@ settings.register_profile("deep", deadline=None, max_examples=5000)  # `make mac
 settings.load_profile("prunella")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Put temporary files into memory, and clear away what runs that were killed have left there."""
     if (
         signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -59,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     place = _MEMORY / f"{_PLACE}{os.getpid()}"
     place.mkdir(0o755)  # PostgreSQL runs as a user of its own, who has to get in
     os.environ["TMPDIR"] = tempfile.tempdir = str(place)  # for the other processes, and for this one
-    config.add_cleanup(partial(shutil.rmtree, place, ignore_errors=True))
+    Finalize(None, shutil.rmtree, (place, True), exitpriority=-200)  # after multiprocessing has cleared up in there
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,6 +71,9 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(
+            50_000, 20, 50
+        )  # every test builds and drops much: a quarter of its time went into looking at it
         gc.enable()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -57,6 +58,13 @@ class Web:
 @pytest.fixture
 async def web(anyio_backend: str, sqlite_path: Path) -> AsyncIterator[Web]:
     """Wire a prunella on a fresh store; nothing heals, requests are answered."""
+    async with wired(sqlite_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def wired(sqlite_path: Path) -> AsyncIterator[Web]:
+    """Wire a prunella on a migrated store; building all its routes is what takes the time."""
     clock = ManualClock()
     store = SqliteStore.open_file(sqlite_path, clock)
     egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

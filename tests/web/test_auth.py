@@ -6,8 +6,10 @@ import base64
 import hmac
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from prunella.store.secrets import Keys
 from prunella.web.access import Needs, needs_of
 from prunella.web.auth import COOKIE, Gatehouse, Role
 from prunella.web.openapi import document, operations
-from web.conftest import INGEST, KEYS, Web
+from web.conftest import INGEST, KEYS, Web, wired
 
 pytestmark = pytest.mark.anyio
 
@@ -183,6 +185,16 @@ def path_of(path: str) -> str:
     return re.sub(r"{\w+(:path)?}", "nobody", path)
 
 
+@pytest.fixture(scope="module")
+async def house(
+    anyio_backend: str, _migrated_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Web]:
+    """One prunella for all who are turned away at its doors, each of them a minute after the one before."""
+    path = Path(shutil.copy(_migrated_file, tmp_path_factory.mktemp("house") / "prunella.db"))
+    async with wired(path) as one:
+        yield one
+
+
 # Roles ----------------------------------------------------------------------------------------------------------------
 
 
@@ -235,16 +247,16 @@ async def test_planted_route_without_a_role_is_noticed(web: Web) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route, roles in ROUTES.items() if roles is not ANYBODY])
-async def test_route_lets_in_whom_it_may_and_nobody_else(web: Web, method: str, path: str) -> None:
+async def test_route_lets_in_whom_it_may_and_nobody_else(house: Web, method: str, path: str) -> None:
     """Without a token 401, with another role 403, with a role that may: anything but these two."""
     allowed = ROUTES[method, path]
     assert allowed is not None
-    if path == "/live":
-        web.app.life.stopping.set()  # so that the stream ends
-    nobody = await web.ask(method, path_of(path), json={})
+    house.clock.advance(60)
+    house.app.life.stopping.set()  # so that the stream of /live ends
+    nobody = await house.ask(method, path_of(path), json={})
     assert nobody.status_code == 401
     for role in Role:
-        answer = await web.ask(method, path_of(path), web.token(role), json={})
+        answer = await house.ask(method, path_of(path), house.token(role), json={})
         refused = answer.status_code in (401, 403)
         assert refused is (role not in allowed), f"{role}: {answer.status_code} {answer.text}"
 
@@ -500,9 +512,10 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("method", "path"), PAGES)
-async def test_page_tells_a_browser_how_to_sign_in(web: Web, method: str, path: str) -> None:
+async def test_page_tells_a_browser_how_to_sign_in(house: Web, method: str, path: str) -> None:
     """Who is not signed in reads how to, and nothing else; the page needs no template of its own for that."""
-    answer = await web.ask(method, path_of(path), headers={"accept": "text/html"})
+    house.clock.advance(60)
+    answer = await house.ask(method, path_of(path), headers={"accept": "text/html"})
     assert (answer.status_code, "<h1>Sign in</h1>" in answer.text) == (401, True)
     assert "prunella token --role" in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
