@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +25,9 @@ from prunella.guard.shared import SharedState
 
 pytestmark = pytest.mark.slow  # real databases
 
-LIMITS = Breaker(failures=2, open_s=0.05, shared=True)
+LIMITS = Breaker(failures=2, open_s=30, shared=True)
+_OVER_S = 35.0
+"""A little more than the open time, which is longer by up to a tenth, and than a probe's lease."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +35,22 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know no limiter or breaker that a test before this one left alive."""
     monkeypatch.setattr(LINK, "limiters", weakref.WeakSet())
     monkeypatch.setattr(LINK, "breakers", weakref.WeakSet())
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[[Process], None]]:
+    """Let the open time and every lease end at once: for the processes, and in their database, whose clock is real."""
+    passed_s, real = 0.0, HOST.monotonic
+
+    def later(one: Process) -> None:
+        nonlocal passed_s
+        passed_s += _OVER_S
+        older = "UPDATE {schema}shared_breakers SET reopen_at = reopen_at - :by, probe_until = probe_until - :by"
+        with one.database.session() as session:
+            session.run(older, {"by": _OVER_S})
+
+    with HOST.replaced(monotonic=lambda: real() + passed_s):
+        yield later
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -49,7 +67,7 @@ class Process:
         self.database = Database(url)
         self.shared = SharedState(SqlBoard(self.database))
         self.changes: list[tuple[str, str]] = []
-        self.breaker = LiveBreaker(name, limits, lambda before, after, _: self.changes.append((before, after)), 1.0)
+        self.breaker = LiveBreaker(name, limits, lambda before, after, _: self.changes.append((before, after)), 30.0)
 
     def __enter__(self) -> Self:
         LINK.state = self.shared
@@ -109,11 +127,11 @@ def test_breaker_that_opens_opens_for_all(pair: tuple[Process, Process]) -> None
     assert (first.changes, second.changes) == ([("closed", "open")], [("closed", "open")])
 
 
-def test_one_process_probes_for_all(pair: tuple[Process, Process]) -> None:
+def test_one_process_probes_for_all(pair: tuple[Process, Process], later: Callable[[Process], None]) -> None:
     """When the open time is over one of them may try; its success closes the others too."""
     first, second = pair
     open_both(first, second)
-    HOST.sleep(0.08)
+    later(first)
     probe = first.enter()
     with pytest.raises(CircuitOpen):
         second.enter()
@@ -124,27 +142,29 @@ def test_one_process_probes_for_all(pair: tuple[Process, Process]) -> None:
     assert (first.breaker.state, second.breaker.state) == (State.CLOSED, State.CLOSED)
 
 
-def test_failed_probe_keeps_all_waiting(pair: tuple[Process, Process]) -> None:
+def test_failed_probe_keeps_all_waiting(pair: tuple[Process, Process], later: Callable[[Process], None]) -> None:
     """The longer open time of the one that tried is the others' too."""
     first, second = pair
     open_both(first, second)
-    HOST.sleep(0.08)
+    later(first)
     with first:
         first.breaker.failed(first.breaker.enter())
     first.exchange()
     second.exchange()
-    assert second.breaker.open_for_s > 0.05
+    assert second.breaker.open_for_s > _OVER_S
 
 
-def test_probe_of_a_dead_process_frees_its_place(pair: tuple[Process, Process]) -> None:
+def test_probe_of_a_dead_process_frees_its_place(
+    pair: tuple[Process, Process], later: Callable[[Process], None]
+) -> None:
     """When its lease is over the next process may try."""
     first, second = pair
     open_both(first, second)
-    HOST.sleep(0.08)
+    later(first)
     with first:
-        assert first.shared.may_probe("crm", 0.5)
-        assert not second.shared.may_probe("crm", 0.5)
-    HOST.sleep(0.6)
+        assert first.shared.may_probe("crm", 30)
+        assert not second.shared.may_probe("crm", 30)
+    later(second)
     assert second.enter()
 
 
@@ -240,12 +260,12 @@ def test_breaker_that_is_not_shared_stays_alone(url: str) -> None:
         one.database.close()
 
 
-def test_database_that_is_away_keeps_no_probe_back(tmp_path: Path) -> None:
+def test_database_that_is_away_keeps_no_probe_back(tmp_path: Path, later: Callable[[Process], None]) -> None:
     """Each process then decides alone."""
     one = Process(f"sqlite:///{tmp_path / 'shared.db'}")
     one.fail(2)
     one.exchange()
-    HOST.sleep(0.08)
+    later(one)
     one.database.close()
     for file in tmp_path.iterdir():
         file.unlink()
@@ -362,19 +382,18 @@ def noticed(one: Process) -> list[tuple[str, str, bool]]:
     return [(notice.service, notice.message, notice.recovered) for notice in SqlBoard(one.database).notices(10)]
 
 
-def test_opening_is_noticed_once_whoever_follows(pair: tuple[Process, Process]) -> None:
+def test_opening_is_noticed_once_whoever_follows(
+    pair: tuple[Process, Process], later: Callable[[Process], None]
+) -> None:
     """The process that saw it tells the engine; the one that follows does not, and a proven recovery is told too."""
     first, second = pair
-    cores = [
-        Core("crm[eu]", Settings(breaker=Breaker(failures=2, open_s=0.05, shared=True)), Listeners(), service="crm")
-        for _ in pair
-    ]
+    cores = [Core("crm[eu]", Settings(breaker=LIMITS), Listeners(), service="crm") for _ in pair]
     for one, core in zip(pair, cores, strict=True):
         assert isinstance(core.breaker, LiveBreaker)
         one.breaker = core.breaker
     open_both(first, second)
     assert second.breaker.state is State.OPEN
-    HOST.sleep(0.08)
+    later(first)
     with first:
         first.breaker.enter().ok()
     first.exchange()
