@@ -206,7 +206,7 @@ async def test_handle_keeps_the_picture_of_a_table_that_stays_as_it_is(shop: Sho
 
 async def test_handle_leaks_no_connection_whatever_fails(pg_shop: Shop) -> None:
     """200 looks that fail, each in its way, leave one connection, and the next look works."""
-    handle = pg_shop.handle(statement_timeout_s=0.05)
+    handle = pg_shop.handle()
 
     def raising(connection: Connection) -> None:
         raise ValueError("not of the database")
@@ -217,7 +217,7 @@ async def test_handle_leaks_no_connection_whatever_fails(pg_shop: Shop) -> None:
     ways: list[Any] = [
         raising,
         cut_off,
-        lambda connection: connection.exec_driver_sql("SELECT pg_sleep(1)"),
+        lambda connection: connection.exec_driver_sql("SET LOCAL statement_timeout = 20; SELECT pg_sleep(9)"),
         lambda connection: connection.exec_driver_sql("SELECT 1 / 0"),
         lambda connection: handle.table(connection, "nothing"),
     ]

@@ -52,10 +52,15 @@ def power(server: psycopg.Connection, fresh_postgres_url: str) -> Switch:
 
 @pytest.fixture
 async def shaky(anyio_backend: str, power: Switch, fresh_postgres_url: str) -> AsyncIterator[PostgresStore]:
-    """Open a store on the database that the switch belongs to; it gives up after half a second."""
-    opened = await PostgresStore.open(fresh_postgres_url, connections_max=4, wait_s=0.5)
+    """Open a store on the database that the switch belongs to."""
+    opened = await PostgresStore.open(fresh_postgres_url, connections_max=4)
     yield opened
     await opened.close()
+
+
+def hurried(store: PostgresStore, wait_s: float = 0.5) -> None:
+    """Let requests wait less long from now on; a store that is opened so may wait in vain on a slow machine."""
+    store._pool.timeout = store._pool.reconnect_timeout = wait_s
 
 
 async def write(store: PostgresStore, number: object) -> None:
@@ -70,6 +75,7 @@ async def write(store: PostgresStore, number: object) -> None:
 async def test_outage_is_told_quickly(shaky: PostgresStore, power: Switch) -> None:
     """When the database goes away, requests fail within their waiting time, and nothing of the DSN is told."""
     await at_once(write(shaky, number) for number in range(4))
+    hurried(shaky)
     power(False)
     began = time.monotonic()
     for number in range(3):
@@ -98,6 +104,7 @@ async def test_restart_costs_at_most_what_was_under_way(shaky: PostgresStore, po
 @pytest.mark.slow
 async def test_outage_is_over_when_the_database_is_back(shaky: PostgresStore, power: Switch) -> None:
     """Also after an outage that lasted, the first requests that come when the database is back succeed."""
+    hurried(shaky)
     power(False)
     began = time.monotonic()
     while time.monotonic() - began < 3.6:
@@ -214,6 +221,7 @@ async def test_transactions_that_block_each_other_both_commit_when_carried_out_a
 
 async def test_what_is_known_nowhere_else_is_written_through_an_outage(shaky: PostgresStore, power: Switch) -> None:
     """While the database is away it is tried again, and it stands once when the database is back."""
+    hurried(shaky)
     power(False)
     writing = asyncio.create_task(insist(shaky.clock, lambda: write(shaky, "kept")))
     await asyncio.sleep(0.1)

@@ -60,7 +60,8 @@ async def test_server_without_a_connection_left_is_told(role: str) -> None:
 
 async def test_own_pool_without_a_connection_left_is_told(store: PostgresStore, database_url: str) -> None:
     """Where requests of this process hold every connection, the next one hears so in time, and later ones work."""
-    small = await PostgresStore.open(database_url, connections_max=1, wait_s=0.2)
+    small = await PostgresStore.open(database_url, connections_max=1)
+    small._pool.timeout = 0.2
     async with small.transaction():
         with pytest.raises(StoreUnavailable, match="all are in use; nothing of this request was recorded"):
             await write(small)

@@ -86,16 +86,20 @@ def test_down_server_shows_a_page(server: FaultyServer, client: httpx2.Client) -
     assert client.get("/x").status_code == 418
 
 
-def test_maintenance_window_opens_and_ends(server: FaultyServer, client: httpx2.Client) -> None:
+def test_maintenance_window_opens_and_ends(
+    server: FaultyServer, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A window that lies ahead changes nothing yet; in it, Retry-After reaches beyond its end."""
+    passed_s, real = 0.0, time.monotonic
+    monkeypatch.setattr("prunella.testing.faulty.time.monotonic", lambda: real() + passed_s)
     server.maintenance(in_s=60, for_s=60)
     assert client.get("/x").status_code == 200
-    server.maintenance(for_s=0.2)
+    server.maintenance(for_s=30.5)
     closed = client.get("/x")
-    assert (closed.status_code, closed.headers["retry-after"]) == (503, "1")
+    assert (closed.status_code, 20 < int(closed.headers["retry-after"]) <= 31) == (503, True)
     assert client.get("/x").status_code == 503
     assert len(server.ledger.early) == 1
-    threading.Event().wait(0.2)
+    passed_s = 31.0
     assert client.get("/x").status_code == 200
 
 

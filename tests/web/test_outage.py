@@ -49,7 +49,8 @@ async def dark(anyio_backend: str, postgres_url: str, fresh_postgres_url: str) -
     """A wired prunella whose database has just gone away."""
     migrations.upgrade(fresh_postgres_url)
     place = DatabasePlace(fresh_postgres_url)
-    store = await PostgresStore.open(fresh_postgres_url, wait_s=0.05)
+    store = await PostgresStore.open(fresh_postgres_url)
+    store._pool.timeout = store._pool.reconnect_timeout = 0.05  # only now: opening takes its time on a slow machine
     egress = Egress(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     settings = Settings(services={"crm": CRM}, ingest_tokens=(Secret(INGEST),))
     app = wire(settings, store, egress, KEYS, place=place, runs=LocalRunner)
