@@ -5,10 +5,12 @@ Written against the tables and the outside's ledger, never against the engine's 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from prunella.core.records import Category
@@ -58,6 +60,15 @@ _PATIENCE_S = 90.0
 """How late the engine may be, with a slow database and a queue before it."""
 
 
+@cache
+def _touches(text: str) -> bool:
+    """Tell whether a statement may change what is promised at every commit."""
+    return (
+        re.match(r'(INSERT INTO|UPDATE|DELETE FROM) "?(incidents|operations|runs|signals|gates|credentials)\b', text)
+        is not None
+    )
+
+
 def moment(wall_s: float) -> str:
     """Spell a time of the wall clock as the tables do."""
     return (START + timedelta(seconds=wall_s)).isoformat(sep=" ", timespec="microseconds")
@@ -68,7 +79,7 @@ class Watch:
 
     def __init__(self, world: World, database: sqlite3.Connection, kept_s: float) -> None:
         self._world, self._database, self.kept_s = world, database, kept_s
-        self._changes = 0
+        self._touched = True
         self._rotated: list[tuple[str, str, str]] = []
         self._rounds: Counter[str] = Counter()  # incident -> how often its resting work was woken
         self.kept: dict[str, str] = {}  # incident -> the state that a person put it into
@@ -80,6 +91,7 @@ class Watch:
 
     def before(self, text: str, values: Bound, process: str) -> None:
         """Judge a statement that is about to run."""
+        self._touched = self._touched or _touches(text)
         if not isinstance(values, Mapping):
             if text.startswith('INSERT INTO "runs"'):
                 names = [column.name for column in runs.columns]
@@ -99,9 +111,9 @@ class Watch:
 
     def after(self, text: str, values: Bound) -> None:
         """Judge what stands after a commit."""
-        if text != "COMMIT" or self._database.total_changes == self._changes:
+        if text != "COMMIT" or not self._touched:
             return
-        self._changes = self._database.total_changes
+        self._touched = False
         forgotten = moment(self._world.wall_s() - self.kept_s)  # what is older may be half gone
         for promise, row in self._database.execute(_AT_EVERY_COMMIT, {"forgotten": forgotten}):
             self._world.wrong(f"{promise}: {row}")
