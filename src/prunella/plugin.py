@@ -30,7 +30,8 @@ class Context(Protocol):
     """What a plug-in is given.
 
     Args:
-        idempotency_key: the same for every try of one attempt; send it along with calls to the outside.
+        idempotency_key: the same for every try of one attempt, and for the next one where a call brought no reply;
+            `egress` sends it along.
         database: `await database.fetch_all(sql, **values)` and `await database.execute(sql, **values)`; of a remedy
             within the transaction of its run, of a check read-only. Values are written as :name in the SQL.
         egress: `await egress.request(service, method, path, json=…)` to configured services.
@@ -107,7 +108,8 @@ def remedy(
     """Register a function `(ctx, row)`, or `(ctx, rows)` per batch, that does something about findings.
 
     Args:
-        idempotent: done twice under one key it has one effect; only then is an attempt that died half-way repeated.
+        idempotent: done twice under one key it has one effect; only then is an attempt repeated that died
+            half-way, or whose call brought no reply.
         reversible: what it changes through its outcome may be put back by `prunella undo`.
         timeout_s: seconds it may take.
     """

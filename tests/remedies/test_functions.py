@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from prunella.core.errors import InvalidInput
+from prunella.core.errors import EgressFailed, InvalidInput
 from prunella.core.findings import Finding
 from prunella.core.outcomes import Outcome
 from prunella.databases.handle import Database
@@ -275,6 +275,48 @@ async def test_function_calls_configured_services_under_its_key(threaded: bool) 
     assert headers == {"idempotency-key": "key-1", "x-prunella-recovery": "incident-1"}
     (refused,) = await PluginRemedy(function(astray), services=desk).apply([assignment()])
     assert refused.detail == "reassign_vendor raised InvalidInput: services.elsewhere: not configured"
+
+
+class Silent(Desk):
+    """A service that gives no reply: it is down, or its reply was lost, or it takes too long."""
+
+    def __init__(self, *, sent: bool, hangs: bool = False) -> None:
+        super().__init__()
+        self._sent, self._hangs = sent, hangs
+
+    async def request(self, service: str, method: str, path: str, **how: Any) -> Reply:
+        if self._hangs:
+            await asyncio.Event().wait()
+        raise EgressFailed("crm gave no reply", exc_type="ReadError", sent=self._sent)
+
+
+@pytest.mark.parametrize(
+    ("desk", "method", "unanswered"),
+    [
+        (Silent(sent=True), "POST", True),
+        (Silent(sent=True, hangs=True), "POST", True),
+        (Silent(sent=False), "POST", False),
+        (Silent(sent=True), "GET", False),
+        (Desk(), "POST", False),
+    ],
+)
+@pytest.mark.parametrize("threaded", [False, True])
+async def test_attempt_whose_call_may_have_had_its_effect_says_so(
+    desk: Desk, method: str, unanswered: bool, threaded: bool
+) -> None:
+    """Sent, no reply: nobody knows. Nothing sent, only read, or answered and then given up: that is a failure."""
+
+    async def awaits(ctx: Any, row: Any) -> Outcome:
+        await ctx.egress.request("crm", method, "/refunds", json={})
+        return Outcome.failed("the answer says no")
+
+    def runs(ctx: Any, row: Any) -> Outcome:
+        ctx.egress.request("crm", method, "/refunds", json={})
+        return Outcome.failed("the answer says no")
+
+    remedy = PluginRemedy(function(runs if threaded else awaits, timeout_s=0.2), services=desk)
+    (outcome,) = await remedy.apply([assignment()])
+    assert (outcome.ok, outcome.unanswered) == (False, unanswered)
 
 
 @pytest.mark.parametrize(("use", "words"), [("database", "set `database:`"), ("egress", "add one under services:")])

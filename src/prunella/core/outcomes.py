@@ -21,6 +21,7 @@ class Outcome:
         failure: the evidence when it did not.
         proof: what the reply proves, for the record.
         timed_out: no reply came in time.
+        unanswered: a call that may have had its effect brought no reply, so nobody knows.
         busy: another worker is doing the same right now; nothing was done, nothing counts.
         needs_person: why no repetition by machine can help.
         touched: how many rows were changed.
@@ -34,6 +35,7 @@ class Outcome:
     failure: Failure | None = None
     proof: Any = None
     timed_out: bool = False
+    unanswered: bool = False
     busy: bool = False
     needs_person: str | None = None
     token_version: int | None = None

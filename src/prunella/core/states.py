@@ -71,6 +71,8 @@ class IncidentState(StrEnum):
 
 DIED = "the worker died in mid-call"
 """What is said of an attempt whose worker died: nobody knows how it ended."""
+UNANSWERED = "a call brought no reply, so its outcome is unknown"
+"""What is said first of an attempt whose call may have had its effect, and nobody said so."""
 
 
 class RunState(StrEnum):

@@ -17,6 +17,7 @@ from prunella.engine.ready import MANUAL
 _KEPT = ("facts", "issue", "acted_at", "acted_there", "healed")
 """What of an incident's memory is wanted when its resource is found again."""
 _BUSY_S = 30.0
+_ONCE = "not declared idempotent; look, then retry"
 _I = IncidentState
 
 
@@ -81,11 +82,15 @@ async def failed(gathered: Gathered, incident: Incident, run: Run, outcome: Outc
     """Write a failed attempt: try again later, or give up where that was the last one."""
     ready = gathered.ready
     gathered.count(run.issue, run.remedy, failed=1)
+    if run.state is RunState.UNKNOWN:
+        gathered.note("run.unknown", run.resource, reason=run.detail, incident=incident.id)
     if final:
         marked = replace(incident, memory={**incident.memory, "gave_up": True})
         return await hand_over(gathered, marked, outcome.detail, failed=outcome.detail)
     if outcome.needs_person:
         return await hand_over(gathered, incident, outcome.needs_person)
+    if run.state is RunState.UNKNOWN and not ready.remedies[run.remedy].idempotent:
+        return await hand_over(gathered, incident, f"{run.detail}; {run.remedy} is {_ONCE}")
     if incident.attempts >= ready.attempts and ready.give_up not in ready.remedies:
         why = f"{incident.attempts} attempts failed; the last: {outcome.detail}"
         return await hand_over(gathered, incident, why)
@@ -117,7 +122,7 @@ async def unknown(gathered: Gathered, incident: Incident, runs: Sequence[Run]) -
         return gathered.save(_released(incident))
     remedies = gathered.ready.remedies
     if not all(run.remedy in remedies and remedies[run.remedy].idempotent for run in runs):
-        why = f"{DIED}, so its outcome is unknown, and {runs[0].remedy} is not declared idempotent; look, then retry"
+        why = f"{DIED}, so its outcome is unknown, and {runs[0].remedy} is {_ONCE}"
         return await hand_over(gathered, incident, why)
     return gathered.save(_released(incident, state=_I.OPEN, next_at=None, held_reason=DIED))
 

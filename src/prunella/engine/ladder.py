@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from prunella.core.findings import Finding
 from prunella.core.records import Incident, Run
-from prunella.core.states import IncidentState
+from prunella.core.states import UNANSWERED, IncidentState
 from prunella.engine.ready import Ready
 
 QUIET = timedelta(hours=4)
@@ -74,6 +74,11 @@ def found(
     if incident.next_at is not None and incident.next_at > now:
         return Turn(Next.WAIT, incident.held_reason or f"next attempt {_clock(incident.next_at)}", incident.next_at)
     return Turn(Next.ACT, "it is due")
+
+
+def outlived(run: Run | None) -> bool:
+    """Tell whether an attempt whose outcome is unknown lost its worker; one that lost its reply was a whole attempt."""
+    return run is not None and not run.detail.startswith(UNANSWERED)
 
 
 def is_old(finding: Finding, since: datetime | None) -> bool:

@@ -119,7 +119,7 @@ async def _judge(gathered: Gathered, stock: Stock, incident: Incident, finding: 
         incident = gathered.save(recall.without(incident, "clean_since"))
     done = next((run for run in runs if run.state is RunState.DONE), None)
     again = next((run for run in runs if run.state is RunState.UNKNOWN), None)
-    turn = ladder.found(ready, incident, finding, done, now, repeats=again is not None)
+    turn = ladder.found(ready, incident, finding, done, now, repeats=ladder.outlived(again))
     if turn.next is Next.ACT:
         turn = recall.seen_enough(ready, incident, finding, now)
     if turn.next is Next.INEFFECTIVE and done is not None:

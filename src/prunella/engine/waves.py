@@ -13,7 +13,7 @@ from prunella.core.errors import DatabaseRefused, PrunellaError, StoreError
 from prunella.core.findings import Finding, Sighting
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Incident, Run
-from prunella.core.states import IncidentState, RunState
+from prunella.core.states import UNANSWERED, IncidentState, RunState
 from prunella.engine import endings, ladder, notices, recall, trail
 from prunella.engine.gathered import Gathered, gathering
 from prunella.engine.parts import Parts
@@ -87,7 +87,7 @@ async def _begin(parts: Parts, ready: Ready, wave: Sequence[Due], *, counts: boo
 
 def _counts(due: Due, counts: bool) -> bool:
     """An attempt that a dead worker left behind, and the remedy that comes last, use up none of the attempts."""
-    return counts and due.again is None and not due.final
+    return counts and not ladder.outlived(due.again) and not due.final
 
 
 async def _still_mine(parts: Parts, begun: list[tuple[Due, Run]]) -> list[tuple[Due, Run]]:
@@ -246,7 +246,7 @@ def _run(parts: Parts, ready: Ready, due: Due) -> Run:
         procedure=ready.name,
         remedy=due.remedy,
         state=RunState.RUNNING,
-        attempt=again.attempt if again is not None else incident.attempts,
+        attempt=again.attempt if again is not None and ladder.outlived(again) else incident.attempts,
         idempotency_key=key,
         worker=parts.worker,
         started_at=parts.clock.now(),
@@ -267,9 +267,10 @@ def _assignment(due: Due, run: Run) -> Assignment:
 
 def _ended(run: Run, outcome: Outcome, now: datetime) -> Run:
     state = RunState.DONE if outcome.ok else RunState.TIMED_OUT if outcome.timed_out else RunState.FAILED
-    return replace(
-        run, state=state, ended_at=now, status=outcome.status, detail=outcome.detail, touched=outcome.touched
-    )
+    detail = outcome.detail
+    if outcome.unanswered and not outcome.ok:
+        state, detail = RunState.UNKNOWN, f"{UNANSWERED}: {detail}"
+    return replace(run, state=state, ended_at=now, status=outcome.status, detail=detail, touched=outcome.touched)
 
 
 def _clean(outcome: Outcome) -> Outcome:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from prunella.core.clock import Clock
+from prunella.core.errors import EgressFailed, PrunellaError
 from prunella.core.outcomes import Outcome
 from prunella.core.records import Failure
 from prunella.core.redact import scrub
@@ -27,6 +28,7 @@ from prunella.egress import UNSET, Reply
 
 _CHARS_MAX = 500
 _LINES_MAX = 20
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Services(Protocol):
@@ -51,6 +53,9 @@ class Run:
         held: the transaction of the run; None where the procedure has no database.
         services: where it may call; None: nowhere.
         timeout_s: how long the function may take.
+
+    Attributes:
+        unanswered: how many calls were sent that may have had their effect, and brought no reply.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Run:
         self.database = _Statements(self)
         self.egress = _Calls(self, services)
         self.lines: list[str] = []
+        self.unanswered = 0
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._clock = clock
@@ -133,7 +139,19 @@ class _Calls:
         given = {name.lower(): value for name, value in (headers or {}).items()}
         deadline_s = max(self._run.deadline, 0.001)
         call = self._services.request(service, method, path, json=json, headers=ours | given, deadline_s=deadline_s)
-        return self._run.answer_of(call)
+        return self._run.answer_of(call if method.upper() in _SAFE else self._counted(call))
+
+    async def _counted(self, call: Awaitable[Reply]) -> Reply:
+        """Count what was sent and not answered: it may have had its effect."""
+        self._run.unanswered += 1
+        try:
+            reply = await call
+        except PrunellaError as error:
+            if not isinstance(error, EgressFailed) or not error.sent:
+                self._run.unanswered -= 1
+            raise
+        self._run.unanswered -= 1
+        return reply
 
 
 async def called(name: str, function: Callable[..., Any], run: Run, subject: Any, **params: Any) -> Outcome:
@@ -147,8 +165,11 @@ async def called(name: str, function: Callable[..., Any], run: Run, subject: Any
     if not done:
         task.cancel()  # and not waited for: it may not listen
         task.add_done_callback(_forgotten)
-        return replace(Outcome.failed(f"{name} did not end within {run.timeout_s:g} s"), timed_out=True)
+        late = f"{name} did not end within {run.timeout_s:g} s"
+        return replace(Outcome.failed(late), timed_out=True, unanswered=run.unanswered > 0)
     outcome = Outcome.failed(f"{name} cancelled itself") if task.cancelled() else task.result()
+    if not outcome.ok:
+        outcome = replace(outcome, unanswered=run.unanswered > 0)
     return _with_lines(outcome, run)
 
 
