@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +65,56 @@ def test_seal_never_looks_the_same_twice() -> None:
     sealed = {KEYS.seal(b"xoxb-1234", "secrets:slack") for _ in range(100)}
     assert len(sealed) == 100
     assert not any(b"xoxb" in one for one in sealed)
+
+
+def direct(key: str, value: bytes, row: str) -> bytes:
+    """Seal as versions before data keys did."""
+    whole = base64.b64decode(key)
+    derived = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"prunella seal").derive(whole)
+    key_id = hashlib.blake2b(whole, digest_size=4, person=b"prunella-key").digest()
+    return b"\x01" + key_id + b"n" * 12 + AESGCM(derived).encrypt(b"n" * 12, value, row.encode())
+
+
+def test_value_of_an_older_version_opens_in_its_row_alone() -> None:
+    """What lies in the database from before opens; moved or altered it does not, and is taken for old."""
+    sealed = direct(OLD, b"xoxb-1234", "secrets:slack")
+    assert KEYS.open(sealed, "secrets:slack") == b"xoxb-1234"
+    assert not KEYS.is_newest(sealed)
+    for altered, row in (
+        (sealed, "secrets:teams"),
+        (sealed[:-1], "secrets:slack"),
+        (b"\x02" + sealed[1:], "secrets:slack"),
+    ):
+        with pytest.raises(SecretError, match="was altered or belongs to another row"):
+            KEYS.open(altered, row)
+    anew = KEYS.rewrap(sealed, "secrets:slack")
+    assert KEYS.is_newest(anew)
+    assert KEYS.open(anew, "secrets:slack") == b"xoxb-1234"
+
+
+def test_key_is_changed_without_a_new_ciphertext() -> None:
+    """The data key is wrapped anew and nothing else changes; without the old key it opens, and from then on only so."""
+    sealed, both = KEYS.seal(b"value", "row"), Keys.parse(f"{NEW},{OLD}")
+    anew = both.rewrap(sealed, "row")
+    assert (anew[45:], anew[:45] != sealed[:45]) == (sealed[45:], True)
+    assert Keys.parse(NEW).open(anew, "row") == b"value"
+    with pytest.raises(SecretError, match="belongs to another row"):
+        both.rewrap(sealed, "other")
+    with pytest.raises(SecretError, match="not among PRUNELLA_SECRET_KEY"):
+        KEYS.open(anew, "row")
+
+
+def test_every_value_has_a_data_key_of_its_own() -> None:
+    """A hundred equal values: a hundred keys, so that no nonce can meet another under one of them."""
+    keys = {aes_key_unwrap(KEYS._wraps[one[1:5]], one[5:45]) for one in (KEYS.seal(b"v", "row") for _ in range(100))}
+    assert len(keys) == 100
+
+
+def test_ciphertext_under_anothers_data_key_does_not_open() -> None:
+    """Heads of two values of one row exchanged: neither opens."""
+    one, other = KEYS.seal(b"one", "row"), KEYS.seal(b"two", "row")
+    with pytest.raises(SecretError, match="was altered"):
+        KEYS.open(one[:45] + other[45:], "row")
 
 
 # Keys

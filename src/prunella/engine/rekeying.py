@@ -83,7 +83,7 @@ async def _page(parts: Parts, keys: Keys, found: Rekeyed, at: tuple[str, ...], *
 async def _anew(parts: Parts, keys: Keys, found: Rekeyed, one: SealedValue) -> None:
     """Seal one value anew; each in a transaction of its own, so that nobody waits for more than one row."""
     try:
-        anew = keys.seal(keys.open(one.value, one.row), one.row)
+        anew = keys.rewrap(one.value, one.row)
     except SecretError:
         found.unreadable = (*found.unreadable, one.row)[:_NAMED_MAX]
         return

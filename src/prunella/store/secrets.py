@@ -1,7 +1,9 @@
 """Secrets at rest: AES-256-GCM, bound to their row, under keys that live outside the database.
 
-A sealed value is `version | key id | nonce | ciphertext`. The row's name is associated data, so that ciphertext
-copied to another row does not open. The first key seals, all keys open: that is how keys rotate.
+A sealed value is `2 | key id | wrapped data key | ciphertext`. Each value has a data key of its own, made for it and
+used once; the deployment's key only wraps those (RFC 3394, which needs no nonce, so it wraps without a limit), and
+changing it wraps them anew. The row's name is associated data, so that what is copied to another row does not open.
+The first key seals, all keys open. Values of older versions, `1 | key id | nonce | ciphertext`, open as before.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from prunella.core import redact
 from prunella.core.errors import SecretError
@@ -28,9 +31,13 @@ from prunella.core.services import SecretRef, SecretSource
 from prunella.store.contract import Store
 
 KEY_BYTES = 32
-_VERSION = b"\x01"
+_DIRECT, _WRAPPED = b"\x01", b"\x02"
 _NONCE_BYTES = 12
+_ONCE = bytes(_NONCE_BYTES)
+"""A key that encrypts one value needs no nonce to tell values apart."""
 _ID_BYTES = 4
+_HEAD_BYTES = 1 + _ID_BYTES
+_WRAPPED_BYTES = KEY_BYTES + 8  # RFC 3394 section 2.2.1
 _IN_USE_MAX = 256  # each costs the redactor a look per text
 
 
@@ -43,6 +50,7 @@ class Keys:
 
     def __init__(self, values: list[bytes]) -> None:
         self._ciphers = {_key_id(value): AESGCM(_derive(value, "seal")) for value in values}
+        self._wraps = {_key_id(value): _derive(value, "wrap") for value in values}
         self._first = values[0]
 
     @property
@@ -51,8 +59,8 @@ class Keys:
         return _key_id(self._first).hex()
 
     def is_newest(self, sealed: bytes) -> bool:
-        """Tell whether the key that seals now sealed this value."""
-        return sealed[: 1 + _ID_BYTES] == _VERSION + _key_id(self._first)
+        """Tell whether this value is sealed as it would be now: in this way, and with the key that seals now."""
+        return sealed[:_HEAD_BYTES] == _WRAPPED + _key_id(self._first)
 
     @classmethod
     def parse(cls, text: str) -> Keys:
@@ -89,24 +97,43 @@ class Keys:
 
     def seal(self, value: bytes, row: str) -> bytes:
         """Encrypt `value` for `row` ("operations:<id>")."""
-        key_id = _key_id(self._first)
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return _VERSION + key_id + nonce + self._ciphers[key_id].encrypt(nonce, value, row.encode())
+        data_key = secrets.token_bytes(KEY_BYTES)
+        return self._wrapped(data_key) + AESGCM(data_key).encrypt(_ONCE, value, row.encode())
 
     def open(self, sealed: bytes, row: str) -> bytes:
         """Decrypt what was sealed for `row`; `SecretError` when the key is missing or the row is another."""
-        key_id = sealed[1 : 1 + _ID_BYTES]
-        nonce = sealed[1 + _ID_BYTES : 1 + _ID_BYTES + _NONCE_BYTES]
-        cipher = self._ciphers.get(key_id)
-        if sealed[:1] != _VERSION or cipher is None:
+        try:
+            if sealed[:1] == _DIRECT and sealed[1:_HEAD_BYTES] in self._ciphers:
+                nonce, text = sealed[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES], sealed[_HEAD_BYTES + _NONCE_BYTES :]
+                return self._ciphers[sealed[1:_HEAD_BYTES]].decrypt(nonce, text, row.encode())
+            text = sealed[_HEAD_BYTES + _WRAPPED_BYTES :]
+            return AESGCM(self._data_key(sealed, row)).decrypt(_ONCE, text, row.encode())
+        except (InvalidTag, InvalidUnwrap, ValueError):  # ValueError: cut off within the nonce
+            raise SecretError(f"{row}: the ciphertext was altered or belongs to another row") from None
+
+    def rewrap(self, sealed: bytes, row: str) -> bytes:
+        """Return the value as the newest key seals it: its data key is wrapped anew, its ciphertext stays.
+
+        Raises:
+            SecretError: as `open` does; what does not open is not passed on as good.
+        """
+        value = self.open(sealed, row)
+        if sealed[:1] != _WRAPPED:
+            return self.seal(value, row)
+        return self._wrapped(self._data_key(sealed, row)) + sealed[_HEAD_BYTES + _WRAPPED_BYTES :]
+
+    def _wrapped(self, data_key: bytes) -> bytes:
+        key_id = _key_id(self._first)
+        return _WRAPPED + key_id + aes_key_wrap(self._wraps[key_id], data_key)
+
+    def _data_key(self, sealed: bytes, row: str) -> bytes:
+        key_id = sealed[1:_HEAD_BYTES]
+        if sealed[:1] != _WRAPPED or key_id not in self._wraps:
             raise SecretError(
                 f"{row}: sealed with key {key_id.hex()}, which is not among PRUNELLA_SECRET_KEY; "
                 "add the old key behind the new one, separated by a comma"
             )
-        try:
-            return cipher.decrypt(nonce, sealed[1 + _ID_BYTES + _NONCE_BYTES :], row.encode())
-        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
-            raise SecretError(f"{row}: the ciphertext was altered or belongs to another row") from None
+        return aes_key_unwrap(self._wraps[key_id], sealed[_HEAD_BYTES : _HEAD_BYTES + _WRAPPED_BYTES])
 
 
 class Vault:
