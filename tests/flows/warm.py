@@ -6,6 +6,7 @@ They are forked by a process that does nothing else. That `prunella` starts from
 from __future__ import annotations
 
 import ast
+import gc
 import multiprocessing
 import os
 import signal
@@ -80,6 +81,7 @@ def _begin(
     arguments: list[str], folder: str, environ: dict[str, str], paths: list[str], streams: Sequence[Any]
 ) -> None:
     """Become `prunella`, with a folder, an environment and three streams of its own."""
+    gc.freeze()  # what was imported stays, and to look at it would copy it, page by page
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
