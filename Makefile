@@ -39,6 +39,9 @@ chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything;
 outage: $(SETUP) ## PostgreSQL crashes and is away for a minute; nothing accepted is lost
 	@PRUNELLA_OUTAGE_S=60 $(BIN)/python -m pytest -q -s tests/flows/test_outage.py
 
+infrastructure: $(SETUP) ## a full disk, names that are not found, a clock that jumps, a PostgreSQL that hangs; PLANT= a bug
+	@$(BIN)/python -m chaos infrastructure $(if $(PLANT),--plant "$(PLANT)")
+
 replies: $(SETUP) ## lose each reply of each story once: nothing is done twice where keys are honoured
 	@$(BIN)/python -m chaos replies
 

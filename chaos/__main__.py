@@ -7,7 +7,7 @@ import importlib
 import sys
 
 KILLS = ("storm", "boundaries", "takeover", "tokens")
-NAMES = (*KILLS, "breakers", "deliveries", "limits", "replies", "soak")
+NAMES = (*KILLS, "breakers", "deliveries", "infrastructure", "limits", "replies", "soak")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from chaos import breakers, planted, soak, tokens
+from chaos import ailing, breakers, planted, soak, tokens
 from chaos.failpoints import Points
 from prunella.cli import up
 from prunella.settings import Settings, load
@@ -69,6 +69,7 @@ def _live(order: Order) -> None:
             planted.PLANTS[bug]()
         if "trace" in order:
             Points(order["trace"], order["die_at"]).plant()
+        ailing.arrange(order)
         settings = load(Path(order["config"]), os.environ)
         KINDS[order["kind"]](settings, order)
         status = 0
