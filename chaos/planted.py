@@ -84,6 +84,19 @@ def _accept_before_commit() -> None:
     _put(intake, "record", at_once)
 
 
+def _answer_and_forget() -> None:
+    """Answer every third batch, and never write it."""
+    record = intake.record
+    batches = itertools.count()
+
+    async def perhaps(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        if next(batches) % 3:
+            return await record(parts, arrivals)
+        return [Receipt(None, arrival.signal.id, duplicate=False) for arrival in arrivals]
+
+    _put(intake, "record", perhaps)
+
+
 def _hide_the_unknown() -> None:
     """Write down that what a death interrupted has failed, as if anybody knew."""
 
@@ -151,6 +164,7 @@ PLANTS: dict[str, Callable[[], None]] = {
     "repeat keyless": _repeat_keyless,
     "claim without looking": _claim_without_looking,
     "accept before commit": _accept_before_commit,
+    "answer and forget": _answer_and_forget,
     "hide the unknown": _hide_the_unknown,
     "refresh by everybody": _refresh_by_everybody,
     "count every copy": _count_every_copy,

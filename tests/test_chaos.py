@@ -15,6 +15,8 @@ from chaos.breakers import play as play_breakers
 from chaos.crew import Zygote
 from chaos.deliveries import Mail
 from chaos.deliveries import play as play_mail
+from chaos.infrastructure import Place as Infrastructure
+from chaos.infrastructure import clock_jumps
 from chaos.postgres import Postgres
 from chaos.stories import STORIES
 from chaos.storm import Storm, places, play
@@ -160,3 +162,16 @@ def test_probe_is_one_processes_and_everybody_probing_is_named(place: Place) -> 
         honest, planted = threads.map(played, [(), ("everybody probes",)])
     assert honest.wrongs == [], f"\n{honest}"
     assert any(wrong.startswith("requests within the open time") for wrong in planted.wrongs), f"\n{planted}"
+
+
+def test_clock_that_jumps_costs_nothing_and_a_planted_loss_is_named(place: Place) -> None:
+    """A day ahead, a day behind and right again: everything is healed within seconds; what was never written is lost."""
+
+    def played(plant: Sequence[str]) -> Book:
+        one = Infrastructure(place.folder, place.forks, place.server, plant)
+        return one.play(clock_jumps, clock=str(one.here / "clock"))
+
+    with ThreadPoolExecutor() as threads:
+        honest, planted = threads.map(played, [(), ("answer and forget",)])
+    assert [one for one in honest.wrongs if "healed within" not in one] == [], f"\n{honest}"
+    assert any(wrong.startswith("lost") for wrong in planted.wrongs), f"\n{planted}"
