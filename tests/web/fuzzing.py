@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import requests
 import schemathesis
@@ -140,13 +141,22 @@ async def _send(wired: Market, case: Any, role: Role | None, judge: Documented, 
     roles = judge.roles(case.method, case.operation.path)
     if answer.status_code >= 500 and trouble is None and case.operation.path != "/readyz":
         trouble = "a server error"
-    if roles is not None and (answer.status_code in (401, 403)) is not (role is None or role.value not in roles):
+    refused, stranger = (
+        answer.status_code in (401, 403),
+        roles is not None and (role is None or role.value not in roles),
+    )
+    if roles is not None and refused is not stranger and not _before_anybody_is_asked(sent, answer.status_code):
         trouble = f"{answer.status_code} for {role}"
     if trouble is not None:
         shown = [one for one in headers if one[0].lower() in (b"idempotency-key", b"if-match", b"content-type")]
         found.troubles.append(
             f"{trouble} as {role} {shown}: {case.method} {sent.url:.300} {body!r:.300}: {answer.text:.300}"
         )
+
+
+def _before_anybody_is_asked(sent: requests.PreparedRequest, status: int) -> bool:
+    """Tell whether it came to no route: too large to be read at all, or a name of several lines, which nothing has."""
+    return status == 413 or (status == 404 and "\n" in unquote(urlsplit(str(sent.url)).path))
 
 
 def _request(case: Any) -> dict[str, Any]:
