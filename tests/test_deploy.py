@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,12 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from sqlalchemy import make_url
 from typer.main import get_command
 
+from flows.test_outgrowing import fitting_pg_dump
 from prunella.cli.commands import cli
 from prunella.settings import Settings, environment, load
+from prunella.store import migrations
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -105,6 +110,42 @@ def test_compose_runs_without_rights_and_stops_in_time() -> None:
         compile(service["healthcheck"]["test"][-1], "healthcheck", "exec")
     port = worker["command"][-1].rpartition(":")[2]
     assert f"127.0.0.1:{port}/readyz" in worker["healthcheck"]["test"][-1]
+
+
+def test_database_of_compose_is_owned_by_a_role_that_security_binds(postgres_url: str, tmp_path: Path) -> None:
+    """The script that the image runs once, on a real server: whom the address of compose names is nobody special."""
+    database = compose()["services"]["database"]
+    (script,) = [one.split(":")[0] for one in database["volumes"] if "/docker-entrypoint-initdb.d/" in one]
+    assert database["environment"].get("POSTGRES_USER") is None
+    assert database["environment"]["PRUNELLA_PASSWORD_FILE"] != database["environment"]["POSTGRES_PASSWORD_FILE"]
+    (tmp_path / "password").write_text("it's;a$secret\n")
+    server = psycopg.conninfo.conninfo_to_dict(postgres_url)
+    environ = {
+        f"PG{name.upper()}": str(value) for name, value in server.items() if name in ("host", "port", "password")
+    }
+    environ |= {"PATH": f"{fitting_pg_dump()[0]}:{os.environ['PATH']}", "POSTGRES_USER": str(server["user"])}
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        try:
+            environ["PRUNELLA_PASSWORD_FILE"] = str(tmp_path / "password")
+            subprocess.run(["sh", str(DEPLOY / script)], env=environ, check=True)
+            named = {**server, "user": "prunella", "password": "it's;a$secret", "dbname": "prunella"}
+            url = make_url("postgresql://").set(
+                username="prunella",
+                password=str(named["password"]),
+                database="prunella",
+                query={"host": str(server["host"])},
+            )
+            migrations.upgrade(url.set(port=int(server.get("port") or 5432)).render_as_string(hide_password=False))
+            with psycopg.connect(**named) as ours:  # type: ignore[arg-type]
+                asked = "SELECT rolsuper, rolbypassrls, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+                assert ours.execute(asked).fetchone() == (False,) * 4
+                ours.execute("SELECT set_config('prunella.secret', 'all', true)")
+                ours.execute("INSERT INTO prunella.secrets VALUES ('slack', 'x', now())")
+                ours.execute("SELECT set_config('prunella.secret', '', true)")
+                assert ours.execute("SELECT * FROM prunella.secrets").fetchall() == []
+        finally:
+            owner.execute("DROP DATABASE IF EXISTS prunella WITH (FORCE)")
+            owner.execute("DROP ROLE IF EXISTS prunella")
 
 
 def test_configuration_of_the_deployment_loads(tmp_path: Path) -> None:
