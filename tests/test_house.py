@@ -115,6 +115,7 @@ ELSEWHERE = {
     "store/migrations/versions/0005_surfaces.py": "store/test_migrations.py",
     "store/migrations/versions/0006_learning.py": "store/test_migrations.py",
     "store/migrations/versions/0007_scopes.py": "store/test_scope.py",
+    "store/migrations/versions/0008_silent_sessions.py": "store/test_scope.py",
     "store/sealed.py": "engine/test_rekeying.py",
     "web/api/rekeying.py": "engine/test_rekeying.py",
     "cli/rotating.py": "cli/test_rotating.py",
