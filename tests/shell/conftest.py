@@ -150,6 +150,7 @@ class Shell:
     hook: Receiver
     traps: dict[str, str]
     clock: SystemClock = field(default_factory=SystemClock)
+    asked: int = 0
 
     @property
     def world(self) -> FaultyServer:

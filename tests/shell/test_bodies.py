@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows.running import eventually
+from prunella.store.tables import known_issues
 from prunella.testing import words
 from shell.conftest import Shell, body, head, raw
 
@@ -207,3 +208,50 @@ def test_long_messages_are_read_in_time(shell: Shell) -> None:
     for number, text in enumerate(("a" * 100_000, "a" * 99_999 + "!", "x " * 50_000, "((((" * 25_000, '="' * 50_000)):
         with no_work(shell):
             shell.reported("quiet", f"long{number}", error_message=text)
+
+
+_MANY = """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+    INSERT INTO known_issues (id, expression, {others})
+    SELECT 'many.' || i, 'order ' || i || ' of the shelf is gone', {others}
+    FROM n CROSS JOIN known_issues WHERE id = 'template.many'"""
+
+
+@contextmanager
+def ten_thousand_issues(shell: Shell) -> Iterator[None]:
+    """Let the server know ten thousand issues more for a while."""
+    wanted = {"id": "template.many", "pattern": "the template of many"}
+    assert shell.ask("POST", "/api/v1/known-issues", json=wanted).status_code == 201
+    others = ", ".join(one.name for one in known_issues.columns if one.name not in ("id", "expression"))
+    shell.up.change(_MANY.format(others=others))
+    try:
+        eventually(lambda: shell.incident(_gone(shell))["issue_id"] == "many.7777")
+        yield
+    finally:
+        shell.up.change("DELETE FROM known_issues WHERE id LIKE 'many.%'")
+        shell.ask("POST", "/api/v1/known-issues/template.many/resolve", json={})
+
+
+def _gone(shell: Shell) -> str:
+    shell.asked += 1
+    return shell.reported(
+        "open30", f"gone{shell.asked}", error_message=f"order 7777 of the shelf is gone {shell.asked}"
+    )
+
+
+def test_long_messages_are_read_in_time_beside_ten_thousand_known_issues(shell: Shell) -> None:
+    """Each begins, and begins again, what many of them look for: little work, an answer each time, and the right issue."""
+    unit = "order 7777 of the shelf is gone"
+    texts = (
+        "order " * 16_000,
+        "order 1 of the shelf is gon " * 4_000,
+        f"{unit} " * 3_000,
+        "7777" * 25_000,
+        "g" * 100_000,
+    )
+    with ten_thousand_issues(shell):
+        for number, text in enumerate(texts):
+            with no_work(shell):
+                told = shell.reported("open31", f"crowd{number}", error_message=text)
+            found = shell.incident(told)["issue_id"]
+            assert found == ("many.7777" if text.startswith(unit) else None) or unit not in text
+        assert shell.is_well()
