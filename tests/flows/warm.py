@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import Any
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["prunella.cli.commands", "prunella.app", "prunella.web.server", "uvicorn"])
+_FORKS.set_forkserver_preload(
+    [
+        *("prunella.cli.commands", "prunella.cli.up", "prunella.app", "prunella.web.server", "uvicorn"),
+        *("anyio._backends._asyncio", "greenlet", "pydantic.v1", "structlog"),  # what these load while they begin
+    ]
+)
 
 
 class Warm:
