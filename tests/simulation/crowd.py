@@ -55,7 +55,7 @@ class Crowd:
 
     def pull_the_plug(self) -> None:
         """Sometimes the database goes away just when a token was rotated."""
-        if self._rng.random() < 0.06 and self._world.stormy():
+        if self._rng.random() < 0.2 and self._world.stormy():
             begin_s = self._world.now_s() + self._rng.uniform(0.0, 0.5)
             self._machine.outages += ((begin_s, begin_s + self._rng.uniform(0.1, 3.0)),)
 

@@ -89,7 +89,7 @@ def drawn(rng: Rng) -> Shape:
         posts=rng.randrange(8, 24) if is_big else rng.randrange(1, 7),
         acts=rng.randrange(0, 14 if is_big else 5),
         jumps=rng.choice((0, 0, 0, 0, 1, 2)),
-        expiries=rng.randrange(0, 4),
+        expiries=rng.randrange(0, 6),
     )
 
 
