@@ -11,7 +11,7 @@ from prunella.core.clock import Rng
 from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.services import SecretRef
 from prunella.core.states import ApprovalState
-from prunella.engine import patrol, people, proposals
+from prunella.engine import operations, patrol, people, proposals
 from simulation.machine import KEYS, Machine, Process
 from simulation.senders import Senders
 from simulation.services import ACCOUNTS, SECRETS, known_issues
@@ -89,6 +89,15 @@ class Crowd:
             if incident not in self._machine.watch.kept or self._rng.random() < 0.3:
                 await self._until_done(self._on_incident, incident, "retry")
 
+    async def clear_away(self) -> None:
+        """Cancel what waits for a person: whoever sent it has seen to it."""
+        rows = self._machine.database.execute(
+            "SELECT o.id FROM operations o JOIN incidents i ON i.id = o.incident_id "
+            "WHERE o.state IN ('waiting', 'dead') AND i.state IN ('escalated', 'suppressed') ORDER BY o.id"
+        ).fetchall()
+        for (operation,) in rows:
+            await self._until_done(self._cancel, operation)
+
     async def report_successes(self) -> None:
         """Let every service be seen to work."""
         for service in [*sorted(self._world.places), "ghost"]:
@@ -134,6 +143,9 @@ class Crowd:
         await people.act_on_incident(process.parts, incident, act, by="ann")
         if act in ("suppress", "escalate"):
             self._machine.watch.kept[incident] = "suppressed" if act == "suppress" else "escalated"
+
+    async def _cancel(self, process: Process, operation: str) -> None:
+        await operations.act(process.parts, operation, "cancel", by="ann")
 
     async def _answer_a_plan(self, process: Process) -> None:
         plans = self._plans()

@@ -72,7 +72,11 @@ class Week(Scenario):
         daily: list[tuple[float, Act]] = []
         for day in range(self.days):
             noon_s = (day + 0.5) * self.day_s
-            daily += [(noon_s, self.crowd.repair), (noon_s + 60.0, self.crowd.ask_again)]
+            daily += [
+                (noon_s, self.crowd.repair),
+                (noon_s + 60.0, self.crowd.ask_again),
+                (noon_s + 110.0, self.crowd.clear_away),
+            ]
             daily += [(noon_s + 120.0, self.crowd.report_successes), ((day + 1) * self.day_s - 60.0, self._midnight)]
         return daily + super()._timetable()
 
