@@ -35,7 +35,7 @@ from prunella.store.tables import SCHEMA, metadata
 
 _numbers = itertools.count(1)
 _MEMORY, _ROOM = Path("/dev/shm"), 4 * 2**30
-_PLACE = "prunella-tests-"
+_PLACE = "prnl-"  # short: sockets stand in there, whose paths end at 107 characters
 
 settings.register_profile(
     "prunella", deadline=None, derandomize=True
@@ -46,14 +46,13 @@ settings.load_profile("prunella")
 
 def pytest_configure() -> None:
     """Put temporary files into memory, and clear away what runs that were killed have left there."""
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # so begins, and lets others begin, what a shell starts beside
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell starts beside begins so, and its children
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" in os.environ or not _MEMORY.is_dir() or os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         return
     for left in _MEMORY.glob(f"{_PLACE}*"):
-        if not Path(f"/proc/{left.name.removeprefix(_PLACE)}").exists():
+        run = left.name.removeprefix(_PLACE)
+        if run.isdigit() and not Path(f"/proc/{run}").exists():
             shutil.rmtree(left, ignore_errors=True)
     if shutil.disk_usage(_MEMORY).free < _ROOM:
         return

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+import loopback
 from prunella.core.errors import ConfigError, Undelivered
 from prunella.core.records import Notification
 from prunella.core.redact import Secret
@@ -370,12 +371,11 @@ async def test_server_that_drips_is_left(
         while not reader.at_eof():
             writer.write(b"250-x\r\n")
             await asyncio.sleep(0.02)
-        writer.close()
 
     monkeypatch.setattr("prunella.notify.email._DEADLINE_S", 0.2)
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+    async with loopback.serving(drip) as port:
         with pytest.raises(Undelivered) as failed:
-            await channel(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}").send(notification, caller=caller)
+            await channel(f"smtp://127.0.0.1:{port}").send(notification, caller=caller)
     assert not failed.value.permanent
 
 
