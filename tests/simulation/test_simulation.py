@@ -27,7 +27,7 @@ from simulation.week import OBJECTS, Week, grown
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SEEDS = int(os.environ.get("PRUNELLA_SEEDS", "300"))
+SEEDS = int(os.environ.get("PRUNELLA_SEEDS", "200"))
 CHUNK = 25
 MUTANT_SEEDS = 500
 FAILED = {
