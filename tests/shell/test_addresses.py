@@ -12,7 +12,8 @@ from shell.conftest import Shell
 
 pytestmark = pytest.mark.slow
 TURNS = 200
-_UNTOUCHED = """SELECT 1 FROM operations WHERE service LIKE 'open%' AND state <> 'dead'
+_OURS = ("/open", "/jwks", "/chat", "/hook", "/bomb", "/quiet", "/noisy", "/turned")
+_UNTOUCHED = """SELECT 1 FROM operations WHERE service IN ({names}) AND state <> 'dead'
     AND incident_id NOT IN (SELECT incident_id FROM runs WHERE ended_at IS NOT NULL)"""
 
 
@@ -55,12 +56,14 @@ def endpoints(shell: Shell) -> list[str]:
 
 def test_endpoint_of_an_event_leads_to_no_other_host(shell: Shell) -> None:
     """Twenty-six spellings in an event that is replayed: refused, or sent to the service itself; the canary hears nothing."""
-    for number, endpoint in enumerate(endpoints(shell)):
+    told = endpoints(shell)
+    names = ", ".join(f"'open{number}'" for number in range(len(told)))
+    for number, endpoint in enumerate(told):
         shell.reported(f"open{number}", 1, http_status=503, error_message="Service unavailable", endpoint=endpoint)
-    eventually(lambda: not shell.up.rows(_UNTOUCHED))
+    eventually(lambda: not shell.up.rows(_UNTOUCHED.format(names=names)))
     assert shell.canary.ledger.requests == []
     paths = [one.path for one in shell.world.ledger.requests]
-    assert [path for path in paths if not path.startswith(("/open", "/jwks", "/chat", "/hook"))] == []
+    assert [path for path in paths if not path.startswith(_OURS)] == []
 
 
 def test_host_that_a_service_names_is_no_leave_to_call_it(shell: Shell) -> None:
@@ -89,11 +92,12 @@ def _tried(shell: Shell, name: str) -> bool:
 
 def test_redirect_is_never_followed(shell: Shell) -> None:
     """A service that sends a replay on to the canary: it does not go, and takes no token there."""
-    shell.world.script("/quiet", [words.redirect(f"{shell.canary.url}/stolen")])
-    told = shell.reported("quiet", "redirect", http_status=503, error_message="Service unavailable", endpoint="/orders")
+    shell.world.script("/open38", [words.redirect(f"{shell.canary.url}/stolen")])
+    told = shell.reported(
+        "open38", "redirect", http_status=503, error_message="Service unavailable", endpoint="/orders"
+    )
     eventually(lambda: bool(shell.up.rows(f"SELECT 1 FROM runs WHERE incident_id = '{told}' AND ended_at IS NOT NULL")))
     assert shell.canary.ledger.requests == []
-    shell.world.script("/quiet", ["ok"])
 
 
 @pytest.mark.parametrize("channel", ["mail", "pager"])
