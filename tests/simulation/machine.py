@@ -41,10 +41,9 @@ from prunella.store.secrets import Keys, Vault
 from prunella.testing import VirtualLoop
 from simulation.slow_store import SlowStore
 from simulation.watch import Watch
-from simulation.world import Chat, WallClock, Wire, World
+from simulation.world import SCAN_EVERY_S, Chat, WallClock, Wire, World
 
 KEYS = Keys([b"simulation-simulation-simulation"])
-SCAN_EVERY_S = 300.0  # three times as often as by default: what it makes good is seen sooner
 ROUTES = Routes(
     (
         Route(frozenset({Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL}), ("ops",)),

@@ -187,7 +187,7 @@ class Watch:
         found = set(self._database.execute(_OVERDUE, {"now": moment(self._world.wall_s())}).fetchall())
         self._overdue = {one: since for one, since in self._overdue.items() if one in found}
         for one in found:
-            since_s = max(self._overdue.setdefault(one, now_s), self._world.epoch_s)
+            since_s = max(self._overdue.setdefault(one, now_s), self._world.epoch_s, self._world.patient_until_s)
             if now_s - since_s > _PATIENCE_S:
                 self._world.wrong(f"nobody came although it was due: {one[0]}")
 
