@@ -85,6 +85,22 @@ def test_busy_costs_no_attempt(sqlite_path: Path) -> None:
     play(sqlite_path, story)
 
 
+def test_lost_reply_keeps_its_key_through_failures(sqlite_path: Path) -> None:
+    """A call brought no reply, then the service is down: what may have been done is repeated under its key, not anew."""
+
+    async def story(world: World) -> None:
+        lost = Outcome(ok=False, unanswered=True, detail="crm gave no reply")
+        ward = Ward(world.parts.clock, sick={"a": "SICK"}, script=[lost, Outcome.failed("HTTP 503")])
+        ready = procedure(ward, remedies={"treat": Treatment(ward, idempotent=True)}, entity=replace(ORDER, attempts=9))
+        while len(ward.treated) < 3:
+            await sweep(world.parts, ready)
+            await world.later(300)
+        assert len({key for _, _, key in ward.treated}) == 1
+        assert [one.state for one in await Tables(world.store).incidents()] == [IncidentState.RESOLVED]
+
+    play(sqlite_path, story)
+
+
 def test_undone_is_not_done_again_by_the_machine(sqlite_path: Path) -> None:
     """A person put it back: the procedure leaves it alone until a person retries."""
 

@@ -157,7 +157,7 @@ async def _settle(
         held = await gathered.tx.incidents.take_all([due.incident.id for due, _ in begun])
         running = await gathered.tx.runs.still_running([run.id for _, run in begun])
         for (due, run), outcome in zip(begun, outcomes, strict=True):
-            incident, ended = held[due.incident.id], _ended(run, outcome, gathered.now)
+            incident, ended = held[due.incident.id], _ended(due, run, outcome, gathered.now)
             if run.id in running:  # otherwise this worker was taken for dead, and the incident is another's
                 gathered.settle(ended, RunState.RUNNING)
                 incident = await _settle_one(
@@ -265,10 +265,11 @@ def _assignment(due: Due, run: Run) -> Assignment:
     )
 
 
-def _ended(run: Run, outcome: Outcome, now: datetime) -> Run:
+def _ended(due: Due, run: Run, outcome: Outcome, now: datetime) -> Run:
+    """Return how an attempt ended: where it repeats one of unknown outcome, its failure leaves that unknown."""
     state = RunState.DONE if outcome.ok else RunState.TIMED_OUT if outcome.timed_out else RunState.FAILED
     detail = outcome.detail
-    if outcome.unanswered and not outcome.ok:
+    if not outcome.ok and (outcome.unanswered or due.again is not None):
         state, detail = RunState.UNKNOWN, f"{UNANSWERED}: {detail}"
     return replace(run, state=state, ended_at=now, status=outcome.status, detail=detail, touched=outcome.touched)
 
