@@ -182,7 +182,7 @@ def test_shipped_issue_gets_its_row_when_it_is_seen(sqlite_path: Path) -> None:
 
 def test_flood_of_new_errors_is_bounded(sqlite_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the cap the patterns that were not seen for longest are forgotten, and no others."""
-    monkeypatch.setattr("prunella.engine.learning.occurrences._PATTERNS_MAX", 3)
+    monkeypatch.setattr("prunella.engine.learning.occurrences.PATTERNS_MAX", 3)
 
     async def story(world: World) -> None:
         for letter in "abcdef":
