@@ -377,6 +377,9 @@ def test_call_that_died_is_repeated_only_where_that_is_safe(
         else:
             assert (operation.state, one.state) == (OperationState.DEAD, IncidentState.ESCALATED)
             assert "outcome unknown" in (operation.last_error or "")
+            refused = replace(operation, state=OperationState.RUNNING, last_kind="data.refused")
+            now_unknown = heal._after_death(service, refused, world.parts.clock.now())
+            assert now_unknown.last_kind is None  # a remedy brings back what was refused, not what may have arrived
 
     play(sqlite_path, story, services=[service])
 

@@ -16,6 +16,7 @@ from simulation.services import FOR_PEOPLE
 from simulation.watch import Watch, moment
 from simulation.world import World
 
+_LEFT_TO_PEOPLE_S = 86_400.0  # what rests for a day is a person's; the clock may be set forward by one
 _SLACK_S = 5.0  # between the claim and the run's beginning, on a slow database
 _SECRET = re.compile("[a-z]{3}-[0-9a-f]{24}")  # as World.secret makes them
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE")
@@ -91,7 +92,8 @@ def healed_by_now(world: World, database: sqlite3.Connection) -> None:
     rows = database.execute(
         "SELECT i.id, i.state, i.held_reason FROM incidents i WHERE i.state IN ('open', 'verifying') "
         "AND i.category IN ('auth', 'network', 'rate_limit') AND EXISTS "
-        "(SELECT 1 FROM operations o WHERE o.incident_id = i.id AND o.state = 'waiting') ORDER BY i.id"
+        "(SELECT 1 FROM operations o WHERE o.incident_id = i.id AND o.state = 'waiting') AND i.last_seen > ? ORDER BY i.id",
+        (moment(world.wall_s() - _LEFT_TO_PEOPLE_S),),
     ).fetchall()
     for row in rows:
         world.wrong(f"the scan passed by an incident that rests: {row}")

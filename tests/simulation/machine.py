@@ -159,6 +159,10 @@ class Machine:
         now_s = self.world.now_s()
         return any(begin_s <= now_s < end_s for begin_s, end_s in self.outages)
 
+    def is_away_about(self, at_s: float, within_s: float) -> bool:
+        """Tell whether the database is away some time before or after a moment."""
+        return any(begin_s - within_s <= at_s < end_s + within_s for begin_s, end_s in self.outages)
+
     def any(self, rng: Rng) -> Process | None:
         """Return some process that lives."""
         return rng.choice(self.processes) if self.processes else None

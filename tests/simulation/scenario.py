@@ -93,6 +93,15 @@ def drawn(rng: Rng) -> Shape:
     )
 
 
+def _apart(moments: list[float], gap_s: float) -> list[float]:
+    """Leave out what comes too soon after what is kept: two outages on end are one that is longer than is survived."""
+    kept: list[float] = []
+    for moment_s in moments:
+        if not kept or moment_s > kept[-1] + gap_s:
+            kept.append(moment_s)
+    return kept
+
+
 class Scenario:
     """One seed's history."""
 
@@ -106,7 +115,7 @@ class Scenario:
         self.machine = Machine(
             self.world,
             slowness=shape.slowness,
-            outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in self._moments(shape.outages)],
+            outages=[(at_s, at_s + rng.uniform(0.01, 4.0)) for at_s in _apart(self._moments(shape.outages), 15.0)],
             crash_at=shape.crash_at,
             steps_max=shape.steps_max,
             retention=shape.retention,

@@ -31,6 +31,10 @@ SEEDS = int(os.environ.get("PRUNELLA_SEEDS", "200"))
 CHUNK = 25
 MUTANT_SEEDS = 500
 FAILED = {
+    6578: "a remedy made a request that may have arrived count as refused once more, and it was sent again: mended",
+    6394: "an attempt was decided, the clock set back, and begun: the judge took the service for silent again",
+    7992: "the clock was set forward by a day and more: what rests is left to a person then",
+    8276: "two outages on end kept a pair of tokens from being saved for 8 s: more than is promised to be survived",
     1397: "a remedy that the database kept from beginning did begin later: the judge counted the first as an attempt",
     5406: "the clock was set forward by a day: the judge took for late what the next scan takes up",
     502: "judged before the round that credits had its turn: the judge was too early",

@@ -56,6 +56,7 @@ SELECT id, version FROM incidents WHERE state IN ('pending', 'open', 'healing', 
   AND NOT (coalesce(held_reason, '') <> '' AND service IN (SELECT service FROM gates WHERE state = 'disabled'))
 """
 """Where a service is disabled, nobody needs to look at a new event of what waits for it: to enable it wakes all."""
+_DECIDED_S = 2.0  # what was decided before the clock was set begins behind it
 _PATIENCE_S = 90.0
 """How late the engine may be, with a slow database and a queue before it."""
 
@@ -149,7 +150,7 @@ class Watch:
 
     def _begun(self, runs: list[dict[str, Any]]) -> None:
         """An attempt may begin only where the gate lets it, and only so often."""
-        if not runs:
+        if not runs or self._world.now_s() < self._world.set_at_s + _DECIDED_S:
             return
         service, now = runs[0]["service"], moment(self._world.wall_s())
         gate = self._database.execute(

@@ -59,6 +59,7 @@ class World:
         self.alive: set[str] = set()  # the processes that live at the moment
         self.marks: Counter[str] = Counter()  # where this history has been
         self.patient_until_s = 0.0  # until when what is due by a jump of the clock may wait
+        self.set_at_s = -60.0  # when the clock was set last
         self.jumped_s = 0.0  # by how much the wall clock was set
         self.epoch_s = 0.0  # virtual seconds before the loop of the moment began
         self.loop: asyncio.AbstractEventLoop
@@ -86,6 +87,7 @@ class World:
     def set_clock(self, by_s: float) -> None:
         """Set the machine's wall clock; what comes due by that is seen by the next scan, waits go on as they were."""
         self.jumped_s += by_s
+        self.set_at_s = self.now_s()
         if by_s > 0:
             self.patient_until_s = self.now_s() + SCAN_EVERY_S
         self.seen("clock forward" if by_s > 0 else "clock back", f"{by_s:.3f}")

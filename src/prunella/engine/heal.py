@@ -313,7 +313,8 @@ def _after_death(service: Service | None, operation: Operation, now: datetime) -
             f"outcome unknown: {DIED} and the service is not declared to honour "
             "idempotency keys; look whether the request arrived, then replay or cancel it"
         )
-        return replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason)
+        # not refused any more, whatever it was before: no remedy makes a repetition safe
+        return replace(operation, state=OperationState.DEAD, due_at=None, last_error=reason, last_kind=None)
     due = now if operation.attempts < TRIES[Category.NETWORK] else None
     return replace(operation, state=OperationState.WAITING, due_at=due, last_error=DIED)
 
