@@ -125,7 +125,7 @@ def test_week_with_a_leak_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     record = intake.record
 
     async def leaking(parts: Parts, arrivals: Sequence[Arrival]) -> list[Receipt]:
-        kept.extend([arrival] for arrival in arrivals for _ in range(300))
+        kept.extend([arrival] for arrival in arrivals for _ in range(5000))
         return await record(parts, arrivals)
 
     monkeypatch.setattr(intake, "record", leaking)
