@@ -27,6 +27,7 @@ from hypothesis import settings
 from sqlalchemy import make_url
 
 from prunella.core.clock import SystemClock
+from prunella.core.redact import known
 from prunella.store import migrations
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore
@@ -80,6 +81,15 @@ def pytest_collection() -> Generator[None, object, object]:
 def anyio_backend() -> str:
     """Run every asynchronous test on asyncio, the only loop that prunella supports."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_its_own() -> Iterator[None]:
+    """Forget the secrets that a test made known: their words would be taken out of the next one's texts."""
+    before = known.known_values
+    yield
+    for secret in known.known_values - before:
+        known.forget(secret)
 
 
 @pytest.fixture(scope="session")

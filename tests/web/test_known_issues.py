@@ -7,7 +7,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from prunella.core import redact
 from prunella.web.auth import Role
 from web.conftest import Web
 from web.learned import LUNCH, filled, with_warm_up
@@ -18,12 +17,6 @@ ROOM = "/api/v1/known-issues"
 
 
 FIGURES = ("expected", "lower_bound", "lift", "lift_low", "lift_high")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the secrets that other tests of this process made known: their words may stand in a shipped pattern."""
-    monkeypatch.setattr(redact.known, "_spellings", {})
 
 
 async def post(web: Web, path: str, body: dict[str, Any], **headers: str) -> httpx2.Response:

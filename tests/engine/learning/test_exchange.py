@@ -13,6 +13,7 @@ from prunella.core import redact
 from prunella.core.errors import Conflict, InvalidInput
 from prunella.core.issues import Binding, IssueState, KnownIssue, Origin
 from prunella.core.records import Level
+from prunella.diagnosis.packs import builtin
 from prunella.diagnosis.patterns import Pattern
 from prunella.engine.learning import curation, exchange, pairing
 from prunella.engine.learning.known import pattern_of
@@ -174,5 +175,18 @@ def test_secret_in_a_pattern_comes_neither_in_nor_out(sqlite_path: Path, spelled
             assert len(await exchange.handed_out(world.parts, ["crm.spelled"])) == 1
         finally:
             redact.forget(secret)
+
+    curate(sqlite_path, story)
+
+
+def test_password_that_is_a_word_of_a_shipped_pattern_stops_no_pack(sqlite_path: Path) -> None:
+    """What comes with prunella is public: it goes out and comes in, whatever word somebody took for a password."""
+    redact.register("integration")
+
+    async def story(world: World) -> None:
+        (shipped,) = [one for one in builtin() if one.pattern.id == "github.app-permission-missing"]
+        came = await exchange.take_in(world.parts, (shipped,), by="ada")
+        assert came.added == (shipped.pattern.id,)
+        assert shipped.pattern.expression in write_pack(await exchange.handed_out(world.parts))
 
     curate(sqlite_path, story)

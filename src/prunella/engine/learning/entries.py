@@ -11,7 +11,7 @@ from typing import Any, Final
 from prunella.core import redact
 from prunella.core.errors import InvalidInput
 from prunella.core.issues import KnownIssue
-from prunella.diagnosis.packs import Known, plain_of
+from prunella.diagnosis.packs import Known, builtin, plain_of
 from prunella.diagnosis.packs.entries import LIST_MAX, TEXT_CHARS_MAX, TITLE_CHARS_MAX
 from prunella.diagnosis.patterns import Pattern
 from prunella.engine.learning.known import pattern_of
@@ -97,13 +97,20 @@ def must_be_kept(pattern: Pattern) -> None:
 
 
 def must_be_open(pattern: Pattern) -> None:
-    """Refuse an expression that holds a secret: it is shown, and handed out in packs."""
-    if redact.holds_secret(_UNESCAPED.sub(r"\1", pattern.expression)):
+    """Refuse an expression that holds a secret: it is shown, and handed out in packs.
+
+    One that comes with prunella is public: where a password is a word of it, showing it tells nothing.
+    """
+    if redact.holds_secret(_UNESCAPED.sub(r"\1", pattern.expression)) and not _is_public(pattern.expression):
         raise InvalidInput(
             f"known issue {pattern.id}: a secret stands in its pattern, which is shown and exported; "
             "write the shape of it in its place, as [0-9a-z]{10,40}",
             pointer="/pattern",
         )
+
+
+def _is_public(expression: str) -> bool:
+    return any(one.pattern.expression == expression for one in builtin())
 
 
 def _line(text: str, chars_max: int) -> str:
