@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from prunella.web import wire
+from prunella.web.server import Server
 from prunella.web.wire import HEAD_BYTES_MAX, Wire
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +181,30 @@ async def test_where_all_are_at_work_the_next_is_refused_in_words() -> None:
     assert b"application/problem+json" in refused
     assert b"retry-after: 1" in refused
     assert [b"200 OK" in one for one in answers] == [True] * 3
+
+
+async def test_connection_that_was_just_accepted_ends_with_the_server() -> None:
+    """A page that comes while the server goes does not hold it up: what is under way goes on, what is silent ends."""
+    Slow.begun, Slow.go_on = asyncio.Semaphore(0), asyncio.Event()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        config = uvicorn.Config(answered, http=Slow, log_config=None, lifespan="off", timeout_graceful_shutdown=60)
+        server = Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        async with asyncio.timeout(10):
+            at_work = asyncio.create_task(told(bound.getsockname()[1], GOOD.replace(b"/", b"/slow", 1)))
+            await Slow.begun.acquire()
+            server.stop(False)
+            while any(one.is_serving() for one in server.servers):
+                await asyncio.sleep(0.01)
+            ours, theirs = socket.socketpair()
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Slow(server.config, server.server_state, {}), theirs
+            )
+            reader, writer = await asyncio.open_connection(sock=ours)
+            assert await reader.read() == b""
+            writer.close()
+            Slow.go_on.set()
+            assert b"200 OK" in await at_work
+            await serving

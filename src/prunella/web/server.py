@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ from prunella.web.terms import Terms
 from prunella.web.wire import Wire
 
 _BACKLOG = 2048
+_LET_GO_EVERY_S = 0.1
 _ROOMS = (
     self_heal,
     inbound,
@@ -164,7 +166,7 @@ async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Call
     config = uvicorn.Config(
         web, http=Wire, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
     )
-    server = _Server(config)
+    server = Server(config)
     leave_on_signals(app.life, app.runner, server.stop)
     host, port = bound.getsockname()[:2]
     async with app.running():
@@ -173,7 +175,7 @@ async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Call
         await server.serve(sockets=[bound])
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn, but a signal only ends the serving: uvicorn would raise it again and kill the handlers under way."""
 
     @contextmanager
@@ -185,6 +187,20 @@ class _Server(uvicorn.Server):
         """Take no new request; `at_once` also drops those under way."""
         self.force_exit = self.force_exit or at_once
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, and let connections go until then: uvicorn does so once, and one accepted just then would hold it up."""
+        letting_go = asyncio.create_task(self._let_go())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            letting_go.cancel()
+
+    async def _let_go(self) -> None:
+        while True:
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            await asyncio.sleep(_LET_GO_EVERY_S)
 
 
 def bind(host: str, port: int) -> socket.socket:
