@@ -128,7 +128,7 @@ def approve(page: Page) -> str:
 
 def test_stranger_with_the_readme_alone(browser: Browser, terminal: Terminal, tmp_path: Path) -> None:
     """From the first command to an approved plan whose effect is verified, told in the chat, and known to the commands."""
-    link = terminal.shows(r"Dashboard: (http://\S+/login\?token=\S+)", within_s=90)[1]
+    link = terminal.shows(r"Dashboard: (http://\S+/login\?token=\S+)\s", within_s=90)[1]
     terminal.shows("Ctrl-C ends the demo")
     shop = Path(re.findall(r"-c (\S+)/prunella.yaml", terminal.text)[0]) / "shop.db"
     context, watch = browser.new_context(), Watch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -107,11 +108,15 @@ class Person:
         return one
 
     async def request(self, method: str, path: str, **how: object) -> httpx2.Response:
-        """Send one request with this person's cookies alone, and keep what the answer sets."""
+        """Send one request with this person's cookies alone, and keep what the answer sets; wait where told to."""
         self.client.cookies.clear()
         header = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = {"accept": "text/html", "cookie": header}
-        answer = await self.client.request(method, path, headers=headers, **how)  # type: ignore[arg-type]
+        while True:
+            answer = await self.client.request(method, path, headers=headers, **how)  # type: ignore[arg-type]
+            if answer.status_code != 429:
+                break
+            await asyncio.sleep(float(answer.headers["retry-after"]))
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.partition(";")[0].partition("=")
             if "max-age=0" in line.lower() or not value.strip('"'):
