@@ -62,6 +62,16 @@ class Crowd:
             begin_s = now_s + self._rng.uniform(0.0, 0.5)
             self._machine.outages += ((begin_s, begin_s + self._rng.uniform(0.1, 3.0)),)
 
+    def cut_in(self, service: str, token: str) -> None:
+        """Sometimes a person consents again while a token is refreshed; sometimes the power fails meanwhile."""
+        lot = self._rng.random() if self._world.stormy() else 1.0
+        accounts = self._world.places[service].accounts
+        if lot < 0.1:
+            for account in [name for name, one in accounts.items() if one.refresh == token]:
+                self._machine.start(self._consent(service, account))
+        elif lot < 0.2 and self.pulls_plugs:
+            self._machine.crash_at.add(self._machine.steps + 1)
+
     async def move_in(self, process: Process) -> None:
         """Do what comes before everything: connect the accounts, set the secrets."""
         for service, account in ACCOUNTS:
@@ -138,6 +148,11 @@ class Crowd:
         await self._do(process, self._on_incident, incident, act)
         if self.pulls_plugs and self._rng.random() < 0.4:
             self._machine.crash_at.add(self._machine.steps + self._rng.randrange(1, 30))
+
+    async def _consent(self, service: str, account: str) -> None:
+        process = self._machine.any(self._rng)
+        if process is not None:
+            await self._do(process, self._connect, service, account)
 
     async def _on_service(self, process: Process, service: str, act: str) -> None:
         await people.act_on_service(process.parts, service, act, by="ann", reason="to see")

@@ -90,8 +90,6 @@ FAULTS = {
 }
 MARKS = (*FAULTS, *AUDIT, *RUNS, *HELD, *SEEN)
 """Every mark, in words."""
-SELDOM = frozenset({"a stale token was read again", "a refresh was left half-done"})
-"""Too rare for ten times in 10,000 short histories: told, not asked for. tests/remedies/test_oauth.py leads there."""
 
 
 def been(seen: Counter[str], database: sqlite3.Connection) -> Counter[str]:

@@ -63,7 +63,7 @@ class Moods:
     def draw(self, now_s: float) -> str:
         """Return the answer that the mood of the moment gives."""
         while self._until_s <= now_s < self._well_from_s:
-            self._mood = self._rng.choice(sorted(self._kinds))
+            self._mood = self._rng.choice(sorted(self._kinds.keys() - {"well"}))
             self._until_s += self._rng.expovariate(1 / self._mean_s) + 1.0
         chances = self._kinds["well" if now_s >= self._well_from_s else self._mood]
         return self._rng.choices(list(chances), list(chances.values()))[0]

@@ -83,13 +83,13 @@ def drawn(rng: Rng) -> Shape:
         mean_s=300.0 if is_long else rng.choice((5.0, 20.0)),
         workers=workers,
         slowness=rng.choice((1.0, 3.0, 6.0, 10.0)),
-        crash_at=tuple(rng.randrange(5, last_step) for _ in range(rng.choice((0, 1, 1, 2)))),
-        outages=rng.choice((0, 0, 0, 1, 4)),
-        kills=rng.choice((0, 1, 2)) if workers > 1 else 0,
+        crash_at=tuple(rng.randrange(5, last_step) for _ in range(rng.choice((0, 1, 2, 3)))),
+        outages=rng.choice((0, 1, 2, 4, 6)),
+        kills=rng.choice((0, 1, 2, 4)) if workers > 1 else 0,
         posts=rng.randrange(8, 24) if is_big else rng.randrange(1, 7),
         acts=rng.randrange(0, 14 if is_big else 5),
-        jumps=rng.choice((0, 0, 0, 0, 1, 2)),
-        expiries=rng.randrange(0, 6),
+        jumps=rng.choice((0, 0, 1, 2)),
+        expiries=rng.randrange(0, 12),
     )
 
 
@@ -152,7 +152,7 @@ class Scenario:
         while True:
             with virtual_time(self.rng.getrandbits(32)) as loop:
                 self.machine.boot(loop)
-                redact.known._spellings = {}  # a new process knows no tokens yet
+                redact.known._spellings, redact.known._by_piece = {}, {}  # a new process knows no tokens yet
                 try:
                     loop.run_until_complete(self._live())
                     return self._result()
@@ -167,7 +167,7 @@ class Scenario:
         """Live until the end, or until the power fails."""
         if self.world.stormy():
             self.world.echo, self.machine.begun = self.senders.echo, self.crowd.meddle
-            self.world.rotated = self.crowd.pull_the_plug
+            self.world.refreshing, self.world.rotated = self.crowd.cut_in, self.crowd.pull_the_plug
         for number in range(self.shape.workers):
             self._start(number)
         now_s = self.world.now_s()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from simulation.marks import FAULTS, MARKS, SELDOM
+from simulation.marks import FAULTS, MARKS
 from simulation.scenario import play
 
 CHUNK = 25
@@ -67,4 +67,4 @@ def unseen(marks: Counter[str], histories: int) -> list[str]:
     """Return the marks that were passed too seldom for so many histories."""
     if histories < SEEDS_FOR_MARKS:
         return []
-    return [mark for mark in MARKS if marks[mark] < OFTEN and mark not in SELDOM]
+    return [mark for mark in MARKS if marks[mark] < OFTEN]

@@ -65,6 +65,7 @@ class World:
         self.loop: asyncio.AbstractEventLoop
         self.called: Callable[[str], None] | None = None  # hears of every call's key
         self.rotated: Callable[[], None] | None = None  # hears of each new pair of tokens
+        self.refreshing: Callable[[str, str], None] | None = None  # hears of each refresh: service and token
         self.echo: Callable[[Flight], None] | None = None  # hears of every failed replay
 
     def now_s(self) -> float:
@@ -128,6 +129,8 @@ class World:
         self.flights.append(flight)
         if self.called is not None:
             self.called(flight.key)
+        if self.refreshing is not None and flight.form is not None:
+            self.refreshing(flight.service, flight.form["refresh_token"])
         self.trace.say(self.now_s(), "call", flight.process, flight.method, flight.service, flight.path, flight.key)
         self.loop.call_later(self._while(), self.arrive, flight)
         try:
@@ -157,7 +160,7 @@ class World:
 
     def crash(self) -> None:
         """Forget who waits for replies; what is still on the wire arrives or does not."""
-        self.echo = self.rotated = None
+        self.echo = self.rotated = self.refreshing = None
         for flight in self.flights:
             if not flight.arrived and self.rng.random() < 0.5:
                 self.arrive(flight)
@@ -271,11 +274,11 @@ class Chat:
     async def send(self, notification: Notification, *, caller: Caller) -> None:
         await self._process.io(PATIENCE)
         lot = self._world.rng.random() if self._world.stormy() else 1.0
-        heard = lot >= 0.1
+        heard = lot >= 0.2
         self._world.trace.say(self._world.now_s(), "chat", self.name, notification.kind, notification.id, heard)
         self._world.marks["chat heard" if heard else "chat deaf"] += 1
         await self._process.io(PATIENCE)
-        if lot < 0.15:
+        if lot < 0.25:
             raise Undelivered(f"{self.name}: the receiver answered 503", retry_after_s=5.0 if lot < 0.05 else None)
 
 
