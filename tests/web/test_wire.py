@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 import uvicorn
 
+from prunella.core.clock import SystemClock
 from prunella.web import wire
 from prunella.web.server import Server
 from prunella.web.wire import HEAD_BYTES_MAX, Wire
@@ -190,13 +191,13 @@ async def test_connection_that_was_just_accepted_ends_with_the_server() -> None:
         bound.bind(("127.0.0.1", 0))
         bound.listen()
         config = uvicorn.Config(answered, http=Slow, log_config=None, lifespan="off", timeout_graceful_shutdown=60)
-        server = Server(config)
+        server = Server(config, SystemClock())
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         async with asyncio.timeout(10):
             at_work = asyncio.create_task(told(bound.getsockname()[1], GOOD.replace(b"/", b"/slow", 1)))
             await Slow.begun.acquire()
             server.stop(False)
-            while any(one.is_serving() for one in server.servers):
+            while any(one.is_serving() for one in server.servers):  # noqa: ASYNC110  uvicorn tells nobody
                 await asyncio.sleep(0.01)
             ours, theirs = socket.socketpair()
             await asyncio.get_running_loop().connect_accepted_socket(

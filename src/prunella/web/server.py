@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI, Request
 from prunella import __version__
 from prunella.app import App
 from prunella.app.life import leave_on_signals
+from prunella.core.clock import Clock
 from prunella.core.errors import ConfigError
 from prunella.engine.effects import Recent
 from prunella.web import openapi, pages, problems
@@ -166,7 +167,7 @@ async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Call
     config = uvicorn.Config(
         web, http=Wire, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
     )
-    server = Server(config)
+    server = Server(config, app.parts.clock)
     leave_on_signals(app.life, app.runner, server.stop)
     host, port = bound.getsockname()[:2]
     async with app.running():
@@ -177,6 +178,10 @@ async def run_server(app: App, web: FastAPI, bound: socket.socket, started: Call
 
 class Server(uvicorn.Server):
     """uvicorn, but a signal only ends the serving: uvicorn would raise it again and kill the handlers under way."""
+
+    def __init__(self, config: uvicorn.Config, clock: Clock) -> None:
+        super().__init__(config)
+        self._clock = clock
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -200,7 +205,7 @@ class Server(uvicorn.Server):
         while True:
             for connection in list(self.server_state.connections):
                 connection.shutdown()
-            await asyncio.sleep(_LET_GO_EVERY_S)
+            await self._clock.sleep(_LET_GO_EVERY_S)
 
 
 def bind(host: str, port: int) -> socket.socket:
