@@ -40,7 +40,7 @@ class Senders:
         while post.receipt is None:
             post.receipt = await self._deliver(post)
             await asyncio.sleep(self._rng.uniform(0.1, 5.0))
-        while self._rng.random() < 0.6:
+        while self._world.stormy() and self._rng.random() < 0.6:
             await self.send_again(post)
 
     async def send_again(self, post: Post) -> None:
