@@ -139,6 +139,41 @@ def test_many_registered_values_are_found_in_one_pass() -> None:
     assert min(taken) < 0.005
 
 
+@pytest.mark.parametrize(
+    ("address", "token"),
+    [
+        ("https://hooks.slack.test/services/T0123ABCD/B0123ABCD/aZ4kQm9TtX2bVw8Lc0Ys", "aZ4kQm9TtX2bVw8Lc0Ys"),
+        ("https://watch.test/ping?key=aZ4kQm9TtX2bVw8Lc0Ys&every=60", "aZ4kQm9TtX2bVw8Lc0Ys"),
+        ("tgram://123456789012:AbCdEfGhIjKlMnOp/12315544", "AbCdEfGhIjKlMnOp"),
+        ("https://flows.test/hook/aZ4k%2BQm9TtX2b", "aZ4k+Qm9TtX2b"),
+    ],
+)
+def test_what_makes_an_address_secret_is_one_too(address: str, token: str) -> None:
+    """Whoever refuses it names its path or its token alone; what is forgotten is forgotten whole."""
+    redactor = Redactor()
+    redactor.register(address)
+    for text in (f"no such hook: {token}", f"404: /services/{quote(token)} was not found"):
+        assert list(redactor.spans(text)), text
+    redactor.forget(address)
+    assert not list(redactor.spans(f"no such hook: {token}"))
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("https://flows.test/webhooks/sync-supplier-products", "webhooks of sync-supplier-products are late"),
+        ("https://flows.test/hook/aZ4kQm9TtX2bVw8Lc0Ys", "flows.test is away"),
+        ("postgresql://robot:word@db.test/supplier_products_v2", "supplier_products_v2 is locked"),
+        ("sqlite:////var/lib/Prunella-Data-2/p.db", "/var/lib/Prunella-Data-2 is full"),
+    ],
+)
+def test_words_of_an_address_are_no_secrets(address: str, text: str) -> None:
+    """Hosts, names of databases and plain words stay readable."""
+    redactor = Redactor()
+    redactor.register(address)
+    assert not list(redactor.spans(text))
+
+
 def test_registering_disturbs_nobody_who_reads() -> None:
     """Texts are read while others register and forget."""
     redactor = many()

@@ -14,11 +14,14 @@ import secrets
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Final, NoReturn
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from prunella.core.redact.marks import Span
 
 _PIECE, _STEP = 4, 3
+_ADDRESS: Final = re.compile(r"(?!sqlite|postgres)[a-z][a-z0-9+.-]*://(.+)", re.IGNORECASE | re.DOTALL)
+"""Not of a database: names of databases, users and files are no secrets, and its password is registered by itself."""
+_TOKEN: Final = re.compile(r"[\w~%+-]{12,}", re.ASCII)
 
 
 class Secret:
@@ -124,6 +127,19 @@ def _indexed(
 
 
 def _spellings(value: str) -> Iterator[str]:
+    for secret in (value, *_tokens_of(value)):
+        yield from _spelled(secret)
+
+
+def _tokens_of(address: str) -> Iterator[str]:
+    """Find what makes an address a secret: whoever refuses it repeats its path more often than all of it."""
+    match = _ADDRESS.match(address)
+    for token in _TOKEN.findall(match[1]) if match else ():
+        if re.search("[A-Z0-9]", token):  # without either it is a word, as in /webhooks/sync-suppliers
+            yield from dict.fromkeys((token, unquote(token)))
+
+
+def _spelled(value: str) -> Iterator[str]:
     raw = value.encode("utf-8", "surrogatepass")
     yield from (value, raw.hex(), raw.hex().upper(), repr(value)[1:-1], repr(raw)[2:-1])
     yield from _percent(raw)
