@@ -44,6 +44,15 @@ def test_standing_comes_back_with_a_growing_version(board: SqlBoard) -> None:
     assert standing.open_s > 1e8
 
 
+def test_secret_in_a_word_is_not_kept(board: SqlBoard) -> None:
+    """Neither why a breaker opened nor what was noticed is written down with it."""
+    board.report(Standing(name="crm", state=State.OPEN, reason="password=hunter2-abcdef", open_s=30.0))
+    (standing,) = board.standings()
+    noticed = Notice(service="crm", code="circuit_breaker_open", message="token=hunter2-abcdef", recovered=False)
+    assert "hunter2" not in standing.reason + noticed.message
+    assert standing.reason.startswith("password=[REDACTED")
+
+
 def test_probe_is_won_once_per_period(board: SqlBoard) -> None:
     """Not before the open time is over, and by one; of a breaker that nobody reported everybody may probe."""
     assert board.may_probe("crm", 60.0)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from prunella.core import redact
 from prunella.core.clock import Ids, Rng, SystemClock
 from prunella.guard.breaker import State
 from prunella.guard.database import Database
@@ -87,7 +88,7 @@ class Standing:
     """Where a shared breaker stands.
 
     Args:
-        reason: at most 2,000 characters of it are kept.
+        reason: kept without its secrets, at most 2,000 characters of it.
         open_s: seconds until a call may pass.
         version: grows with every change.
     """
@@ -99,7 +100,7 @@ class Standing:
     version: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", storable(self.reason)[:TEXT_MAX])
+        object.__setattr__(self, "reason", storable(redact.scrub(self.reason))[:TEXT_MAX])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ class Notice:
     Args:
         service: the policy's name; what no event may carry as a service is replaced.
         code: what kind of thing it is: `circuit_breaker_open`.
-        message: at most 2,000 characters of it are kept.
+        message: kept without its secrets, at most 2,000 characters of it.
         recovered: it is over.
     """
 
@@ -121,7 +122,7 @@ class Notice:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "service", _service(self.service))
-        object.__setattr__(self, "message", storable(self.message)[:TEXT_MAX])
+        object.__setattr__(self, "message", storable(redact.scrub(self.message))[:TEXT_MAX])
 
 
 def _service(name: str) -> str:
