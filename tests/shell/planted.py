@@ -303,6 +303,26 @@ def raw_messages() -> list[Swap]:
     return [(slack, "_escape", lambda character: character)]
 
 
+def open_words() -> list[Swap]:
+    """Nothing is taken out of texts, whatever stands in them."""
+    from importlib import import_module
+
+    places = [import_module(f"prunella.core.redact.{name}") for name in ("scrub", "trees")]
+    return [(places[0], "_spans", lambda _: iter(())), (places[1], "hides", lambda *_: False)]
+
+
+def open_rows() -> list[Swap]:
+    """What is kept is not sealed, and what was handed out is kept as it was shown."""
+    from prunella.engine import entrances
+    from prunella.store.secrets import Keys
+
+    return [
+        (Keys, "seal", lambda _, value, row: value),
+        (Keys, "open", lambda _, sealed, row: sealed),
+        (entrances, "digest_of", lambda text: text),
+    ]
+
+
 def python_in_packs() -> list[Swap]:
     """A pack is read by a loader that makes objects of Python."""
     from prunella.web.api import issue_acts
@@ -380,6 +400,8 @@ BUGS: dict[str, Callable[[], list[Swap]]] = {
         raw_pages,
         raw_log,
         raw_messages,
+        open_words,
+        open_rows,
         python_in_packs,
         endless_packs,
         folded_names,
