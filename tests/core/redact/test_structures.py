@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunella.core.redact import scrub
-from prunella.core.redact.structures import cards
+from prunella.core.redact.structures import HINTS, cards
 
 VALUE = "s3cr3tV4lue9xQz"
 DIGEST = "0123456789abcdef" * 2
@@ -57,3 +57,9 @@ def test_cards_are_known_by_scheme_length_and_check_digit(text: str) -> None:
     assert list(cards(text[:-1] + str((int(text[-1]) + 1) % 10))) == []
     assert list(cards(text + "7")) == []
     assert list(cards(f"id-{text}")) == []
+
+
+def test_no_pattern_runs_where_nothing_hints_at_it() -> None:
+    """A hint that stands in every text would let its pattern, and all that looks at names, run over every text."""
+    assert not [hint for hint in HINTS if hint in "nothing of the kind stands here, and 4711 is no secret"]
+    assert all(hint and hint == hint.lower().strip() for hint in HINTS)

@@ -20,7 +20,7 @@ class Detector(NamedTuple):
 
 def detector(kind: str, hints: str, *patterns: str) -> Iterator[Detector]:
     """Yield a detector per pattern; hints are divided by spaces."""
-    return (Detector(kind, tuple(hints.split(" ")), re.compile(pattern)) for pattern in patterns)
+    return (Detector(kind, tuple(hints.split()), re.compile(pattern)) for pattern in patterns)
 
 
 _MARK: Final = re.compile(r"\[REDACTED:\w{1,16}:[0-9a-f]{4}\]")

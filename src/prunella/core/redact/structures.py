@@ -85,7 +85,7 @@ _DETECTORS: Final[tuple[Detector, ...]] = tuple(
         detector("url", ":thin:", r":thin:[^\s/@]{1,64}/(?P<s>[^\s@]{1,256}+)@"),
         detector(
             "code",
-            " is your ",
+            "your",
             r"(?<![\w.-])(?P<s>\d{4,8}|\d{3}[ -]\d{3}) is your (?:[\w-]{1,20} ){0,3}(?:code|PIN|pin|OTP)",
         ),
         detector("netrc", "login", r"login [^\s]{1,128} {1,4}password {1,4}(?P<s>[^\s]{1,256}+)"),
