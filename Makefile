@@ -32,7 +32,7 @@ format: $(SETUP) ## put the code into shape
 bench: $(SETUP) .venv-peers/.ready ## measure, as ratios against a floor and peers in the same run
 	@.venv-peers/bin/python -m bench guard && $(BIN)/python -m bench imports classify known grouping redact learning recognise issues intake flood begin detect mend stuck forget runner backlog dashboard live
 
-chaos: $(SETUP) ## kill workers and PostgreSQL, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
+chaos: $(SETUP) ## kill workers and PostgreSQL, and the one process on SQLite, count what became of everything; KILLS=, PG_KILLS=, EVENTS=, SEED=
 	@$(BIN)/python -m chaos --kills $(or $(KILLS),1000) --pg-kills $(or $(PG_KILLS),20) \
 	  --events $(or $(EVENTS),10000) --seed $(or $(SEED),1)
 

@@ -17,7 +17,7 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"one or more of {', '.join(NAMES)}; default: {', '.join(KILLS)}"
     )
     parser.add_argument("--seed", type=int, default=1, help="what the moments are drawn from (default 1)")
-    parser.add_argument("--kills", type=int, default=1000, help="storm: kills of workers (default 1,000)")
+    parser.add_argument("--kills", type=int, default=1000, help="storm: kills, on each database (default 1,000)")
     parser.add_argument("--pg-kills", type=int, default=20, help="storm: kills of all of PostgreSQL (default 20)")
     parser.add_argument("--events", type=int, default=10_000, help="storm, deliveries: events (default 10,000)")
     parser.add_argument("--workers", type=int, default=3, help="storm: workers beside `prunella up` (default 3)")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
+from sqlalchemy.exc import OperationalError
 
 from chaos.book import Book
 from chaos.crew import Death
 from chaos.killer import Outage
+from chaos.stories import Shop, with_schema
 from chaos.world import World, event_id, has_keys
 
 _FATES = """
@@ -30,10 +31,9 @@ UNION ALL SELECT 'a run', id, state FROM runs WHERE state IN ('planned', 'runnin
 def left(database_url: str) -> list[tuple[str, str, str]]:
     """Return what is not settled yet."""
     try:
-        with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
-            return connection.execute(_LEFT.encode()).fetchall()
-    except psycopg.OperationalError as error:
-        return [("PostgreSQL", "is away", type(error).__name__)]
+        return [(str(what), str(which), str(how)) for what, which, how in _rows(database_url, _LEFT)]
+    except OperationalError as error:
+        return [("the database", "is away", type(error).__name__)]
 
 
 def enter(
@@ -45,9 +45,8 @@ def enter(
     outages: Sequence[Outage] = (),
 ) -> None:
     """Judge events, effects and interruptions."""
-    with psycopg.connect(database_url, options="-c search_path=prunella") as connection:
-        fates = connection.execute(_FATES.encode()).fetchall()
-        runs = connection.execute(_RUNS.encode()).fetchall()
+    fates = _rows(database_url, _FATES)
+    runs = [(*row[:5], _moment(row[5]), _moment(row[6])) for row in _rows(database_url, _RUNS)]
     operations = {row[3]: row for row in fates if row[3] is not None}
     _events(book, world, accepted, fates)
     _effects(book, world)
@@ -140,3 +139,16 @@ def _taken_for_dead(
 def _pid(worker: str) -> int:
     """Return the process in a worker's name, `host:pid` with or without more."""
     return int(worker.split(":")[1])
+
+
+def _rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
+    store = Shop(with_schema(database_url))
+    try:
+        return store.rows(query)
+    finally:
+        store.close()
+
+
+def _moment(told: datetime | str | None) -> datetime | None:
+    """Return a time as PostgreSQL gives it; SQLite gives its text."""
+    return datetime.fromisoformat(told) if isinstance(told, str) else told

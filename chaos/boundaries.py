@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -16,9 +15,8 @@ from chaos.crew import Crew, Zygote
 from chaos.failpoints import DIED
 from chaos.postgres import Postgres
 from chaos.stories import STORIES, Shop, Stage, Story, free_address, with_schema
-from chaos.storm import places
+from chaos.storm import migrated_file, places
 from chaos.world import order_of
-from prunella.store import migrations
 from prunella.testing import FaultyServer
 from prunella.testing.ledger import Request
 from prunella.testing.words import Reply, Word
@@ -27,7 +25,6 @@ _TURN_S = 0.1
 _WRONG_TURNS = 30
 _OCCURRENCES_MAX = 2
 _AT_ONCE = 6
-_TEMPLATE = "template.db"
 _NOT_OURS = ("engine.workers.",)
 """Boundaries that are passed every second, in no order that a run could repeat."""
 
@@ -89,11 +86,6 @@ class Ground:
     server: Postgres | None = None
     within_s: float = 45.0
 
-    def __post_init__(self) -> None:
-        template = self.folder / _TEMPLATE
-        if self.server is None and not template.exists():
-            migrations.upgrade(f"sqlite:///{template}")
-
     def play(self, story: Story, die_at: str = "", plant: Sequence[str] = (), lose: str = "") -> Played:
         """Play a story until everything is settled; a process dies at `die_at`, the next one goes on.
 
@@ -130,8 +122,7 @@ class Ground:
     def _databases(self, here: Path) -> tuple[str, str]:
         if self.server is not None:
             return self.server.migrated(), self.server.database()
-        shutil.copy(self.folder / _TEMPLATE, here / "prunella.db")
-        return f"sqlite:///{here / 'prunella.db'}", f"sqlite:///{here / 'shop.db'}"
+        return migrated_file(self.folder, here), f"sqlite:///{here / 'shop.db'}"
 
     def _until_settled(self, story: Story, stage: Stage, crew: Crew, die_at: str) -> list[str]:
         """Tell the story again and again until it has nothing left to do; one that stays wrong is not waited for."""

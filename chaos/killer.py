@@ -44,7 +44,7 @@ class Killer:
     seed: int
     crew: Crew
     world: World
-    postgres: Postgres
+    postgres: Postgres | None
     kills: int
     postgres_kills: int
     gap_s: float
@@ -89,7 +89,8 @@ class Killer:
     def _kill_caller(self, rng: random.Random) -> bool:
         """Kill a process right after its call arrived; False where nobody called, or it was gone already."""
         time.sleep(rng.uniform(0.0, self.gap_s))
-        call = self.world.next_call(_CALL_WITHIN_S if self.manners[0] else _ONLY_CALL_WITHIN_S)
+        alone = len(self.crew.living()) == 1  # nobody calls while it starts
+        call = self.world.next_call(_CALL_WITHIN_S if self.manners[0] and not alone else _ONLY_CALL_WITHIN_S)
         if call is None:
             return False
         time.sleep(rng.uniform(0.0, _IN_MID_CALL_S))
@@ -99,6 +100,7 @@ class Killer:
         return True
 
     def _kill_postgres(self, rng: random.Random) -> None:
+        assert self.postgres is not None
         from_s = time.time()
         self.postgres.kill()
         away_s = _LONG_AWAY_S if rng.random() < _LONG_SHARE else rng.uniform(0.0, _AWAY_S)

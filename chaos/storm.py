@@ -1,15 +1,16 @@
-"""A storm: events pour in while workers and PostgreSQL are killed; then calm, and the ledger."""
+"""A storm: events pour in while workers and PostgreSQL, or one process on SQLite, die; then calm, and the ledger."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos import audit
@@ -19,11 +20,13 @@ from chaos.killer import Killer
 from chaos.postgres import Postgres, postgres
 from chaos.senders import Senders, scan
 from chaos.world import World, environment
+from prunella.store import migrations
 
 _AHEAD = 20  # events that are out before the first kill
 _SENT_WITHIN_S = 180.0
 _BEHIND = 10  # kills for which events may lag
 _SCAN_EVERY_S = 2.0
+_TEMPLATE = "template.db"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ class Storm:
 
 
 def chosen(options: argparse.Namespace) -> tuple[str, Book]:
-    """Play the storm that the command line asks for."""
+    """Play the storm that the command line asks for, on each kind of database."""
+    book = Book()
     storm = Storm(
         seed=options.seed,
         kills=options.kills,
@@ -69,28 +73,36 @@ def chosen(options: argparse.Namespace) -> tuple[str, Book]:
         kill_s=options.minutes * 60,
     )
     with places() as (folder, server, forks):
-        return f"storm, seed {storm.seed}", play(storm, folder, server, forks)
+        book.add(play(on_sqlite(storm), folder, None, forks), "SQLite: ")
+        book.add(play(storm, folder, server, forks), "PostgreSQL: ")
+    return f"storm, seed {storm.seed}", book
+
+
+def on_sqlite(storm: Storm) -> Storm:
+    """Return the storm as it can come over one process and one file: each kill leaves nobody, until the next is up."""
+    return replace(storm, workers=0, postgres_kills=0, gap_s=storm.gap_s * 4)
 
 
 @contextmanager
 def places() -> Iterator[tuple[Path, Postgres, Zygote]]:
-    """Lend a folder, a server and a process that forks."""
+    """Lend a folder with a migrated SQLite file, a server, and a process that forks."""
     with (
         tempfile.TemporaryDirectory(prefix="prunella-chaos-") as folder,
         postgres() as server,
         zygote(Path(folder) / "zygote.log") as forks,
     ):
+        migrations.upgrade(f"sqlite:///{folder}/{_TEMPLATE}")  # here, because Alembic is not for several threads
         yield Path(folder), server, forks
 
 
-def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
-    """Play a storm and return its ledger."""
+def play(storm: Storm, folder: Path, server: Postgres | None, forks: Zygote) -> Book:
+    """Play a storm, on SQLite where there is no server, and return its ledger."""
     began_s = time.monotonic()
-    database_url = server.migrated()
+    here = Path(tempfile.mkdtemp(prefix="storm-", dir=folder))
+    database_url = migrated_file(folder, here) if server is None else server.migrated()
     address = ("127.0.0.1", _free_port())
     with World(storm.seed, storm.keyed, storm.keyless) as world:
         world.play(2 * storm.events // len(world.services) + 5, storm.slow_s)
-        here = Path(tempfile.mkdtemp(prefix="storm-", dir=folder))
         config = here / "prunella.yaml"
         config.write_text(world.configuration())
         environ = environment(database_url, f"{address[0]}:{address[1]}")
@@ -112,6 +124,12 @@ def play(storm: Storm, folder: Path, server: Postgres, forks: Zygote) -> Book:
         audit.enter(book, database_url, world, senders.accepted, crew.deaths, killer.outages)
     book.count("seconds", time.monotonic() - began_s)
     return book
+
+
+def migrated_file(folder: Path, here: Path) -> str:
+    """Put a SQLite file with prunella's tables and no rows there, out of a folder that `places` lent."""
+    shutil.copy(folder / _TEMPLATE, here / "prunella.db")
+    return f"sqlite:///{here / 'prunella.db'}"
 
 
 def _weather(

@@ -19,7 +19,7 @@ from chaos.infrastructure import Place as Infrastructure
 from chaos.infrastructure import clock_jumps
 from chaos.postgres import Postgres
 from chaos.stories import STORIES
-from chaos.storm import Storm, places, play
+from chaos.storm import Storm, on_sqlite, places, play
 from chaos.tokens import play as play_tokens
 
 pytestmark = pytest.mark.slow
@@ -39,6 +39,19 @@ PLANTED = replace(
     slow_s=0.4,
     only_in_mid_call=True,
 )
+
+
+def few(storm: Storm) -> Storm:
+    """Return a storm over one process and one file; each kill ends everything, so that few of them show as much."""
+    return replace(on_sqlite(storm), kills=2, events=16, gap_s=0.1)
+
+
+STORMS = {
+    "PostgreSQL": STORM,
+    "SQLite": few(STORM),
+    "PostgreSQL, planted": PLANTED,
+    "SQLite, planted": few(PLANTED),
+}
 AFTER_THE_REPLY = "POST /vendor/orders, after the reply#1"
 DEATHS = [
     ("replay", "engine.intake.record, before its commit#1"),
@@ -68,25 +81,29 @@ def place() -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def books(place: Place) -> dict[str, Book]:
-    """Play both storms beside each other: they mostly wait for the dead to be missed."""
-    storms = {"honest": STORM, "planted": PLANTED}
+    """Play all storms beside each other: they mostly wait for the dead to be missed."""
+
+    def played(name: str) -> Book:
+        server = place.server if name.startswith("PostgreSQL") else None
+        return play(STORMS[name], place.folder, server, place.forks)
+
     with ThreadPoolExecutor() as threads:
-        playing = {
-            name: threads.submit(play, storm, place.folder, place.server, place.forks) for name, storm in storms.items()
-        }
-        return {name: one.result() for name, one in playing.items()}
+        return dict(zip(STORMS, threads.map(played, STORMS), strict=True))
 
 
-def test_storm_loses_and_doubles_nothing(books: dict[str, Book]) -> None:
+@pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
+def test_storm_loses_and_doubles_nothing(books: dict[str, Book], kind: str) -> None:
     """Workers and PostgreSQL die at seeded moments: nothing accepted is lost or done twice, the rest is shown."""
-    assert books["honest"].wrongs == [], f"\n{books['honest']}"
-    assert books["honest"].figures["events accepted"] == f"{STORM.events}"
+    assert books[kind].wrongs == [], f"\n{books[kind]}"
+    assert books[kind].figures["events accepted"] == f"{STORMS[kind].events}"
 
 
+@pytest.mark.parametrize("kind", ["SQLite", "PostgreSQL"])
 @pytest.mark.parametrize("bug", FOUND)
-def test_planted_bug_is_named(books: dict[str, Book], bug: str) -> None:
+def test_planted_bug_is_named(books: dict[str, Book], bug: str, kind: str) -> None:
     """The ledger of a storm with planted bugs names each promise that they broke."""
-    assert any(wrong.startswith(FOUND[bug]) for wrong in books["planted"].wrongs), f"\n{books['planted']}"
+    book = books[f"{kind}, planted"]
+    assert any(wrong.startswith(FOUND[bug]) for wrong in book.wrongs), f"\n{book}"
 
 
 def test_death_at_a_boundary_is_survived_and_a_planted_bug_is_seen(place: Place) -> None:
