@@ -6,7 +6,6 @@ No pattern runs but where one of its hints stands in the text; most texts hold n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from string import ascii_lowercase
 from typing import Final
 
 from prunella.core.redact.known import known
@@ -21,7 +20,7 @@ _HEAD, _TAIL, _EDGE = 12000, 4000, 2048
 
 
 def _gate(hint: str) -> str:
-    return next((letter for letter in hint if letter not in ascii_lowercase), "")
+    return next((letter for letter in hint if letter not in "etaoinsrhldc"), "")  # nearly every text holds these
 
 
 _GATED: Final[dict[str, tuple[str, ...]]] = {
