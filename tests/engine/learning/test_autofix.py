@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,27 @@ def test_some_only_wait_so_that_a_remedy_is_credited_for_its_lift(sqlite_path: P
             await world.heal(incident.id)
             waited.append((await world.incident(incident.id)).decided["waited"])
         assert 1 <= sum(waited) <= 15
+
+    play(sqlite_path, story, bindable=[function("rebuild", rebuild)])
+
+
+def test_where_waiting_did_not_help_the_remedy_has_its_turn(sqlite_path: Path) -> None:
+    """An incident waits once; then it is repaired, in the same round, and one outcome of waiting is noted, not three."""
+
+    async def story(world: World) -> None:
+        await world.put_issue(known(bound("rebuild")))
+        incident_id = await fail(world, status=503)
+        while zlib.crc32(incident_id.encode()) % 100 >= 7:  # of this one it is not asked to wait
+            await world.later(3600)
+            incident_id = await fail(world, status=503, operation=f"POST /{incident_id}")
+        stale_until("rebuild", world)
+        world.hands.script["replay"] = [refused(503, STALE)]
+        for _ in range(4):
+            await world.heal(incident_id)
+            await world.later(1)
+        assert [run.remedy for run in await world.runs(incident_id)] == ["replay", "rebuild", "replay"]
+        assert (await world.incident(incident_id)).state is IncidentState.RESOLVED
+        assert (await evidence_of(world, evidence.WAIT)).ineffective == 1
 
     play(sqlite_path, story, bindable=[function("rebuild", rebuild)])
 

@@ -78,11 +78,12 @@ async def given_up(parts: Parts, tx: Transaction, incident: Incident) -> Inciden
 
 
 async def failed(parts: Parts, tx: Transaction, incident: Incident, remedy: str) -> Incident:
-    """Note that a remedy did not help, and let the next one have its turn."""
+    """Note that a remedy did not help, and let the next one have its turn; having waited is a turn, too."""
     await note(parts, tx, incident, remedy, Effect.INEFFECTIVE)
     if incident.issue_id is not None:
         await tx.runs.disprove(incident.id, incident.issue_id)
-    return with_fix(incident, now=None)
+    tried = fix_of(incident).get("tried", ())
+    return with_fix(incident, now=None, tried=[*tried, *({remedy} - set(tried))])
 
 
 def watched_until(parts: Parts, incident: Incident) -> datetime | None:
