@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
+import os
+import resource
 import sqlite3
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -173,6 +177,44 @@ def test_key_file_is_made_once_beside_the_database(tmp_path: Path) -> None:
     read, second = Keys.beside(database)
     assert second is None
     assert read.open(made.seal(b"value", "row"), "row") == b"value"
+
+
+def test_key_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    """A disk without room at the first start leaves nothing behind, and the next start makes the key."""
+    database = tmp_path / "prunella.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Keys.beside(database)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    assert Keys.beside(database)[1] == tmp_path / "prunella.db.key"
+    assert [one.name for one in tmp_path.iterdir()] == ["prunella.db.key"]
+
+
+def test_key_file_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FAT and some shared folders there are none."""
+    refused = PermissionError(errno.EPERM, "Operation not permitted")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(refused))
+    assert Keys.beside(tmp_path / "prunella.db")[1] == tmp_path / "prunella.db.key"
+    assert [one.name for one in tmp_path.iterdir()] == ["prunella.db.key"]
+
+
+def test_two_first_starts_make_one_key(tmp_path: Path) -> None:
+    """Whoever comes second takes the key that stands there, whole; it never replaces it."""
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(Keys.beside, [tmp_path / "prunella.db"] * 8))
+    assert len({keys.id for keys, _ in found}) == 1
+    assert len([path for _, path in found if path is not None]) == 1
+
+
+def test_key_file_that_holds_no_key_is_named(tmp_path: Path) -> None:
+    """Cut off or emptied, it is the file that is wrong, not a variable that nobody set."""
+    (tmp_path / "prunella.db.key").write_text("")
+    with pytest.raises(SecretError, match=r"prunella\.db\.key: each key must be 32 bytes in base64, got 0 bytes"):
+        Keys.beside(tmp_path / "prunella.db")
 
 
 def test_key_file_that_is_lost_is_not_made_anew(sqlite_path: Path) -> None:

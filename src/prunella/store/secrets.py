@@ -12,6 +12,7 @@ import base64
 import os
 import secrets
 import sqlite3
+import tempfile
 from collections import deque
 from contextlib import closing, suppress
 from hashlib import blake2b
@@ -63,9 +64,9 @@ class Keys:
         return sealed[:_HEAD_BYTES] == _WRAPPED + _key_id(self._first)
 
     @classmethod
-    def parse(cls, text: str) -> Keys:
-        """Read one or more base64 keys, separated by commas (PRUNELLA_SECRET_KEY)."""
-        return cls([_decode(part.strip()) for part in text.split(",") if part.strip()] or [_decode("")])
+    def parse(cls, text: str, source: str = "PRUNELLA_SECRET_KEY") -> Keys:
+        """Read one or more base64 keys, separated by commas; `source` is where they stand, for the error."""
+        return cls([_decode(part.strip(), source) for part in text.split(",") if part.strip()] or [_decode("", source)])
 
     @classmethod
     def beside(cls, database: Path) -> tuple[Keys, Path | None]:
@@ -80,16 +81,8 @@ class Keys:
                 f"{path} is missing, and {database} holds what was sealed with it; put it back. Where it is lost for "
                 f"good, make another (openssl rand -base64 32 > {path}) and store tokens and secrets anew"
             )
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls.parse(path.read_text()), None
-        text = generate_key()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(descriptor)  # the database is synced, too: what this key seals must not outlive it
-        return cls.parse(text), path
+        made = None if path.exists() or not _put_down(generate_key(), path) else path
+        return cls.parse(path.read_text(), str(path)), made
 
     def derive(self, purpose: str) -> bytes:
         """Return 32 bytes that belong to `purpose` alone."""
@@ -205,6 +198,25 @@ def holds_sealed(database: Path) -> bool:
             return False
 
 
+def _put_down(key: str, path: Path) -> bool:
+    """Write a key file that is whole or not there, whenever the process or the disk gives up; False: one came first."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(key + "\n")
+            file.flush()
+            os.fsync(descriptor)  # the database is synced, too: what this key seals must not outlive it
+        try:
+            os.link(name, path)  # unlike a renaming it takes nobody's place
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            os.rename(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return True
+
+
 def generate_key() -> str:
     """Return a fresh key as PRUNELLA_SECRET_KEY wants it."""
     return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
@@ -218,14 +230,14 @@ def _row(ref: SecretRef) -> str:
     return f"secrets:{ref.name}"
 
 
-def _decode(text: str) -> bytes:
+def _decode(text: str, source: str) -> bytes:
     try:
         value = base64.b64decode(text, validate=True)
     except ValueError:
         value = b""
     if len(value) != KEY_BYTES:
         raise SecretError(
-            f"PRUNELLA_SECRET_KEY: each key must be {KEY_BYTES} bytes in base64, got {len(value)} bytes; "
+            f"{source}: each key must be {KEY_BYTES} bytes in base64, got {len(value)} bytes; "
             "make one with: openssl rand -base64 32"
         )
     return value
