@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -52,6 +53,15 @@ def _datagram(port: int) -> None:
         line.sendto(b"x", ("127.0.0.1", port))
 
 
+def _in_a_thread(port: int) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(_connect, port).result()
+
+
+async def _stream_of_an_executor(port: int) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, _connect, port)
+
+
 def _local(_: int) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as line:
         line.connect("/run/no-such.sock")
@@ -66,13 +76,15 @@ WAYS: tuple[Callable[[int], object], ...] = (
     _connect_ex,
     _by_name,
     _datagram,
+    _in_a_thread,
+    lambda port: asyncio.run(_stream_of_an_executor(port)),
     _local,
 )
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_way_leads_inside(port: int, way: Callable[[int], object]) -> None:
-    """Streams, mail, loops, datagrams, local sockets and programs: refused before anything is sent."""
+    """Streams, mail, loops, datagrams, threads, local sockets and programs: refused before anything is sent."""
     fence = Fence(EgressPolicy())
     with pytest.raises(EgressRefused):
         fence.run(lambda: way(port))
@@ -117,6 +129,19 @@ def test_others_are_not_fenced_in() -> None:
         thread.join()
         socket.create_connection(ear.getsockname()).close()
     assert (reached, began.is_set()) == ([True], True)
+
+
+def test_name_that_is_allowed_is_looked_up_in_a_thread_too() -> None:
+    """An event loop asks for addresses in a thread of its own: what the deployment names is reached from there."""
+
+    async def stream(port: int) -> None:
+        _, writer = await asyncio.open_connection("localhost", port)
+        writer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        fence = Fence(EgressPolicy(allow_hosts=frozenset({"localhost"})))
+        fence.run(lambda: asyncio.run(stream(ear.getsockname()[1])))
+    assert fence.refusal is None
 
 
 def test_without_the_fence_the_same_call_gets_through() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn, TypeVar
 
 from prunella.core.errors import EgressRefused
@@ -22,6 +23,7 @@ T = TypeVar("T")
 _PROGRAMS = frozenset(
     {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn"}
 )
+_THREAD_START = threading.Thread.start
 _ADDRESSED = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
@@ -39,19 +41,24 @@ class Fence:
     refusal: EgressRefused | None = None
 
     def run(self, call: Callable[[], T]) -> T:
-        """Make a call; in this thread and in the tasks that it makes here, every socket is asked about.
+        """Make a call; in this thread, and in the tasks and threads that it starts, every socket is asked about.
 
         Raises:
             EgressRefused: it failed, and it had been refused an address.
         """
         _watch()
-        token = _standing.set(self)
         try:
-            return call()
+            return self.hold(call)
         except Exception:
             if self.refusal is not None:
                 raise self.refusal from None
             raise
+
+    def hold(self, call: Callable[[], T]) -> T:
+        """Make a call behind this fence."""
+        token = _standing.set(self)
+        try:
+            return call()
         finally:
             _standing.reset(token)
 
@@ -94,6 +101,15 @@ def _may(policy: EgressPolicy, host: str, port: int) -> bool:
 def _watch() -> None:
     """Be asked by the interpreter from now on; it never forgets whom it asks."""
     sys.addaudithook(_asked)
+    threading.Thread.start = _start  # type: ignore[assignment, method-assign]
+
+
+def _start(thread: threading.Thread) -> None:
+    """Start a thread behind the fence of who starts it: some libraries connect in one, and it knows no context."""
+    fence = _standing.get()
+    if fence is not None:
+        thread.run = partial(fence.hold, thread.run)  # type: ignore[method-assign]
+    _THREAD_START(thread)
 
 
 def _asked(event: str, arguments: tuple[Any, ...]) -> None:
