@@ -150,6 +150,7 @@ def test_key_file_is_announced_beside_the_token(
 ) -> None:
     """Without a key one is made beside the database, once, and told on standard error only."""
     monkeypatch.delenv("PRUNELLA_SECRET_KEY")
+    (folder / "prunella.yaml").write_text("")
     said = command("token")
     assert said.out.count("\n") == 1
     assert "made the key file prunella.db.key" in one_line(said)

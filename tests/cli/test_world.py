@@ -220,6 +220,22 @@ def test_store_is_opened_when_no_engine_runs(configured: Path, listen: str) -> N
         world.call("GET", "/api/v1/incidents/nobody")
 
 
+@pytest.mark.parametrize("line", ["status", "pause", "incidents", "token", "known-issues", "secret set slack"])
+def test_nothing_is_begun_where_nothing_of_prunellas_is(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """In the wrong folder nothing is paused and nothing is well: no key and no database are made, and it is said."""
+    monkeypatch.delenv("PRUNELLA_SECRET_KEY")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("value"))
+    said = command(*line.split())
+    assert (said.status, said.out) == (2, "")
+    assert "there is no prunella.yaml and no prunella.db here; go where prunella up runs" in said.err
+    assert list(folder.iterdir()) == []
+    (folder / "prunella.yaml").write_text("")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("value"))
+    assert command(*line.split()).status == 0
+
+
 def test_store_that_another_process_holds_is_said(configured: Path, command: Command, sqlite_path: Path) -> None:
     """No engine answers, but somebody has the file: one line with what to do."""
     holder = SqliteStore.open_file(sqlite_path, SystemClock())

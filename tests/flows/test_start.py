@@ -73,6 +73,7 @@ def test_postgresql_needs_a_key(tmp_path: Path) -> None:
 
 def test_key_file_is_made_once_and_private(tmp_path: Path) -> None:
     """Given SQLite and no key, a key file of mode 0600 is made, said once, and used again."""
+    (tmp_path / "prunella.yaml").touch()
     first = command(tmp_path, "token")
     assert "made the key file" in first.stderr
     (key,) = tmp_path.glob("*.key")
@@ -93,6 +94,7 @@ def test_sigterm_finishes_what_is_under_way(tmp_path: Path) -> None:
 
 def test_commands_work_without_a_running_engine(tmp_path: Path) -> None:
     """Given no engine, lists and scans answer from the store."""
+    (tmp_path / "prunella.yaml").touch()
     assert "no incidents" in command(tmp_path, "incidents").stdout
     assert "0 looked at" in command(tmp_path, "scan").stdout
     assert command(tmp_path, "db", "upgrade").returncode == 0

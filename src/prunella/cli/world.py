@@ -125,8 +125,27 @@ def mint(role: str, ttl_s: float) -> str:
     from prunella.core.clock import SystemClock
     from prunella.web.auth import Gatehouse, Role
 
-    keys = open_keys(settings(), lambda line: print(line, file=sys.stderr))
+    here = settings()
+    if here.secret_key is None:  # a key made anew opens no engine
+        _must_be_at_home(here)
+    keys = open_keys(here, lambda line: print(line, file=sys.stderr))
     return Gatehouse(keys, (), SystemClock().now).mint(Role(role), timedelta(seconds=ttl_s), person())
+
+
+def _must_be_at_home(here: Settings) -> None:
+    """Refuse to begin an empty engine where a person only strayed: what it said, or paused, would be about nothing.
+
+    Raises:
+        ConfigError: no configuration is chosen or found, no database is named, and the default one is not there.
+    """
+    from prunella.app import sqlite_path
+
+    database = sqlite_path(here.database_url)
+    if config_path() is None and "PRUNELLA_DATABASE_URL" not in os.environ and database and not database.exists():
+        fact = f"{Path.cwd()}: there is no {_DEFAULT} and no {database} here"
+        raise ConfigError(
+            [f"{fact}; go where prunella up runs, name its file with --config, or begin with: prunella init"]
+        )
 
 
 class NoEngine(PrunellaError):
@@ -260,7 +279,9 @@ async def _in_process(talk: Callable[[Ask], Awaitable[T]], role: str, *, healing
     from prunella.app import open_app
     from prunella.web.server import create
 
-    async with open_app(settings(), tell=lambda line: print(line, file=sys.stderr)) as app:
+    here = settings()
+    _must_be_at_home(here)
+    async with open_app(here, tell=lambda line: print(line, file=sys.stderr)) as app:
         transport = httpx2.ASGITransport(app=create(app), raise_app_exceptions=False)
 
         async def ask(method: str, address: str, body: Any) -> Any:
