@@ -71,7 +71,7 @@ def test_configuration_may_stand_anywhere(command: Command, configured: Path, pl
     said = command(*arguments)
     assert (said.status, said.out) == (
         0,
-        f"{other}: good (1 services, 0 databases, 0 procedures, 0 entities, 0 warnings)\n",
+        f"{other}: good (1 service, 0 databases, 0 procedures, 0 entities, 0 warnings)\n",
     )
 
 
@@ -104,7 +104,7 @@ def test_check_prints_warnings_beside_its_answer(command: Command, folder: Path)
     said = command("config", "check")
     assert (said.status, said.out) == (
         0,
-        "prunella.yaml: good (0 services, 1 databases, 0 procedures, 0 entities, 1 warnings)\n",
+        "prunella.yaml: good (0 services, 1 database, 0 procedures, 0 entities, 1 warning)\n",
     )
     assert said.err.startswith("warning: prunella.yaml:1:")
 

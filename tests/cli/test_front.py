@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -37,10 +38,16 @@ def loaded_by(*arguments: str) -> set[str]:
     return HEAVY & set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["services", "pause", "--help"], ["incidnets"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["services", "pause", "--help"], ["incidnets"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     """Help, and the answer to a slip, cost Typer (and its pydantic) alone: what takes time to load is loaded where it is used."""
     assert loaded_by(*arguments) == set()
+
+
+def test_version_is_said(command: Command) -> None:
+    """What is installed, in a line, and nothing is loaded for it."""
+    said = command("--version")
+    assert (said.status, said.out, said.err) == (0, f"prunella {version('prunella')}\n", "")
 
 
 def test_look_at_what_is_loaded_can_fail() -> None:

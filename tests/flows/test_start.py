@@ -106,7 +106,7 @@ def test_config_option_stands_anywhere(tmp_path: Path, place: str) -> None:
     (tmp_path / "other.yaml").write_text("services: {crm: {base_url: 'https://crm.example'}}\n")
     option = ["--config", "other.yaml"]
     arguments = [*option, "config", "check"] if place == "before" else ["config", "check", *option]
-    assert "1 services" in command(tmp_path, *arguments).stdout
+    assert "1 service," in command(tmp_path, *arguments).stdout
 
 
 def test_failure_cannot_be_forced_in_production(tmp_path: Path) -> None:

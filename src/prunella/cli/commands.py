@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from prunella import __version__
 from prunella.cli import (
     audit,
     configuration,
@@ -68,6 +69,21 @@ for group, name in (
     (audit.cli, "audit"),
 ):
     cli.add_typer(group, name=name)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"prunella {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _begin(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    pass
 
 
 class RoleName(StrEnum):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Dry, Json, example, print_json, say, would
+from prunella.cli.printing import Dry, Json, example, many, print_json, say, would
 
 config_cli = typer.Typer(help="Check, show and describe the configuration.", no_args_is_help=True)
 db_cli = typer.Typer(help="Look after prunella's own tables.", no_args_is_help=True)
@@ -20,8 +20,9 @@ def config_check() -> None:
 
     settings = world.settings(warn=True)
     shipped(settings)
-    sections = ("services", "databases", "procedures", "entities", "warnings")
-    print(f"{world.config_name()}: good ({', '.join(f'{len(getattr(settings, name))} {name}' for name in sections)})")
+    sections = (("service", None), ("database", None), ("procedure", None), ("entity", "entities"), ("warning", None))
+    counted = [many(len(getattr(settings, more or f"{one}s")), one, more) for one, more in sections]
+    print(f"{world.config_name()}: good ({', '.join(counted)})")
 
 
 @config_cli.command("show", epilog=example("prunella config show --origin"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from prunella.cli.printing import many
 from prunella.core.clock import SystemClock
 from prunella.diagnosis.classify import classify
 from prunella.diagnosis.pasted import failure_of
@@ -42,7 +43,7 @@ def tell_story(story: dict[str, Any]) -> str:
         story["title"],
         f"  is       {story['category']} / {story['kind']}",
         f"  because  {story['because']} (confidence {story['confidence']:.2f})",
-        f"  stands   {story['state']} ({story['status']}), {story['count']} events, level {story['level']}",
+        f"  stands   {story['state']} ({story['status']}), {many(story['count'], 'event')}, level {story['level']}",
         f"  did      {story['action_taken']}",
     ]
     if story["held_reason"]:

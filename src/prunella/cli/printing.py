@@ -29,6 +29,11 @@ def example(*lines: str) -> str:
     return "\n\n".join(["Examples:" if len(lines) > 1 else "Example:", *(f"\b\n  $ {line}" for line in lines)])
 
 
+def many(count: int, one: str, more: str | None = None) -> str:
+    """Return a number with its word: 1 plan, 2 plans; `more` where an s is not enough."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON that people can read, too."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

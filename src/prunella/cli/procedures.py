@@ -18,6 +18,7 @@ from prunella.cli.printing import (
     agreed,
     duration,
     example,
+    many,
     more,
     print_json,
     say,
@@ -106,7 +107,7 @@ def approvals(
         return
     for one in answer["items"]:
         print(f"{one['id']}  {one['state']:<10} until {one['expires_at'][:16]}  {one['procedure']}")
-        say(f"{one['plan']['words']} ({one['plan']['count']} targets)", indent=4)
+        say(f"{one['plan']['words']} ({many(one['plan']['count'], 'target')})", indent=4)
     if not answer["items"]:
         print(f"no plan is {wanted}")
     more(answer)

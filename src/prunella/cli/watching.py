@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from prunella.cli import world
-from prunella.cli.printing import Json, Since, coloured, duration, example, print_json, say
+from prunella.cli.printing import Json, Since, coloured, duration, example, many, print_json, say
 from prunella.core.errors import ConfigError
 
 acts = typer.Typer()
@@ -46,8 +46,8 @@ def status(as_json: Json = False) -> None:
         return
     if answer["paused"]:
         say(coloured(f"everything is paused by {answer['paused_by']}; go on with: prunella resume", "yellow"))
-    waiting = f", {answer['needs_person']} wait for a person" if answer["needs_person"] else ""
-    print(f"{answer['active']} open incident{'s' * (answer['active'] != 1)}{waiting}")
+    waiting = f", {many(answer['needs_person'], 'waits', 'wait')} for a person" if answer["needs_person"] else ""
+    print(f"{many(answer['active'], 'open incident')}{waiting}")
     day = answer["last_24h"]
     healed = f"{day['recovered']} recovered"
     if answer["mttr_p50_s"] is not None:
@@ -60,7 +60,7 @@ def status(as_json: Json = False) -> None:
         reason = f": {gate['reason']}" if gate["reason"] else ""
         say(coloured(f"{gate['service']} is {gate['state']}", "red") + reason)
     if answer["approvals"]:
-        print(f"{answer['approvals']} plans wait for an answer: prunella approvals")
+        print(f"{many(answer['approvals'], 'plan waits', 'plans wait')} for an answer: prunella approvals")
 
 
 @events_cli.command(epilog=example("prunella events tail", "prunella events tail --lines 100 --no-follow --json"))

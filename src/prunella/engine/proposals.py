@@ -186,7 +186,7 @@ async def _propose(parts: Parts, tx: Transaction, ready: Ready, plan: dict[str, 
     )
     await tx.approvals.add([proposed])
     await parts.runner.submit("approval", proposed.id, at=proposed.expires_at, tx=tx)
-    reason = f"{plan['words']} ({plan['count']} targets, digest {proposed.digest})"
+    reason = f"{plan['words']} (targets: {plan['count']}, digest {proposed.digest})"
     await trail.note(parts, tx, "approval.proposed", ready.name, reason=reason, incident=incident.id)
     link = f"{parts.public_url}/approvals/{proposed.id}"
     await trail.tell(parts, tx, [notices.approval_required(ready.policy.id, incident, proposed, link)])
