@@ -19,7 +19,7 @@ from prunella.core.states import ApprovalState, GateState, IncidentState
 from prunella.diagnosis.patterns import Pattern
 from prunella.engine import people, proposals
 from prunella.engine.heal import heal
-from prunella.engine.learning import pairing
+from prunella.engine.learning import occurrences, pairing
 from prunella.engine.parts import LEASE_S, Parts
 
 REBUILD = [function("rebuild", rebuild)]
@@ -284,6 +284,29 @@ def test_what_was_under_way_during_the_repair_is_no_return(sqlite_path: Path) ->
         assert await fail(world) == late
         await world.learn()
         assert (await evidence_of(world, "rebuild")).undone == 1
+
+    play(sqlite_path, story, running=True, bindable=REBUILD)
+
+
+def test_nothing_is_credited_before_all_that_failed_was_looked_at(
+    sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a flood stands the return of what was repaired: it is heard before the repair has its merit."""
+    monkeypatch.setattr(occurrences, "_INCIDENTS", 2)  # a look takes eight
+
+    async def story(world: World) -> None:
+        await world.put_issue(known(bound("rebuild")))
+        first = await fail(world)
+        await world.later(5)
+        watched_until = (await world.incident(first)).watched_until
+        assert watched_until is not None
+        await world.later((watched_until - world.parts.clock.now()).total_seconds() - 0.5)
+        for letter in "abcdefghi":
+            await world.fail(status=422, code=f"missing_{letter}", message=f"{letter} is missing")
+        await fail(world)
+        await world.later(5)
+        came = await evidence_of(world, "rebuild")
+        assert (came.undone, came.verified) == (1, 0)
 
     play(sqlite_path, story, running=True, bindable=REBUILD)
 

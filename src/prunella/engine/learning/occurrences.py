@@ -36,15 +36,15 @@ async def learn(parts: Parts) -> Mapping[str, Any]:
 
     After an outage much waits: the rest has its turn at the next look, which then comes at once.
     """
-    seen = 0
+    seen = credited = 0
     for _ in range(_BATCHES):
         count = await _look(parts)
         seen += count
         if count < _INCIDENTS:
+            credited = await _credit(parts)
             break
-    else:
+    else:  # what came back may be among the rest: nothing is credited before that is looked at
         await parts.runner.submit("procedure", LEARN, at=parts.clock.now() + _BREATH)
-    credited = await _credit(parts)
     promoted = await promotion.promote(parts)
     now = parts.clock.now()
     async with parts.store.transaction() as tx:
