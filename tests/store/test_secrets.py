@@ -185,7 +185,9 @@ def test_key_file_is_whole_or_not_there(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(
+            SecretError, match=r"prunella\.db\.key: can't be read or made \(File too large\); make room"
+        ):
             Keys.beside(database)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -208,6 +210,13 @@ def test_two_first_starts_make_one_key(tmp_path: Path) -> None:
         found = list(threads.map(Keys.beside, [tmp_path / "prunella.db"] * 8))
     assert len({keys.id for keys, _ in found}) == 1
     assert len([path for _, path in found if path is not None]) == 1
+
+
+def test_key_file_that_can_t_be_read_is_named(tmp_path: Path) -> None:
+    """A folder in its place, for one: the message names the file, and what the system said."""
+    (tmp_path / "prunella.db.key").mkdir()
+    with pytest.raises(SecretError, match=r"prunella\.db\.key: can't be read or made \(Is a directory\)"):
+        Keys.beside(tmp_path / "prunella.db")
 
 
 def test_key_file_that_holds_no_key_is_named(tmp_path: Path) -> None:

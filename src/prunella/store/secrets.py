@@ -73,7 +73,8 @@ class Keys:
         """Read the key file beside a SQLite file; create it (mode 0600) when missing and return its path then.
 
         Raises:
-            SecretError: it is missing where something was sealed with it: a new one would open none of that.
+            SecretError: it is missing where something was sealed with it, and a new one would open none of that; or it
+                can't be read or made.
         """
         path = database.with_name(database.name + ".key")
         if not path.exists() and holds_sealed(database):
@@ -81,8 +82,15 @@ class Keys:
                 f"{path} is missing, and {database} holds what was sealed with it; put it back. Where it is lost for "
                 f"good, make another (openssl rand -base64 32 > {path}) and store tokens and secrets anew"
             )
-        made = None if path.exists() or not _put_down(generate_key(), path) else path
-        return cls.parse(path.read_text(), str(path)), made
+        try:
+            made = None if path.exists() or not _put_down(generate_key(), path) else path
+            text = path.read_text()
+        except OSError as error:
+            raise SecretError(
+                f"{path}: can't be read or made ({error.strerror}); make room and give it to whom prunella runs as, or "
+                "set PRUNELLA_SECRET_KEY (openssl rand -base64 32)"
+            ) from None
+        return cls.parse(text, str(path)), made
 
     def derive(self, purpose: str) -> bytes:
         """Return 32 bytes that belong to `purpose` alone."""
