@@ -24,6 +24,7 @@ from prunella.core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from prunella.web.auth import Role
 from prunella.web.problems import CutOff, Problem, install, pointer, unprocessable
 from web.conftest import Web
 
@@ -108,13 +109,28 @@ async def test_every_error_has_its_status(raised: Exception, status: int, title:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nowhere", 404), ("PUT", "/size", 405), ("GET", "/number/x", 422)]
+    ("method", "path", "status", "detail"),
+    [
+        ("GET", "/nowhere", 404, "there is nothing at this address"),
+        ("GET", "/api/v1/nowhere", 404, "there is nothing at /api/v1/nowhere; see /openapi.json"),
+        ("PUT", "/size", 405, "PUT is not answered here; allowed: OPTIONS, POST"),
+        ("GET", "/number/x", 422, "1 wrong; see errors"),
+    ],
 )
-async def test_errors_of_the_framework_are_problems_too(method: str, path: str, status: int) -> None:
-    """Unknown address, wrong method, wrong parameter: the same shape as our own."""
+async def test_errors_of_the_framework_are_problems_too(method: str, path: str, status: int, detail: str) -> None:
+    """Unknown address, wrong method, wrong parameter: the same shape as our own, and as plain."""
     async with client(application()) as web:
         answer = await web.request(method, path)
-    assert problem(answer)["status"] == status
+    assert (problem(answer)["status"], problem(answer)["detail"]) == (status, detail)
+
+
+async def test_parameter_is_named_once_however_it_may_be_understood(web: Web) -> None:
+    """A state is one of a list or a word for several: the pointer is the parameter's, and both ways are told."""
+    answer = await web.ask("GET", "/api/v1/incidents?state=foo", web.token(Role.VIEWER))
+    (error,) = problem(answer)["errors"]
+    assert error["pointer"] == "/query/state"
+    assert "'escalated'" in error["detail"]
+    assert error["detail"].endswith("; or: Input should be 'open_any'")
 
 
 async def test_request_that_breaks_off_is_no_fault_of_ours(web: Web) -> None:

@@ -31,6 +31,8 @@ from prunella.core.redact import scrub
 from prunella.web.shield import HEADERS
 
 _RETRY_AFTER_S = "5"
+_SHOWN_CHARS = 100
+_PARAMETERS = ("query", "path", "header", "cookie")
 _FOR_MACHINES = ("/api/", "/integration-self-heal")
 
 
@@ -75,11 +77,19 @@ _Answer = Callable[[Request, Problem], Response]
 
 def unprocessable(error: ValidationError | RequestValidationError) -> Problem:
     """Name every wrong field by its JSON pointer (RFC 6901); values are not repeated."""
-    errors = [
-        {"pointer": pointer([part for part in found["loc"] if part != "body"]), "detail": str(found["msg"])}
-        for found in error.errors()
-    ]
+    told: dict[str, list[str]] = {}
+    for found in error.errors():
+        of_request = isinstance(error, RequestValidationError)
+        told.setdefault(pointer(_place(found["loc"], of_request)), []).append(str(found["msg"]))
+    errors = [{"pointer": place, "detail": "; or: ".join(details)} for place, details in told.items()]
     return Problem(422, "The fields are not as they should be", f"{len(errors)} wrong; see errors", errors=errors)
+
+
+def _place(loc: Sequence[object], of_request: bool) -> Sequence[object]:
+    """Return where a value stands; behind a parameter's name come only the ways in which it was understood."""
+    if of_request and loc and loc[0] in _PARAMETERS:
+        return loc[:2]
+    return [part for part in loc if part != "body"]
 
 
 def pointer(parts: Sequence[object]) -> str:
@@ -116,8 +126,15 @@ def _install_own(app: FastAPI, answer: _Answer) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        headers = {"allow": ", ".join(methods_of(app, request))} if error.status_code == 405 else error.headers
-        return answer(request, Problem(error.status_code, str(error.detail), headers=headers))
+        path, methods = get_route_path(request.scope)[:_SHOWN_CHARS], ", ".join(methods_of(app, request))
+        where = f"{path}; see /openapi.json" if path.startswith(_FOR_MACHINES) else "this address"
+        details = {  # on a page an address puts no words into our mouth
+            404: f"there is nothing at {where}",
+            405: f"{request.method} is not answered here; allowed: {methods}",
+        }
+        headers = {"allow": methods} if error.status_code == 405 else error.headers
+        detail = details.get(error.status_code, "")
+        return answer(request, Problem(error.status_code, str(error.detail), detail, headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def _request(request: Request, error: RequestValidationError) -> Response:
