@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -241,6 +242,16 @@ def test_tables_that_are_behind_are_told(command: Command, configured: Path) -> 
     assert (told["grade"], told["fix"]) == ("error", "prunella db upgrade")
     assert command("db", "upgrade").status == 0
     assert found(command, "tables") == []
+
+
+def test_disk_without_room_is_told(command: Command, configured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk still reads, so that all looks well; how much is left stands there, and where."""
+    assert found(command, "disk") == []
+    usage = shutil.disk_usage(configured.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * 2**20))
+    (told,) = found(command, "disk")
+    assert (told["grade"], "has 3 MiB left, 16 are needed" in told["text"]) == ("error", True)
+    assert subprocess.run(shlex.split(told["fix"]), check=True, capture_output=True).stdout
 
 
 def test_queue_and_workers_are_looked_at(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import shutil
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -22,14 +25,17 @@ from prunella.store.troubles import translated
 
 _SKEW_WARNS_S, _SKEW_IS_WRONG_S = 2.0, 30.0
 """A token of the command line lasts a minute on this machine's clock; the engine reads it by the database's."""
+_ROOM_BYTES = 16 * 2**20
+"""Below that a burst of events, or the compaction of the write-ahead log, may find the disk full."""
 _UPGRADE = "prunella db upgrade"
 _LOOK = "look at service.database_url, and at the file or the server that it names"
 
 
 async def examine(settings: Settings) -> list[Flaw]:
     """Look at the tables; on PostgreSQL also at poolers, clock, queue and workers."""
-    if sqlite_path(settings.database_url) is not None:
-        return await _revision(settings)
+    path = sqlite_path(settings.database_url)
+    if path is not None:
+        return [*_room(path), *await _revision(settings)]
     found = await _ways(settings)
     if any(one.is_error for one in found):
         return found
@@ -38,6 +44,17 @@ async def examine(settings: Settings) -> list[Flaw]:
     if not any(one.about == "tables" for one in behind):
         found += await _company(settings)
     return found
+
+
+def _room(database: Path) -> list[Flaw]:
+    """Look whether the disk below a SQLite file has room left; without any it still reads, and looks well."""
+    folder = database.absolute().parent
+    if not folder.is_dir() or (left := shutil.disk_usage(folder).free) >= _ROOM_BYTES:
+        return []
+    text = (
+        f"{folder} has {left // 2**20} MiB left, {_ROOM_BYTES // 2**20} are needed; without room no event is accepted"
+    )
+    return [error("disk", text, f"df -h {shlex.quote(str(folder))}")]
 
 
 async def _revision(settings: Settings) -> list[Flaw]:
