@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -42,9 +43,17 @@ def test_what_belongs_to_an_engine_is_refused_for_a_database(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("url", [5, None, b"sqlite:///p.db"])
+def test_address_that_is_no_text_is_told(url: Any) -> None:
+    """The message says what it got, and what to write; a variable that is not set is None."""
+    with pytest.raises(InvalidInput, match=rf"url must be a text, got {type(url).__name__}; write sqlite:///"):
+        open_place(url, None, None)
+
+
 def test_database_that_is_away_is_told(tmp_path: Path) -> None:
     """Nothing is written and the address stays unsaid."""
-    with pytest.raises(StoreUnavailable, match="nothing was written") as told:
+    why = r"\(OperationalError: unable to open database file\); nothing was written"
+    with pytest.raises(StoreUnavailable, match=why) as told:
         open_place(f"sqlite:///{tmp_path}/no/such/folder/hunter2.db", None, None)
     assert "hunter2" not in str(told.value)
 

@@ -109,8 +109,7 @@ class Database:
             connection.commit()
         except self._dialect.errors as error:
             self._throw_away(connection)
-            kind = type(error).__name__  # the text of connection errors may hold the address
-            raise StoreUnavailable(f"the database does not answer ({kind}); nothing was written") from error
+            raise StoreUnavailable(f"the database does not answer ({_fact(error)}); nothing was written") from error
         except BaseException:
             self._throw_away(connection)
             raise
@@ -226,6 +225,12 @@ class _Postgres:
     def spell(self, statement: str) -> str:
         named = re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", statement)
         return named.format_map(_POSTGRES_WORDS)
+
+
+def _fact(error: Exception) -> str:
+    """Say what a driver said; PostgreSQL's text of connection errors may hold the address, SQLite's never does."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, sqlite3.Error) else kind
 
 
 def _dialect(url: str | Path) -> _Dialect:

@@ -71,6 +71,10 @@ class DatabasePlace:
 
 def open_place(url: str, token: str | None, spool: str | None) -> Place:
     """Open what an address names; `InvalidInput` where it is of no known kind."""
+    if not isinstance(url, str):
+        raise InvalidInput(
+            f"connect: url must be a text, got {type(url).__name__}; write sqlite:///… or postgresql://…"
+        )
     scheme = url.partition(":")[0]
     if scheme in ("http", "https"):
         from prunella.guard.remote import EnginePlace  # an HTTP client that most programs never need
