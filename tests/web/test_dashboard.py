@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from prunella.core.states import RunState
+from prunella.engine.report import Story
 from prunella.web.auth import Role
+from prunella.web.pages.story import steps_of
+from store.making import at, entry, incident, run
 from web.conftest import INGEST, Web
 from web.market import Market
 from web.test_pages import enter
@@ -58,6 +62,21 @@ async def test_incident_is_told_from_its_beginning_and_acted_on(web: Web) -> Non
     assert "&lt;i&gt;mine&lt;/i&gt;" in page
     refused = await web.ask("POST", f"/incidents/{incident}/ack", data={"reason": "no proof"})
     assert refused.status_code == 403
+
+
+async def test_attempt_is_told_with_what_came_of_it_and_a_refusal_as_what_it_is(web: Web) -> None:
+    """No attempt has failed before it begins; what is not tried is left to people."""
+    noted = [
+        entry(number, at=at(seconds), action=action)
+        for number, (seconds, action) in enumerate(
+            [(1, "replay.begun"), (3.1, "replay.settled"), (4, "incident.refuse"), (5, "incident.escalated")]
+        )
+    ]
+    tried = run(started_at=at(0.9), ended_at=at(3), state=RunState.FAILED)
+    told = steps_of(Story(incident(first_seen=at(0)), None, noted, [tried], None))
+    chapters = [step.chapter for step in told]
+    assert chapters == ["Received", "Diagnosed", "Begun", "Attempt 1", "Settled", "Left to people", "Left to people"]
+    assert [step.tone for step in told[-2:]] == ["bad", "bad"]
 
 
 async def test_state_that_does_not_fit_is_told_to_a_person(web: Web) -> None:

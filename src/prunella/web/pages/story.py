@@ -15,7 +15,7 @@ _GOOD = frozenset({RunState.VERIFIED})
 _BAD = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.UNKNOWN, RunState.INEFFECTIVE})
 _CHAPTERS = (
     (("resolved", "verified", "recovered"), "Verified", "good"),
-    (("escalated", "failed", "disabled", "dead", "unknown", "refused"), "Left to people", "bad"),
+    (("escalated", "failed", "disabled", "dead", "unknown", "refuse"), "Left to people", "bad"),
     (("wait", "held"), "Waits", "wait"),
     (("proposed", "planned", "decided"), "Planned", "busy"),
     (("undone", "suppress"), "Set aside", "off"),
@@ -69,7 +69,8 @@ def _attempt(run: Run) -> Step:
     status = f" ({run.status}{took})" if run.status is not None else (f" ({took[2:]})" if took else "")
     what = run.remedy.replace("_", " ")
     text = f"{what}: {run.state.value.replace('_', ' ')}{status}"
-    return Step(at=run.started_at, chapter=f"Attempt {run.attempt}", tone=tone, text=text, why=run.detail)
+    at = run.ended_at or run.started_at  # with what came of it, behind its beginning
+    return Step(at=at, chapter=f"Attempt {run.attempt}", tone=tone, text=text, why=run.detail)
 
 
 def _noted(entry: AuditEntry) -> Step:
@@ -77,6 +78,6 @@ def _noted(entry: AuditEntry) -> Step:
     words = entry.action.rpartition(".")[2].replace("_", " ")
     for marks, chapter, tone in _CHAPTERS:
         if any(mark in entry.action for mark in marks):
-            text = "" if words in ("wait", "resolved", "escalated") else words
+            text = "" if words in ("wait", "resolved", "escalated", "refuse") else words
             return Step(at=entry.at, chapter=chapter, tone=tone, text=text, why=entry.reason, by=by)
     return Step(at=entry.at, chapter=words.capitalize(), tone="busy", text="", why=entry.reason, by=by)
