@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 import shutil
 import socket
@@ -291,6 +292,29 @@ def test_role_that_row_level_security_does_not_bind_is_told(
     monkeypatch.setenv("PRUNELLA_DATABASE_URL", fresh_postgres_url)
     graded["superuser"] = [one["grade"] for one in found(command, "role")]
     assert graded == {"ordinary": [], "bypasses": ["warning"], "superuser": ["warning"]}
+
+
+def test_role_that_may_not_write_is_told(
+    command: Command, configured: Path, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that may only look, and one that may not even that: named with tables, and what is printed helps."""
+    role = f"poor_{make_url(fresh_postgres_url).database}"
+    monkeypatch.setenv("PRUNELLA_DATABASE_URL", fresh_postgres_url)
+    assert command("db", "upgrade").status == 0
+    assert found(command, "rights") == []
+    poor = make_url(fresh_postgres_url).set(username=role, password="none").render_as_string(hide_password=False)
+    monkeypatch.setenv("PRUNELLA_DATABASE_URL", poor)
+    with psycopg.connect(fresh_postgres_url, autocommit=True) as database:
+        database.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'none'".encode())
+        (shut,) = found(command, "rights")
+        database.execute(f"GRANT USAGE ON SCHEMA prunella TO {role}".encode())
+        database.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA prunella TO {role}".encode())
+        (looking,) = found(command, "rights")
+        for told in (shut, looking):
+            assert re.search(rf"the role {role} may not read and write advice, .* and \d+ more tables", told["text"])
+        database.execute(looking["fix"].encode())
+        assert found(command, "rights") == []
+        database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
 @pytest.mark.parametrize(("seconds", "grades"), [(0.5, []), (-5, ["warning"]), (40, ["error"]), (-40, ["error"])])

@@ -21,6 +21,7 @@ from prunella.settings import Settings
 from prunella.store import migrations, pooling
 from prunella.store.pooling import is_pooled
 from prunella.store.postgres import PostgresStore, address
+from prunella.store.tables import SCHEMA, metadata
 from prunella.store.troubles import translated
 
 _SKEW_WARNS_S, _SKEW_IS_WRONG_S = 2.0, 30.0
@@ -28,6 +29,12 @@ _SKEW_WARNS_S, _SKEW_IS_WRONG_S = 2.0, 30.0
 _ROOM_BYTES = 16 * 2**20
 """Below that a burst of events, or the compaction of the write-ahead log, may find the disk full."""
 _UPGRADE = "prunella db upgrade"
+_CLOSED = """
+    SELECT quote_ident(current_user), c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = ANY(%s) AND NOT (has_schema_privilege(n.oid, 'USAGE')
+        AND has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT'))
+    ORDER BY c.relname
+"""
 _LOOK = "look at service.database_url, and at the file or the server that it names"
 
 
@@ -87,6 +94,7 @@ async def _ways(settings: Settings) -> list[Flaw]:
                 pooled.add(name)
             if name == "database_url":
                 found += await _bound(make_conninfo(url, connect_timeout=5))
+                found += await _rights(make_conninfo(url, connect_timeout=5))
         except psycopg.Error as wrong:
             text = settings.problem(("service", name), str(translated(wrong)))
             found.append(error("database", text, "look whether the server runs, and at host, port, role and password"))
@@ -111,6 +119,22 @@ async def _bound(conninfo: str) -> list[Flaw]:
     return [
         warning("role", text, "let a role without SUPERUSER and BYPASSRLS own the schema prunella, and connect as it")
     ]
+
+
+async def _rights(conninfo: str) -> list[Flaw]:
+    """Look whether our role may read and write the tables that are there."""
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        asked = await connection.execute(_CLOSED, [SCHEMA, [table.name for table in metadata.tables.values()]])
+        closed = await asked.fetchall()
+    if not closed:
+        return []
+    role, names = closed[0][0], [row[1] for row in closed]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more tables" if len(names) > 3 else "")
+    grants = (
+        f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role};\n"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {role};"
+    )
+    return [error("rights", f"the role {role} may not read and write {shown}, so nothing is recorded", grants)]
 
 
 async def _company(settings: Settings) -> list[Flaw]:
