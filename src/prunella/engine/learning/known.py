@@ -124,7 +124,7 @@ class KnownIssues:
 
 
 def pattern_of(issue: KnownIssue) -> Pattern:
-    """Return the words by which an issue is recognised; one that a person gave up is sought no more."""
+    """Return the words by which an issue is recognised; one that is over is sought as before: it may come back."""
     return Pattern(
         id=issue.id,
         expression=issue.expression,
