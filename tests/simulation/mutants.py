@@ -343,7 +343,7 @@ MUTANTS = {
     "hot_loop": Mutant(_hot_loop, "it works without end"),
     "fresh_for_ever": Mutant(_fresh_for_ever, "the scan passed by", 104),
     "kill_for_ever": Mutant(_kill_for_ever, "in one round of", 19),
-    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 139),
+    "leave_the_dead": Mutant(_leave_the_dead, "a run never ended", 185),
     "open_an_escalation": Mutant(_open_an_escalation, "and the machine made it", 3),
 }
 """Every planted bug by name."""

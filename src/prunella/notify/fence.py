@@ -105,7 +105,7 @@ def _watch() -> None:
 
 
 def _start(thread: threading.Thread) -> None:
-    """Start a thread behind the fence of who starts it: some libraries connect in one, and it knows no context."""
+    """Start a thread behind the fence of who starts it: some libraries connect in one, and 3.11 asks nobody."""
     fence = _standing.get()
     if fence is not None:
         thread.run = partial(fence.hold, thread.run)  # type: ignore[method-assign]
