@@ -313,7 +313,7 @@ def _learn_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 MUTANTS = {
-    "forget_the_tried": Mutant(_forget_the_tried, "a remedy was tried again", 10),
+    "forget_the_tried": Mutant(_forget_the_tried, "a remedy was tried again", 16),
     "act_without_leave": Mutant(_without(gatekeeper._level), "a remedy acted without leave", 3),
     "judge_twice": Mutant(_judge_twice, "judged more often than it acted", 1),
     "credit_nothing": Mutant(_credit_nothing, "never credited", 1),
