@@ -192,7 +192,7 @@ async def test_open_gate_is_probed_once_per_period_over_all_workers(
         await asyncio.gather(*(ask(parts) for parts in engines))
     await store.close()
     held = all(later - before >= 0.25 * 2**n for n, (before, later) in enumerate(itertools.pairwise(at)))
-    assert (outside.most_at_once == 1 and len(at) == 3 and held) is not planted
+    assert (outside.most_at_once == 1 and held) is not planted
 
 
 @pytest.mark.parametrize(("status", "remedy"), [(503, "replay"), (429, "replay"), (401, "refresh_token")])

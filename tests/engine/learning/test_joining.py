@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from engine.crew import engine
 from engine.curated import curate, issue_of
 from engine.world import START, World
 from prunella.core.errors import Conflict, IllegalTransition, InvalidInput
-from prunella.core.issues import Effect, Evidence
+from prunella.core.issues import Effect, Evidence, KnownIssue
 from prunella.core.records import Failure
 from prunella.engine.learning import curation, evidence, joining, pairing
 from prunella.engine.learning.evidence import scope_of_issue
+from prunella.engine.parts import Parts
+from prunella.store.contract import Transaction
+from prunella.store.postgres import PostgresStore
 
 ONE = {"id": "one", "pattern": "closed for lunch", "service": "crm"}
 TWO = {"id": "two", "pattern": "gone to lunch", "service": "crm"}
@@ -144,3 +148,26 @@ def test_second_problem_that_would_never_count_is_refused(sqlite_path: Path, pat
         assert await world.audit("issue.split") == []
 
     curate(sqlite_path, story)
+
+
+@pytest.mark.anyio
+async def test_occurrence_counted_while_an_issue_is_joined_goes_along(
+    migrated_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process counts between the look at an issue and its joining: the other issue has that, too."""
+    store = await PostgresStore.open(migrated_postgres_url)
+    parts, taken = engine(store, "w", services={}), curation.taken
+    for entry in (ONE, TWO):
+        await curation.create(parts, entry, by="ada")
+
+    async def counted_behind(parts: Parts, tx: Transaction, issue_id: str, seen: int | None) -> KnownIssue | None:
+        issue = await taken(parts, tx, issue_id, seen)
+        async with store.transaction() as other:
+            await other.learning.occurred(issue_id, 1, START)
+        return issue
+
+    monkeypatch.setattr(curation, "taken", counted_behind)
+    target = await joining.merge(parts, "two", "one", by="ada")
+    await store.close()
+    assert target is not None
+    assert target.occurrences == 2

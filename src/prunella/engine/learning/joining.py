@@ -43,7 +43,7 @@ async def merge(
         joined = await tx.known.joined(issue_id)
         if joined:
             raise IllegalTransition(f"{', '.join(joined)} stands for itself no more but for {issue_id}; split it first")
-        await tx.learning.save(replace(issue, alias_of=into), parts.clock.now())
+        issue = await _held(parts, tx, replace(issue, alias_of=into))
         target = await _counted(parts, tx, target, issue, +1)
         open_ = await tx.incidents.open_of_issue(issue_id, most=curation.INCIDENTS_MAX)
         await tx.incidents.pass_to_issue([one.id for one in open_], into)
@@ -117,10 +117,8 @@ _KEPT = frozenset({"service", "kind", "code", "severity", "ignore_case", "means"
 
 
 async def _counted(parts: Parts, tx: Transaction, target: KnownIssue, issue: KnownIssue, sign: int) -> KnownIssue:
-    """Add what is known of `issue` to `target`, or take it away; its row is locked by being saved."""
-    await tx.learning.save(target, parts.clock.now())
-    now_stands = await tx.learning.issue(target.id)
-    assert now_stands is not None
+    """Add what is known of `issue` to `target`, or take it away."""
+    now_stands = await _held(parts, tx, target)
     if sign > 0:
         now_stands = replace(
             now_stands,
@@ -137,6 +135,14 @@ async def _counted(parts: Parts, tx: Transaction, target: KnownIssue, issue: Kno
     counted = await tx.learning.issue(target.id)
     assert counted is not None
     return counted
+
+
+async def _held(parts: Parts, tx: Transaction, issue: KnownIssue) -> KnownIssue:
+    """Save an issue, which locks its row, and return it with all that was counted until then."""
+    await tx.learning.save(issue, parts.clock.now())
+    stands = await tx.learning.issue(issue.id)
+    assert stands is not None
+    return stands
 
 
 def together(own: Evidence, brought: Evidence, sign: int) -> Evidence:
