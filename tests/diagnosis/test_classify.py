@@ -305,3 +305,9 @@ def test_classify_stays_quick_on_hostile_text(piece: str) -> None:
     started = time.thread_time()
     classify(seen)
     assert time.thread_time() - started < 0.05  # of processor time: linear, not quadratic
+
+
+def test_what_is_no_failure_is_refused_by_name() -> None:
+    """An exception itself is what people try first: they are told how to make a failure of it."""
+    with pytest.raises(TypeError, match=r"got ValueError; make one with Failure\.from_exception"):
+        classify(ValueError("no"))  # type: ignore[arg-type]

@@ -45,7 +45,15 @@ def classify(
             message (a part of the text, in any case); all of them must fit.
         names: more names of the service, such as its vendor's: they lead to its profile.
         known: the profiles to use; None takes those that are shipped.
+
+    Raises:
+        TypeError: what is given is no `Failure`.
     """
+    if not isinstance(failure, Failure):
+        raise TypeError(
+            f"classify: failure must be a Failure, got {type(failure).__name__}; make one with "
+            "Failure.from_exception(error, service=...) or Failure.from_response(response, service=...)"
+        )
     wait_s = retry_after_s(failure.headers, now) if failure.headers else None
     known = known or knowledge()
     rule = next((rule for rule in rules if _fits(rule.get("when") or {}, failure)), None)
