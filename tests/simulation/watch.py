@@ -207,11 +207,13 @@ class Watch:
         unknown = self._database.execute(
             "SELECT count(*) FROM runs WHERE operation_id = ? AND state = 'unknown'", (operation,)
         ).fetchone()[0]
-        long_waits = self._world.replies[key]["429_30"]
+        more = self._world.replies[key]["429_30"]
         first_round = not self._rounds[incident]
         most = TRIES[Category(category)] if first_round else TRIES[Category.NETWORK]
         most += self._database.execute(  # a repair of what is known makes one more try worth it
             "SELECT count(*) FROM runs WHERE incident_id = ? AND remedy = 'invalidate_cache'", (incident,)
         ).fetchone()[0]
-        if self._tries[place] > max(most, min(most + unknown, max(most, TRIES[Category.NETWORK]))) + long_waits:
+        # behind a death the round counts as another one, in which tokens renewed meanwhile are worth a try
+        more += min(unknown, self._world.replies[key]["401"])
+        if self._tries[place] > max(most, min(most + unknown, max(most, TRIES[Category.NETWORK]))) + more:
             self._world.wrong(f"try {self._tries[place]} in one round of {category}: {operation}")
