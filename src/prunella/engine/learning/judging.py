@@ -83,7 +83,7 @@ async def failed(parts: Parts, tx: Transaction, incident: Incident, remedy: str)
     if incident.issue_id is not None:
         await tx.runs.disprove(incident.id, incident.issue_id)
     tried = fix_of(incident).get("tried", ())
-    return with_fix(incident, now=None, tried=[*tried, *({remedy} - set(tried))])
+    return with_fix(incident, now=None, tried=tried if remedy in tried else [*tried, remedy])
 
 
 def watched_until(parts: Parts, incident: Incident) -> datetime | None:
