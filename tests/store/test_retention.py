@@ -82,8 +82,8 @@ async def test_notifications_go_when_they_ended_and_nobody_asks_for_them(store: 
     assert await ids_of(outside, "notifications") == ["k1", "k2", "k3", "k4", "k5", "k6"]
 
 
-async def test_plans_stay_with_their_incident(store: Store, outside: Outside) -> None:
-    """Plans of an open incident, and plans that stand, stay."""
+async def test_plans_go_once_they_were_answered(store: Store, outside: Outside) -> None:
+    """Answered ones go by their age, also those of an incident that stays open; plans that stand stay."""
     await opened(store, 1)
     await resolved(store, 2, at(-5))
     async with store.transaction() as tx:
@@ -93,11 +93,12 @@ async def test_plans_stay_with_their_incident(store: Store, outside: Outside) ->
                 approval(1, state=ApprovalState.APPROVED, used_at=at(-8), incident_id="incident-2"),
                 approval(2, state=ApprovalState.WAITING),
                 approval(3, state=ApprovalState.APPROVED),
-                approval(4, incident_id="incident-1"),
+                approval(4, state=ApprovalState.WAITING, incident_id="incident-1"),
                 approval(5, created_at=at(1)),
+                approval(6, incident_id="incident-1"),
             ]
         )
-    assert await forget(store, "approvals") == 2
+    assert await forget(store, "approvals") == 3
     assert await ids_of(outside, "approvals") == ["2", "3", "4", "5"]
 
 

@@ -17,7 +17,7 @@ class Retention:
         operations_s: those that are done or cancelled, once their incident is resolved for as long.
         incidents_s: resolved ones, with their signals and runs; what statistics count beyond that are daily figures.
         notifications_s: those that were sent or could not be.
-        audit_s: who did what, and plans that were answered; never before the incident that they are about.
+        audit_s: who did what, never before the incident that it is about; and plans that were answered.
     """
 
     operations_s: float = 30 * _DAY_S
