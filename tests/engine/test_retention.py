@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -148,6 +149,19 @@ async def test_thousands_go_in_short_transactions(app: App, outside: Outside, da
     gone = await retention.forget(app.parts, Retention())
     assert (gone["signals"], gone["incidents"]) == (count + 3, 1)
     assert outside("SELECT count(*) FROM signals") == [(0,)]
+
+
+async def test_others_have_their_turn_between_two_batches(app: App, outside: Outside) -> None:
+    """Given a backlog, forgetting it holds nobody up for more than a batch, also on SQLite, whose calls give up no turn."""
+    then, batches = app.store.clock.now() - 150 * DAY, 4
+    async with app.store.transaction() as tx:
+        flood = [signal(f"x{number:05}", received_at=then) for number in range(retention._BATCH * batches)]
+        await tx.signals.add([(one, None, None) for one in flood])
+    forgetting, left = asyncio.ensure_future(retention.forget(app.parts, Retention())), set()
+    while not forgetting.done():
+        left.update(outside("SELECT count(*) FROM signals"))
+        await asyncio.sleep(0)
+    assert len(left) >= batches
 
 
 def test_round_says_what_went_and_rests_with_everything_else(sqlite_path: Path) -> None:

@@ -113,7 +113,7 @@ async def carry_out(
             moved, objections = await _page(parts, act, walked[start : start + _PAGE], name, by, because)
             done += moved
             left += objections
-            await parts.clock.sleep(0)  # others get their turn between two pages
+            await parts.give_way()
     finally:
         came = f"{done} of {found.count} {one_by_one.DONE_TO[act]}" + "".join(f"; {n} {why}" for why, n in left.items())
         await _note(parts, f"operations.{act}.ended", name, reason=came, by=by, details={"done": done})

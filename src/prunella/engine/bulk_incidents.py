@@ -83,7 +83,7 @@ async def carry_out(
             done += 1
         except IllegalTransition:
             left["moved meanwhile"] += 1
-        await parts.clock.sleep(0)  # others get their turn
+        await parts.give_way()
     return Carried(done=done, left=dict(left))
 
 

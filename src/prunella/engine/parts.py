@@ -26,6 +26,8 @@ LEARN = "learn"
 """The round that learns from what failed."""
 LEASE_S = 20.0
 """How long a claim lasts: twice the longest call, so that a live worker never loses one."""
+_WAY_S = 0.001
+"""Long enough for all that is ready to run, not for one turn of one task alone; nothing beside a batch of 10 to 30 ms."""
 
 
 class Bulletin:
@@ -100,3 +102,10 @@ class Parts:
     learning: Learning = field(default_factory=Learning)
     advised: bool = False
     bulletin: Bulletin = field(default_factory=Bulletin)
+
+    async def give_way(self) -> None:
+        """Let everything else of this process have its turn, between two steps of long work.
+
+        On SQLite nothing that a step awaits ever gives it up.
+        """
+        await self.clock.sleep(_WAY_S)

@@ -54,7 +54,7 @@ async def reseal(parts: Parts, keys: Keys, after: Sequence[str] = (), *, by: str
         at = await _page(parts, keys, found, at, dry=dry)
         if not at:
             break
-        await parts.clock.sleep(0)  # others get their turn
+        await parts.give_way()
     found.next = at
     if found.sealed:
         async with parts.store.transaction() as tx:

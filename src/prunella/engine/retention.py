@@ -86,7 +86,7 @@ class _Work:
             if not old:
                 return
             after = walked[-1]["id"]
-            await self._parts.clock.sleep(0)  # others get their turn between two batches
+            await self._parts.give_way()
 
     async def audit(self, before: datetime) -> None:
         """Forget seals with all entries under them: what is left of the audit can still be checked."""
@@ -97,7 +97,7 @@ class _Work:
                     self.gone["audit"] += await tx.seals.forget(number, self._parts.clock.now())
             if not old:
                 return
-            await self._parts.clock.sleep(0)
+            await self._parts.give_way()
 
     async def incidents(self, before: datetime) -> None:
         """Forget incidents, each with all that belongs to it."""
@@ -116,7 +116,7 @@ class _Work:
                 async with self._parts.store.transaction() as tx:
                     incidents, signals = await tx.retention.forget_incidents(free)
                 self.gone.update({"incidents": incidents, "signals": signals})
-            await self._parts.clock.sleep(0)
+            await self._parts.give_way()
 
     async def _children(self, incident_ids: list[str]) -> bool:
         """Forget what belongs to incidents; False where the time was up before all of it was gone."""
@@ -128,5 +128,5 @@ class _Work:
                 async with self._parts.store.transaction() as tx:
                     most = await tx.retention.forget_children(kind, incident_ids, _BATCH)
                 self.gone[kind] += most
-                await self._parts.clock.sleep(0)
+                await self._parts.give_way()
         return True

@@ -82,7 +82,7 @@ async def seal(parts: Parts) -> int:
         sealed += count
         if count < BATCH:
             break
-        await parts.clock.sleep(0)  # others get their turn between two batches
+        await parts.give_way()
     return sealed
 
 
@@ -164,7 +164,7 @@ async def verify(parts: Parts, noted: tuple[int, str] | None = None) -> Checked:
                 before = one
         if not seals:
             break
-        await parts.clock.sleep(0)
+        await parts.give_way()
     if astray is not None and not await _has(parts, astray):
         return _found(before, entries, forgotten, unsealed, astray, f"entries stand under seal {astray}, which is gone")
     if noted is not None and (before is None or before.number < noted[0]):

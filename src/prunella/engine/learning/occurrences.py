@@ -15,7 +15,6 @@ from prunella.core.errors import StoreError
 from prunella.core.issues import MACHINE, Candidate, IssueState, KnownIssue, Learning
 from prunella.core.records import Failure, Incident, Severity
 from prunella.engine.learning import evidence, issues, judging, promotion
-from prunella.engine.learning.promotion import YIELD_S
 from prunella.engine.parts import LEARN, Parts
 from prunella.engine.patrol import Round
 from prunella.store.contract import Transaction, again_on_conflict
@@ -89,7 +88,7 @@ async def _shielded(parts: Parts, one: Coroutine[Any, Any, object]) -> bool:
         parts.listeners.emit("engine.failed", handler=LEARN, error=type(error).__name__)
         return False
     finally:
-        await parts.clock.sleep(YIELD_S)
+        await parts.give_way()
     return True
 
 

@@ -21,8 +21,6 @@ from prunella.engine.learning import evidence
 from prunella.engine.parts import LEARN, Parts
 from prunella.store.contract import Transaction, again_on_conflict
 
-YIELD_S = 0.001
-"""Between two problems everything else of the process has its turn: SQLite's calls never give it up."""
 _PROMOTED = 20
 _SAMPLE = 2_000
 """Stored messages of other problems on which an expression is tried."""
@@ -57,7 +55,7 @@ async def promote(parts: Parts) -> int:
             parts.listeners.emit("engine.failed", handler=LEARN, error=type(error).__name__)
             async with parts.store.transaction() as tx:
                 await _refuse(parts, tx, candidate, f"looking at it raised {type(error).__name__}")
-        await parts.clock.sleep(YIELD_S)
+        await parts.give_way()
     return promoted
 
 
