@@ -27,7 +27,7 @@ LEARN = "learn"
 LEASE_S = 20.0
 """How long a claim lasts: twice the longest call, so that a live worker never loses one."""
 _WAY_S = 0.001
-"""Long enough for all that is ready to run, not for one turn of one task alone; nothing beside a batch of 10 to 30 ms."""
+"""Long enough for all that is ready, not for one turn of one task; nothing beside a batch of 10 to 30 ms."""
 
 
 class Bulletin:

@@ -54,7 +54,7 @@ _RULES: Mapping[str, tuple[Any, Any, tuple[ColumnElement[bool], ...]]] = {
             ~exists().where(t.runs.c.id == t.notifications.c.run_id),
         ),
     ),
-    # whatever their incident is: one that stays open for long is proposed for again and again, and its audit tells of each
+    # also those of an open incident: it may be proposed for every few hours, and its audit tells of each
     "approvals": (t.approvals, t.approvals.c.created_at, (~_STANDING,)),
 }
 """Kind -> its table, when a row came, and what else makes it one that is over."""
