@@ -27,7 +27,7 @@ LISTS = {
     "db current", "doctor", "notify channels", "audit verify",
 }  # fmt: skip
 CHANGES = {
-    "init", "scan", "retry", "suppress", "escalate", "ack", "run", "approve", "reject", "undo", "pause", "resume",
+    "init", "scan", "retry", "suppress", "escalate", "resolve", "ack", "run", "approve", "reject", "undo", "pause", "resume",
     "reconcile", "services enable", "services disable", "services pause", "services resume", "services probe",
     "operations replay", "operations cancel", "operations quarantine", "secret set", "secret rm", "credentials set",
     "keys create", "keys revoke", "links create", "links revoke", "notify test", "db upgrade",
@@ -134,6 +134,7 @@ def test_dump_sees_a_change(command: Command, lane: list[str], folder: Path) -> 
         (["services", "enable", "crm"], "enable needs disabled"),
         (["services", "probe", "crm"], "has no health address"),
         (["retry", "nobody"], "there is no incident 'nobody'"),
+        (["resolve", "i1"], "incident i1 has requests that are waiting; replay or cancel first what is listed by: "),
         (["ack", "nobody"], "no incident and no notification"),
         (["secret", "rm", "nobody"], "there is no secret 'nobody'"),
         (["keys", "revoke", "nobody"], "there is no key 'nobody'"),

@@ -424,6 +424,20 @@ def test_21_person_outranks_the_machine_in_mid_act(sqlite_path: Path, act: str) 
     play(sqlite_path, story)
 
 
+def test_person_can_not_declare_well_what_a_check_looks_at(sqlite_path: Path) -> None:
+    """What is sick is in the user's own tables: the procedure says when it is well, whatever a person says."""
+
+    async def story(world: World) -> None:
+        ward = Ward(world.parts.clock, sick={"a": "SICK"}, script=[_FAILED] * 9)
+        await sweep(world.parts, procedure(ward))
+        (one,) = await incidents(world)
+        with pytest.raises(IllegalTransition, match="is resolved when procedure ward finds it well; retry has it look"):
+            await people.act_on_incident(world.parts, one.id, "resolve", by="ada")
+        assert [left.is_open for left in await incidents(world)] == [True]
+
+    play(sqlite_path, story)
+
+
 def test_retry_of_a_person_begins_anew(sqlite_path: Path) -> None:
     """Attempts are forgiven, the procedure looks at it at once, and a second giving-up is told again."""
 

@@ -11,7 +11,7 @@ from engine.world import BUSY, CRM, PROBED, World, play, refused
 from prunella.core.errors import IllegalTransition, InvalidInput
 from prunella.core.records import Credential
 from prunella.core.states import GateState, IncidentState, OperationState
-from prunella.engine import people
+from prunella.engine import operations, people
 from prunella.remedies.contract import Outcome, Target
 
 _S = IncidentState
@@ -110,6 +110,69 @@ def test_machine_leaves_alone_what_a_person_took_over(sqlite_path: Path, act: st
         assert (one.count, world.hands.deeds) == (2, [])
 
     play(sqlite_path, story, running=True)
+
+
+@pytest.mark.parametrize("before", [None, "escalate", "suppress"])
+def test_person_ends_what_nothing_else_can_prove(sqlite_path: Path, before: str | None) -> None:
+    """Data that was refused, without a request: a person's word ends it, with their name; its return is a new incident."""
+
+    async def story(world: World) -> None:
+        receipt = await world.fail(status=422, endpoint=None)
+        incident_id = receipt.incident_id or ""
+        await world.later(5)
+        if before is not None:
+            await people.act_on_incident(world.parts, incident_id, before, by="ada")
+        await people.act_on_incident(world.parts, incident_id, "resolve", by="ada", reason="ordered anew by phone")
+        one = await world.incident(incident_id)
+        assert (one.state, one.resolved_at, one.held_reason) == (_S.RESOLVED, world.parts.clock.now(), None)
+        assert one.action_taken.endswith("; on the word of ada")
+        (entry,) = await world.audit("incident.resolve")
+        assert (entry.actor, entry.reason) == ("ada", "ordered anew by phone")
+        assert [told.incident_id for told in await world.told("recovered")] == [incident_id]
+        again = await world.incident((await world.fail(status=422, endpoint=None)).incident_id)
+        assert (again.id == incident_id, again.previous_id) == (False, incident_id)
+
+    play(sqlite_path, story, running=True)
+
+
+def test_incident_is_not_resolved_over_the_head_of_its_requests(sqlite_path: Path) -> None:
+    """What waits or lies in quarantine would be forgotten: it is replayed or cancelled first, and the words say how."""
+
+    async def story(world: World) -> None:
+        incident_id = (await world.fail()).incident_id or ""
+        await world.fail("shy")  # another incident, about which this says nothing
+        await world.later(1)
+        (left,) = await world.operations(incident_id=incident_id)
+        with pytest.raises(IllegalTransition, match=rf"1 request .* prunella operations --incident {incident_id}"):
+            await people.act_on_incident(world.parts, incident_id, "resolve", by="ada")
+        assert await world.audit("incident.resolve") == []
+        await operations.act(world.parts, left.id, "cancel", by="ada")
+        one = await people.act_on_incident(world.parts, incident_id, "resolve", by="ada")
+        assert one is not None
+        assert one.state is _S.RESOLVED
+
+    play(sqlite_path, story)
+
+
+def test_incident_is_not_resolved_while_a_worker_is_at_it(sqlite_path: Path) -> None:
+    """Not even where a person had taken it over: the call that is under way says how it ended first."""
+
+    async def story(world: World) -> None:
+        receipt = await world.fail("probed", endpoint=None)
+        refusals: list[str] = []
+
+        async def impatient(_: Target) -> None:
+            for act in ("escalate", "resolve"):
+                try:
+                    await people.act_on_incident(world.parts, receipt.incident_id or "", act, by="ada")
+                except IllegalTransition as error:
+                    refusals.append(str(error))
+
+        world.hands.during = impatient
+        await world.heal(receipt.incident_id)
+        assert refusals == [f"incident {receipt.incident_id} is being healed right now; wait for the outcome"]
+
+    play(sqlite_path, story)
 
 
 # Services -------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from prunella.engine import operations, patrol, people, proposals
 from simulation.machine import KEYS, Machine, Process
 from simulation.senders import Senders
 from simulation.services import ACCOUNTS, SECRETS, known_issues
+from simulation.watch import moment
 
 _INSISTED_S = 10.0  # what is known nowhere else survives an outage of less than 8 s, and that is promised
 
@@ -102,14 +103,15 @@ class Crowd:
             if incident not in self._machine.watch.kept or self._rng.random() < 0.3:
                 await self._until_done(self._on_incident, incident, "retry")
 
-    async def clear_away(self) -> None:
-        """Cancel what waits for a person: whoever sent it has seen to it."""
-        rows = self._machine.database.execute(
-            "SELECT o.id FROM operations o JOIN incidents i ON i.id = o.incident_id "
-            "WHERE o.state IN ('waiting', 'dead') AND i.state IN ('escalated', 'suppressed') ORDER BY o.id"
-        ).fetchall()
-        for (operation,) in rows:
-            await self._until_done(self._cancel, operation)
+    async def clear_away(self, older_s: float) -> None:
+        """Cancel what has waited for a person for so long, and say that it is over: whoever sent it has seen to it."""
+        old = "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') AND first_seen < ? ORDER BY id"
+        left = "SELECT id FROM operations WHERE incident_id = ? AND state IN ('waiting', 'dead') ORDER BY id"
+        database, before = self._machine.database, moment(self._world.wall_s() - older_s)
+        for (incident,) in database.execute(old, (before,)).fetchall():
+            for (operation,) in database.execute(left, (incident,)).fetchall():
+                await self._until_done(self._cancel, operation)
+            await self._until_done(self._on_incident, incident, "resolve")
 
     async def report_successes(self) -> None:
         """Let every service be seen to work."""

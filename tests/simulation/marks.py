@@ -18,6 +18,7 @@ AUDIT = {
     "an incident was escalated by the machine": "incident.escalated",
     "an incident was escalated by a person": "incident.escalate",
     "an incident was put aside": "incident.suppress",
+    "an incident was ended on a person's word": "incident.resolve",
     "an incident was taken up again": "incident.retry",
     "a step was refused by the gatekeeper": "incident.refuse",
     "a step waits": "incident.wait",

@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 
 from prunella.core.retention import Retention
@@ -74,8 +75,8 @@ class Week(Scenario):
             noon_s = (day + 0.5) * self.day_s
             daily += [
                 (noon_s, self.crowd.repair),
-                (noon_s + 60.0, self.crowd.ask_again),
-                (noon_s + 110.0, self.crowd.clear_away),
+                (noon_s + 60.0, partial(self.crowd.clear_away, self.day_s)),
+                (noon_s + 110.0, self.crowd.ask_again),
             ]
             daily += [(noon_s + 120.0, self.crowd.report_successes), ((day + 1) * self.day_s - 60.0, self._midnight)]
         return daily + super()._timetable()

@@ -218,7 +218,19 @@ async def _known(wired: Market) -> dict[str, Sequence[str]]:
         known[name] = [one["id"] for one in items] or ["none"]
     told = (await wired.get("/api/v1/notifications?all=true"))["items"]
     known["notification_id"] = [one["notification_id"] for one in told] or ["none"]
-    known["act"] = ["ack", "retry", "suppress", "escalate", "replay", "cancel", "pause", "resume", "disable", "enable"]
+    known["act"] = [
+        "ack",
+        "retry",
+        "suppress",
+        "escalate",
+        "resolve",
+        "replay",
+        "cancel",
+        "pause",
+        "resume",
+        "disable",
+        "enable",
+    ]
     return known
 
 

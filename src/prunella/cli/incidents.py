@@ -18,7 +18,7 @@ acts = typer.Typer()
 
 _PASTED_MAX = 1024 * 1024
 """Characters that are read of a paste; a failure keeps 16 kB of them."""
-_BECOMES = {"suppress": "suppressed", "escalate": "escalated"}
+_BECOMES = {"suppress": "suppressed", "escalate": "escalated", "resolve": "resolved"}
 
 OneIncident = Annotated[str, typer.Argument(metavar="INCIDENT", help="Its id, as `prunella incidents` shows it.")]
 
@@ -159,6 +159,14 @@ def escalate(incident: OneIncident, reason: Reason = "", dry_run: Dry = False, a
         say(f"{answer['title']}: {answer['state']}; hand it back with: prunella retry {incident}")
 
 
+@acts.command(epilog=example('prunella resolve INCIDENT --reason "the customer was called, and ordered anew"'))
+def resolve(incident: OneIncident, reason: Reason = "", dry_run: Dry = False, as_json: Json = False) -> None:
+    """Say that an incident is over, where nothing but a person can tell; of a request, replay or cancel it first."""
+    answer = _act(incident, "resolve", reason, dry_run, as_json)
+    if answer is not None:
+        say(f"{answer['title']}: {answer['state']}; should it come back, a new incident begins")
+
+
 @acts.command(epilog=example("prunella ack INCIDENT", "prunella ack NOTIFICATION"))
 def ack(
     subject: Annotated[str, typer.Argument(metavar="ID", help="Of an incident, or of a notification.")],
@@ -207,4 +215,20 @@ def _would_act(found: dict[str, Any], act: str, as_json: bool) -> None:
         raise PrunellaError(f"incident {found['id']} is being healed right now; wait for the outcome")
     if act in _BECOMES:
         INCIDENT.check(found["state"], _BECOMES[act])
+    if act == "resolve":
+        _must_be_over(found)
     would(f"{act} {found['title']} (now {found['state']}) as {world.person()}", as_json)
+
+
+def _must_be_over(found: dict[str, Any]) -> None:
+    """Refuse to resolve what a check looks at itself, and what a request is left of."""
+    incident = found["id"]
+    if not found["procedure"].startswith("recover."):
+        raise PrunellaError(f"incident {incident} is resolved when procedure {found['procedure']} finds it well")
+    for state in ("waiting", "running", "dead"):
+        query = {"incident": incident, "state": state, "limit": 1}
+        if world.call("GET", "/api/v1/operations", query=query)["items"]:
+            raise PrunellaError(
+                f"incident {incident} has requests that are {state}; replay or cancel first what is listed by: "
+                f"prunella operations --incident {incident}"
+            )

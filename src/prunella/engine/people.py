@@ -8,12 +8,13 @@ from typing import Any
 
 from prunella.core.errors import IllegalTransition, InvalidInput, Outdated
 from prunella.core.records import Credential, Gate, Incident, Level
-from prunella.core.states import INCIDENT, GateState, IncidentState
-from prunella.engine import gates, patrol, trail
+from prunella.core.states import INCIDENT, GateState, IncidentState, OperationState
+from prunella.engine import gates, learn, patrol, trail, verify
+from prunella.engine.learning import judging
 from prunella.engine.parts import Parts
 from prunella.store.contract import Transaction, again_on_conflict
 
-INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate")
+INCIDENT_ACTS = ("ack", "retry", "suppress", "escalate", "resolve")
 SERVICE_ACTS = ("disable", "enable", "pause", "resume", "probe")
 _FORGOTTEN = frozenset({"gave_up", "flapping", "clean_since", "healed", "runbook"})
 """What of an incident's memory would keep it a person's."""
@@ -147,6 +148,27 @@ async def _escalate(parts: Parts, tx: Transaction, incident: Incident, by: str) 
     await _move(parts, tx, handed_over, IncidentState.ESCALATED, f"escalated by {by}")
 
 
+async def _resolve(parts: Parts, tx: Transaction, incident: Incident, by: str) -> None:
+    """Close what a person says is over; never what something still waits of, or what a check can look at itself."""
+    if incident.procedure:
+        raise IllegalTransition(
+            f"incident {incident.id} is resolved when procedure {incident.procedure} finds it well; "
+            "retry has it look again, suppress leaves it alone"
+        )
+    if incident.lease_until is not None:
+        raise IllegalTransition(f"incident {incident.id} is being healed right now; wait for the outcome")
+    left = await tx.operations.tally(incident.id)
+    held = sum(count for state, count in left.items() if state != OperationState.CANCELLED)
+    if held:
+        many = "request waits or is" if held == 1 else "requests wait or are"
+        raise IllegalTransition(
+            f"{held} {many} in quarantine of incident {incident.id}; replay or cancel first what is listed by: "
+            f"prunella operations --incident {incident.id}"
+        )
+    failure, nobodys = await tx.signals.failure(incident.signal_id), judging.with_fix(incident, now=None)
+    await learn.resolve(parts, tx, nobodys, failure, verify.by_person(by))
+
+
 async def _move(parts: Parts, tx: Transaction, incident: Incident, state: IncidentState, reason: str) -> None:
     INCIDENT.check(incident.state, state)
     await tx.incidents.save(replace(incident, state=state, next_at=None, held_reason=reason))
@@ -154,7 +176,7 @@ async def _move(parts: Parts, tx: Transaction, incident: Incident, state: Incide
         await parts.runner.submit("heal", incident.id, at=incident.lease_until, tx=tx)
 
 
-_INCIDENT = {"ack": _ack, "retry": _retry, "suppress": _suppress, "escalate": _escalate}
+_INCIDENT = {"ack": _ack, "retry": _retry, "suppress": _suppress, "escalate": _escalate, "resolve": _resolve}
 
 
 def _must_not_be(gate: Gate, state: GateState) -> None:

@@ -219,6 +219,23 @@ def test_recovery_in_a_person_s_hands_is_no_remedy_s_merit(sqlite_path: Path) ->
     play(sqlite_path, story, running=True, bindable=REBUILD)
 
 
+def test_person_s_word_is_no_remedy_s_merit(sqlite_path: Path) -> None:
+    """A remedy acted, its proof is still to come, and a person says that it is over: nobody knows what did it."""
+
+    async def story(world: World) -> None:
+        await world.put_issue(known(bound("rebuild")))
+        incident_id = await fail(world, endpoint=None)
+        await world.later(60)
+        assert (await world.incident(incident_id)).state is IncidentState.VERIFYING
+        await people.act_on_incident(world.parts, incident_id, "resolve", by="bob")
+        await world.later(700)
+        await world.learn()
+        assert (await world.incident(incident_id)).state is IncidentState.RESOLVED
+        assert (await evidence_of(world, "rebuild")).tried == 0
+
+    play(sqlite_path, story, running=True, bindable=REBUILD)
+
+
 def test_remedy_that_turns_one_failure_into_another_did_not_help(sqlite_path: Path) -> None:
     """Nothing is due any more and the requests fail in another way: that counts, and the next remedy has its turn."""
 

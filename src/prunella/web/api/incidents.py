@@ -154,13 +154,13 @@ def router(app: App) -> Rooms:
         answer.headers["etag"] = tag_of(story.incident.version)
         return StoryOut.told(story)
 
-    @routes.post("/{incident_id}/{act}", summary="Acknowledge, retry, suppress or hand over an incident")
+    @routes.post("/{incident_id}/{act}", summary="Acknowledge, retry, suppress, hand over or resolve an incident")
     async def act_on_incident(
         caller: Acts,
         why: Why,
         seen: Seen,
         incident_id: str,
-        act: Literal["ack", "retry", "suppress", "escalate"],
+        act: Literal["ack", "retry", "suppress", "escalate", "resolve"],
         answer: Response,
     ) -> IncidentOut:
         incident = await people.act_on_incident(

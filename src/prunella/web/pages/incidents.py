@@ -149,6 +149,7 @@ _SAID = {
     "retry": "It is tried again now.",
     "suppress": "Suppressed: nothing more is tried until somebody retries it.",
     "escalate": "Escalated: the machine leaves it to a person.",
+    "resolve": "Resolved, on your word.",
 }
 
 
