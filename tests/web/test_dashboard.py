@@ -93,6 +93,20 @@ async def test_state_that_does_not_fit_is_told_to_a_person(web: Web) -> None:
     assert "Unknown run" in gone.text
 
 
+async def test_person_resolves_what_nothing_else_can_prove(web: Web) -> None:
+    """The button stands on the page of refused data; pressed, the story tells who said so and why, and it is gone."""
+    csrf = await enter(web)
+    incident = await fail(web, 1)
+    assert f'action="/incidents/{incident}/resolve"' in (await web.ask("GET", f"/incidents/{incident}")).text
+    said = {"csrf": csrf, "reason": "ordered anew by phone"}
+    answer = await web.ask("POST", f"/incidents/{incident}/resolve", data=said)
+    page = (await web.ask("GET", f"/incidents/{incident}")).text
+    assert answer.status_code == 303
+    assert [words in page for words in ("Resolved, on your word.", "ordered anew by phone", "/resolve")] == [
+        True, True, False,
+    ]  # fmt: skip
+
+
 async def test_many_are_estimated_first_and_done_as_estimated(web: Web) -> None:
     """The estimate changes nothing; an order with an old estimate does nothing; a good one leaves its audit."""
     csrf = await enter(web)

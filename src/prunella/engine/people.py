@@ -36,8 +36,8 @@ async def act_on_incident(
         _must_stand(f"incident {incident_id}", incident.version, seen)
         if not incident.is_open:
             raise IllegalTransition(f"incident {incident_id} is resolved; {act} needs an open one")
-        await _INCIDENT[act](parts, tx, incident, by)
         await trail.note(parts, tx, f"incident.{act}", incident.service, reason=reason, incident=incident_id, by=by)
+        await _INCIDENT[act](parts, tx, incident, by)
         tx.on_commit(lambda: parts.bulletin.announce(incident_id))
         return await tx.incidents.get(incident_id)
 
