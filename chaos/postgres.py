@@ -96,9 +96,9 @@ class Postgres:
 
     def kill(self) -> None:
         """Kill every process of the server as the kernel would, all at once."""
-        family = self._signal(signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
-        _until(lambda: not any(_is_alive(pid) for pid in family), "PostgreSQL did not die")
+        _until(lambda: not self._signal(signal.SIGKILL), "PostgreSQL did not die")  # one was just being forked
         self.kills += 1
 
     @contextmanager
@@ -111,8 +111,9 @@ class Postgres:
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> list[int]:
-        """Send a signal to every process of the server, and return which they are."""
-        family = [self._process.pid, *_children(self._process.pid)]
+        """Signal every process of the server, the one that forks the others first; return those there were."""
+        self._process.send_signal(number)
+        family = _working_in(self._data)
         for pid in family:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -148,21 +149,14 @@ def postgres(*settings: str) -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _children(pid: int) -> list[int]:
-    """Return the processes whose parent is `pid`."""
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _stat(path)[1:2] == [str(pid)]]
-
-
-def _is_alive(pid: int) -> bool:
-    return _stat(Path("/proc") / str(pid))[:1] not in ([], ["Z"])
-
-
-def _stat(path: Path) -> list[str]:
-    """Return what the kernel says of a process from its state on (proc(5)); nothing of one that is gone."""
-    try:
-        return (path / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+def _working_in(folder: Path) -> list[int]:
+    """Return the processes that work in a folder, as all of a server do, also when their parent is gone (proc(5))."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is gone, or dead already
+            if (path / "cwd").readlink() == folder:
+                found.append(int(path.name))
+    return found
 
 
 def _until(holds: Callable[[], bool], otherwise: str) -> None:

@@ -170,13 +170,18 @@ async def _key() -> Secret:
     return Secret(KEY)
 
 
+SHORT_S = 0.5
+"""For those that never end by themselves; all others have the time that a busy machine takes."""
+
+
 @contextlib.asynccontextmanager
-async def model(mode: str = "ok", deadline_s: float = 0.25) -> AsyncIterator[tuple[Model, ModelAdvisor]]:
+async def model(mode: str = "ok") -> AsyncIterator[tuple[Model, ModelAdvisor]]:
     """Serve a mode and open an advisor that asks it over a real socket."""
     served = Model(mode)
     out = Egress(EgressPolicy(allow_hosts=frozenset({"127.0.0.1"}), allow_http=True, bytes_max=ANSWER_BYTES_MAX))
     async with serving(served.serve) as served.port:
         url = f"http://127.0.0.1:{served.port}/v1"
+        deadline_s = SHORT_S if mode in ("hang", "trickle") else 10.0
         yield served, ModelAdvisor(out, url, "small-model", _key, REMEDIES, deadline_s=deadline_s)
         await out.close()
 
@@ -251,10 +256,14 @@ async def test_deadline_holds_for_the_whole_call(mode: str) -> None:
         answer = await advisor.ask(prompt)
         took_s = clock.monotonic() - began_s
     assert (answer.advice, answer.tokens) == (None, prompt.tokens_max)
-    assert took_s < 1.0
+    assert took_s < 3.0  # hanging and trickling have no end
     assert len(served.heads) == 1
     assert served.bytes_sent < 8_000_000  # of 100 MB: what fits into the sockets' buffers
-    wanted = {"hang": "within 0.25 s", "trickle": "within 0.25 s", "huge": f"longer than {ANSWER_BYTES_MAX} bytes"}
+    wanted = {
+        "hang": f"within {SHORT_S} s",
+        "trickle": f"within {SHORT_S} s",
+        "huge": f"longer than {ANSWER_BYTES_MAX} bytes",
+    }
     assert wanted.get(mode, "broke off") in answer.trouble
 
 
@@ -427,7 +436,7 @@ async def test_obedient_model_gets_no_further_than_a_proposal(sqlite_path: Path)
 @pytest.mark.parametrize("switched_on", [True, False])
 async def test_running_prunella_asks_only_where_it_is_switched_on(sqlite_path: Path, switched_on: bool) -> None:
     """Wired from its settings, over a real socket: the opinion arrives in the timeline, or nobody is asked."""
-    async with model("ok", deadline_s=5.0) as (served, _):
+    async with model("ok") as (served, _):
         advisor = AdvisorSettings(base_url=f"http://127.0.0.1:{served.port}/v1", model="small", api_key=Secret(KEY))
         settings = Settings(
             database_url=f"sqlite:///{sqlite_path}",

@@ -104,8 +104,8 @@ class Crowd:
                 await self._until_done(self._on_incident, incident, "retry")
 
     async def clear_away(self, older_s: float) -> None:
-        """Cancel what has waited for a person for so long, and say that it is over: whoever sent it has seen to it."""
-        old = "SELECT id FROM incidents WHERE state IN ('escalated', 'suppressed') AND first_seen < ? ORDER BY id"
+        """Cancel what has been open for so long, and say that it is over: whoever sent it has seen to it."""
+        old = "SELECT id FROM incidents WHERE state <> 'resolved' AND first_seen < ? ORDER BY id"
         left = "SELECT id FROM operations WHERE incident_id = ? AND state IN ('waiting', 'dead') ORDER BY id"
         database, before = self._machine.database, moment(self._world.wall_s() - older_s)
         for (incident,) in database.execute(old, (before,)).fetchall():

@@ -102,13 +102,13 @@ def test_mark_that_is_passed_too_seldom_is_named() -> None:
     assert unseen(marks, SEEDS_FOR_MARKS - 1) == []
 
 
-def _midnights() -> list[str]:
-    return grown(Week(3, 6, day_s=7200.0, posts=25).midnights_played())
+def _grown(days: int) -> list[str]:
+    return grown(Week(3, days, day_s=7200.0, posts=25).midnights_played())
 
 
 def test_week_stands_still() -> None:
     """Given days of failures, neither memory nor rows of what is over go on growing."""
-    assert _midnights() == []
+    assert _grown(10) == []
 
 
 def test_week_without_retention_grows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_week_without_retention_grows(monkeypatch: pytest.MonkeyPatch) -> None:
         return {}
 
     monkeypatch.setattr(retention, "forget", nothing)
-    assert any(what.startswith("notifications") for what in _midnights())
+    assert any(what.startswith("notifications") for what in _grown(10))
 
 
 def test_week_with_a_leak_grows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,4 +131,4 @@ def test_week_with_a_leak_grows(monkeypatch: pytest.MonkeyPatch) -> None:
         return await record(parts, arrivals)
 
     monkeypatch.setattr(intake, "record", leaking)
-    assert any(OBJECTS in what for what in _midnights())
+    assert any(OBJECTS in what for what in _grown(7))

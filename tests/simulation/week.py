@@ -17,10 +17,10 @@ from prunella.core.retention import Retention
 from simulation.scenario import Act, Scenario, Shape
 
 DAY_S = 86_400.0
-SETTLED = 3
-"""Days until retention forgets as much as comes: everything is kept for one day, the audit for two."""
+SETTLED = 4
+"""Days until retention forgets as much as comes: one that an incident is open, one that it is kept, the audit for two."""
 OBJECTS = "objects in memory"
-DAYS_MIN = 6
+DAYS_MIN = 7
 MORE = {OBJECTS: 1.03}
 """How much more is still noise; of rows it is less than half, since failures come and go."""
 GROWING = ("seals",)  # the chain itself: one row for at most every 30 s in which something happened

@@ -35,7 +35,7 @@ class Bulletin:
 
     def __init__(self) -> None:
         self.closed = False
-        self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._waiting: defaultdict[str, dict[asyncio.Future[None], None]] = defaultdict(dict)  # who asked first, first
 
     def announce(self, incident_id: str) -> None:
         """Wake everybody who waits for `incident_id`."""
@@ -52,14 +52,14 @@ class Bulletin:
     def watch(self, incident_id: str) -> asyncio.Future[None]:
         """Return a future that ends at the next announcement; ask before reading the row, so that none is missed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[incident_id].add(future)
+        self._waiting[incident_id][future] = None
         return future
 
     def unwatch(self, incident_id: str, future: asyncio.Future[None]) -> None:
         """Stop waiting."""
         waiting = self._waiting.get(incident_id)
         if waiting is not None:
-            waiting.discard(future)
+            waiting.pop(future, None)
             if not waiting:
                 del self._waiting[incident_id]
 
