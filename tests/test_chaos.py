@@ -152,7 +152,7 @@ def test_deliveries_are_counted_once_and_planted_bugs_are_named(place: Place) ->
     """Copies in any order, forged ones among them, a receiver that dies behind its answers: kept, and counted, once."""
     mail = Mail(events=40, kills=2, per_s=100)
     bugs = {"lost": "accept before commit", "forged": "believe every signature", "events kept": "count every copy"}
-    lossy = replace(mail, kills=1, plant=["accept before commit", "believe every signature"])
+    lossy = replace(mail, kills=4, plant=["accept before commit", "believe every signature"])  # another copy may help
     mails = [mail, lossy, replace(mail, kills=0, plant=["count every copy"])]
 
     def delivered(number: int) -> Book:
