@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from prunella.engine.parts import LEASE_S, Bulletin
 from prunella.testing import run_virtual
@@ -16,6 +17,24 @@ def test_announcement_wakes_everybody_who_waits_for_that_incident() -> None:
         first, second, other = bulletin.watch("i-1"), bulletin.watch("i-1"), bulletin.watch("i-2")
         bulletin.announce("i-1")
         assert (first.done(), second.done(), other.done()) == (True, True, False)
+
+    run_virtual(story())
+
+
+def _note(woken: list[int], number: int, _: asyncio.Future[None]) -> None:
+    woken.append(number)
+
+
+def test_who_asked_first_is_woken_first() -> None:
+    """Nobody is passed over, and a simulated history does not depend on where its objects happen to lie."""
+
+    async def story() -> None:
+        bulletin, woken = Bulletin(), list[int]()
+        for number in range(50):
+            bulletin.watch("i-1").add_done_callback(partial(_note, woken, number))
+        bulletin.announce("i-1")
+        await asyncio.sleep(0)
+        assert woken == [*range(50)]
 
     run_virtual(story())
 

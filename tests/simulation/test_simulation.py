@@ -65,16 +65,18 @@ def test_seed_that_failed_once_holds(seed: int) -> None:
 
 
 def test_same_seed_plays_the_same_history() -> None:
-    """Given one seed in two processes with different hash seeds, the traces are identical, and another seed's is not."""
-    program = "from simulation.scenario import play; print([play(seed).digest for seed in (3, 4)])"
+    """Given one seed in two processes, whose hashes and addresses differ, the traces are equal, and another seed's is not."""
+    play = "from simulation.scenario import play; print([play(seed).digest for seed in (3, 4)])"
     digests = []
-    for hash_seed in ("1", "2"):
+    for hash_seed, before in (("1", ""), ("2", "kept = [[one] for one in range(200_003)]; ")):
         environ = {
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "PYTHONHASHSEED": hash_seed,
             "PATH": os.environ["PATH"],
         }
-        done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", before + play], env=environ, capture_output=True, text=True, check=True
+        )
         digests.append(done.stdout)
     assert digests[0] == digests[1]
     assert len(set(digests[0].strip("[]\n").split(", "))) == 2
