@@ -160,10 +160,9 @@ async def _resolve(parts: Parts, tx: Transaction, incident: Incident, by: str) -
     left = await tx.operations.tally(incident.id)
     held = sum(count for state, count in left.items() if state != OperationState.CANCELLED)
     if held:
-        many = "request waits or is" if held == 1 else "requests wait or are"
         raise IllegalTransition(
-            f"{held} {many} in quarantine of incident {incident.id}; replay or cancel first what is listed by: "
-            f"prunella operations --incident {incident.id}"
+            f"incident {incident.id} has {held} request{'' if held == 1 else 's'} in a lane or in quarantine; "
+            f"replay or cancel first what is listed by: prunella operations --incident {incident.id}"
         )
     failure, nobodys = await tx.signals.failure(incident.signal_id), judging.with_fix(incident, now=None)
     await learn.resolve(parts, tx, nobodys, failure, verify.by_person(by))
