@@ -102,6 +102,7 @@ def healed_by_now(world: World, database: sqlite3.Connection) -> None:
 def _healed(world: World, incidents: Iterable[sqlite3.Row], operations: list[sqlite3.Row]) -> None:
     """With everything well again, what a machine can heal is healed; the rest says whom it waits for."""
     quarantined = {row["incident_id"] for row in operations if row["state"] == "dead"}
+    long_ago = moment(world.wall_s() - _LEFT_TO_PEOPLE_S)
     for row in incidents:
         if row["state"] == "resolved":
             continue
@@ -112,6 +113,7 @@ def _healed(world: World, incidents: Iterable[sqlite3.Row], operations: list[sql
             or place is None
             or (row["category"] == "auth" and place.service.oauth is None)
             or row["issue_id"] in FOR_PEOPLE
+            or (row["state"] == "escalated" and row["first_seen"] < long_ago)
         )
         if not row["held_reason"]:
             world.wrong(f"an incident is left without a reason: {row['id']}")

@@ -39,6 +39,7 @@ FAILED = {
     5406: "the clock was set forward by a day: the judge took for late what the next scan takes up",
     502: "judged before the round that credits had its turn: the judge was too early",
     1476: "an event came again until the end, and somebody was still at it: the senders stop with the storm now",
+    2499: "put aside, and taken up again when the clock had been set forward by a day: the judge left it to the machine",
     8302: "behind a death a token that was renewed meanwhile was worth one more try: the judge had not counted with it",
 }
 """Every seed that ever showed something, and what it was; they are played again, whatever else is."""
