@@ -97,7 +97,7 @@ simulate: $(SETUP) ## play SEEDS= histories (default 1000) of failures, deaths a
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
 
 week: $(SETUP) ## a virtual week of failures with retention: neither rows nor memory go on growing; DAYS=, SEED=
-	@PYTHONPATH=tests $(BIN)/python -m simulation.week --days $(or $(DAYS),7) --seed $(or $(SEED),1)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.week $(if $(DAYS),--days $(DAYS)) --seed $(or $(SEED),1)
 shell: $(SETUP) ## everything that strangers try against a running server; DATABASE=postgresql for one on PostgreSQL
 	@PRUNELLA_SHELL_DATABASE=$(or $(DATABASE),sqlite) $(BIN)/python -m pytest -q -n 2 tests/shell
 

@@ -256,7 +256,7 @@ async def test_deadline_holds_for_the_whole_call(mode: str) -> None:
         answer = await advisor.ask(prompt)
         took_s = clock.monotonic() - began_s
     assert (answer.advice, answer.tokens) == (None, prompt.tokens_max)
-    assert took_s < 3.0  # hanging and trickling have no end
+    assert took_s < SHORT_S + 0.75
     assert len(served.heads) == 1
     assert served.bytes_sent < 8_000_000  # of 100 MB: what fits into the sockets' buffers
     wanted = {

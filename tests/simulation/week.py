@@ -1,4 +1,4 @@
-"""A virtual week: failures all the time, people once a day, retention of a day; nothing may grow after the second day.
+"""A virtual week: failures all the time, people once a day, retention of a day; nothing may grow once that has settled.
 
 `make week`. What the outside keeps as its ledger is forgotten every midnight, so what is counted is prunella's own.
 """
@@ -20,7 +20,8 @@ DAY_S = 86_400.0
 SETTLED = 4
 """Days until retention forgets as much as comes: one that an incident is open, one that it is kept, the audit for two."""
 OBJECTS = "objects in memory"
-DAYS_MIN = 7
+DAYS = SETTLED - 1 + 7
+"""A week behind those; over fewer days what grows evenly is hardly told from what is noise."""
 MORE = {OBJECTS: 1.03}
 """How much more is still noise; of rows it is less than half, since failures come and go."""
 GROWING = ("seals",)  # the chain itself: one row for at most every 30 s in which something happened
@@ -117,11 +118,11 @@ def grown(midnights: list[Midnight]) -> list[str]:
 def main() -> int:
     """Play the days, tell, judge."""
     wish = argparse.ArgumentParser(prog="make week", description=__doc__)
-    wish.add_argument("--days", type=int, default=7)
+    wish.add_argument("--days", type=int, default=DAYS)
     wish.add_argument("--seed", type=int, default=1)
     given = wish.parse_args()
-    if given.days < DAYS_MIN:
-        wish.error(f"--days is {given.days}; what grows shows within {DAYS_MIN}, so ask for that or more")
+    if given.days < DAYS:
+        wish.error(f"--days is {given.days}; what grows shows within {DAYS}, so ask for that or more")
     begun, week = time.monotonic(), Week(given.seed, given.days)
     result = week.play()
     for midnight in week.midnights:

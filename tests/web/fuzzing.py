@@ -29,6 +29,7 @@ from schemathesis import GenerationMode
 
 from prunella.core.redact import Secret
 from prunella.core.services import Health, Service
+from prunella.engine.people import INCIDENT_ACTS
 from prunella.guard.place import DatabasePlace
 from prunella.settings import Settings
 from prunella.store import migrations
@@ -218,19 +219,7 @@ async def _known(wired: Market) -> dict[str, Sequence[str]]:
         known[name] = [one["id"] for one in items] or ["none"]
     told = (await wired.get("/api/v1/notifications?all=true"))["items"]
     known["notification_id"] = [one["notification_id"] for one in told] or ["none"]
-    known["act"] = [
-        "ack",
-        "retry",
-        "suppress",
-        "escalate",
-        "resolve",
-        "replay",
-        "cancel",
-        "pause",
-        "resume",
-        "disable",
-        "enable",
-    ]
+    known["act"] = [*INCIDENT_ACTS, "replay", "cancel", "pause", "resume", "disable", "enable"]
     return known
 
 
