@@ -162,6 +162,7 @@ ELSEWHERE = {
     "web/api/issue_shapes.py": "web/test_known_issues.py",
     "web/api/known_issues.py": "web/test_known_issues.py",
     "web/api/keys.py": "web/test_entrance.py",
+    "cli/doctor/sealed.py": "cli/test_doctor.py",
     "cli/keys.py": "web/test_entrance.py",
     "cli/notify.py": "flows/test_messages.py",
     "engine/chat.py": "web/test_chat.py",  # what a button does, seen from the chat

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import psycopg
@@ -18,12 +19,13 @@ import pytest
 from sqlalchemy import make_url
 
 from checks.test_stuck import orders
-from cli.conftest import Command
+from cli.conftest import KEY, Command
 from databases.shop import opened
 from pooler import pooling
 from prunella.cli.doctor import channels, tables
 from prunella.core.redact import Secret
 from prunella.store import migrations
+from prunella.store.secrets import generate_key
 
 PROCEDURES = """
 databases: {{shop: {{url: "sqlite:///{folder}/shop.db"}}}}
@@ -219,6 +221,29 @@ def test_key_file_that_others_can_read_is_told(
     assert "mode 0644" in told["text"]
     subprocess.run(shlex.split(told["fix"]), check=True)
     assert found(command, "key file") == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_key_that_opens_nothing_stored_is_told(
+    command: Command, configured: Path, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    """Another key than the one that sealed: an error here, a word at every start; behind a comma it is well again."""
+    if database == "postgresql":
+        monkeypatch.setenv("PRUNELLA_DATABASE_URL", fresh_postgres_url)
+        assert command("db", "upgrade").status == 0
+    with monkeypatch.context() as piped:
+        piped.setattr("sys.stdin", StringIO("xoxb-one"))
+        assert command("secret", "set", "slack").status == 0
+    assert found(command, "key") == []
+    other = generate_key()
+    monkeypatch.setenv("PRUNELLA_SECRET_KEY", other)
+    (told,) = found(command, "key")
+    assert (told["grade"], "which is not at hand: 1 in secrets" in told["text"]) == ("error", True)
+    started = command("secret", "list")
+    assert (started.status, "which is not at hand: 1 in secrets; put that key behind" in started.err) == (0, True)
+    monkeypatch.setenv("PRUNELLA_SECRET_KEY", f"{other},{KEY}")
+    assert found(command, "key") == []
+    assert command("secret", "list").err == ""
 
 
 def test_warnings_alone_end_with_status_0(command: Command, configured: Path) -> None:

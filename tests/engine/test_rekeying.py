@@ -23,7 +23,7 @@ from prunella.remedies.oauth import RefreshToken
 from prunella.settings import Settings
 from prunella.store import sealed as sealed_module
 from prunella.store.contract import Store
-from prunella.store.secrets import Keys, Vault
+from prunella.store.secrets import Keys, Vault, unopened
 from prunella.store.tables import metadata
 from prunella.testing import FaultyServer
 from prunella.testing.words import json
@@ -106,6 +106,18 @@ async def opened(app: App) -> list[object]:
 
 
 ALL = ["access-one", "refresh-one", "xoxb-one", {"order": 1}, b"made"]
+
+
+async def test_what_no_key_opens_is_counted_by_its_place(store: Store, egress: Egress) -> None:
+    """Whatever the keys at hand do not open is told with its key and its place, wherever something is sealed."""
+    await filled(wired(store, egress, OLD))
+    async with store.transaction() as tx:
+        assert [await unopened(tx.sealed, keys) for keys in (OLD, BEFORE, AFTER)] == [None] * 3
+        told = await unopened(tx.sealed, NEW)
+        few = await unopened(tx.sealed, NEW, ["secrets"])
+    places = "2 in credentials, 1 in secrets, 1 in operations, 1 in answers"
+    assert told == f"values sealed with key {OLD.id}, which is not at hand: {places}"
+    assert few == f"values sealed with key {OLD.id}, which is not at hand: 1 in secrets"
 
 
 async def test_everything_sealed_opens_with_the_new_key_alone(store: Store, egress: Egress) -> None:

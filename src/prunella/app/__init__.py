@@ -57,9 +57,11 @@ from prunella.settings import AdvisorSettings, Settings
 from prunella.store import migrations, pooling
 from prunella.store.contract import Store
 from prunella.store.postgres import PostgresStore, address
-from prunella.store.secrets import Keys, Vault
+from prunella.store.secrets import TO_OPEN_AGAIN, Keys, Vault, unopened
 from prunella.store.sqlite import SqliteStore
 
+_FEW = ("credentials", "secrets")
+"""Sealed values that a start looks at: nothing heals without them, and they are few; `doctor` looks at all."""
 _ASK_OTHERS_AFTER = timedelta(seconds=30)
 
 
@@ -180,6 +182,10 @@ async def open_app(settings: Settings, *, tell: Callable[[str], None] = lambda _
             closing.push_async_callback(app.runner.close)
         await _seed(app)
         await app.vault.recognise()
+        async with store.transaction() as tx:
+            closed = await unopened(tx.sealed, keys, _FEW)
+        if closed is not None:
+            tell(f"{closed}; {TO_OPEN_AGAIN}")
         yield app
 
 

@@ -5,11 +5,12 @@ Knows the rows' names that values are bound to, and never opens a value. Who add
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import and_, select, tuple_, update
+from sqlalchemy import LargeBinary, and_, func, select, tuple_, update
 
 from prunella.store import scope
 from prunella.store.session import Session
@@ -60,7 +61,14 @@ def _swap(table: str, column: str) -> Sql:
     return Sql(update(t).where(here, t.c[column] == param("was")).values({column: param("anew")}))
 
 
+def _heads(table: str, column: str) -> Sql:
+    one = metadata.tables[table].c[column]
+    head = func.substr(one, 1, param("length"), type_=LargeBinary).label("head")
+    return Sql(select(head, func.count().label("many")).where(one.is_not(None)).group_by("head"))
+
+
 _PAGES = {table: _page(table) for table in TABLES}
+_HEADS = {place: _heads(*place) for place in _BOUND_TO}
 _SWAPS = {place: _swap(*place) for place in _BOUND_TO}
 
 
@@ -79,6 +87,15 @@ class SealedRows:
         rows = await self._session.fetch(_PAGES[table], most=PAGE, **bound)
         last = tuple(str(rows[-1][name]) for name in keys) if len(rows) == PAGE else None
         return [value for row in rows for value in _values(table, row)], last
+
+    async def heads(self, table: str, length: int) -> Counter[bytes]:
+        """Count a table's values by their first `length` bytes; every row of it is read."""
+        await self._everything()
+        counted: Counter[bytes] = Counter()
+        for column in _columns(table):
+            for row in await self._session.fetch(_HEADS[table, column], length=length):
+                counted[bytes(row["head"])] += row["many"]
+        return counted
 
     async def swap(self, was: SealedValue, anew: bytes) -> bool:
         """Put `anew` where `was` still stands; False where somebody else wrote meanwhile."""

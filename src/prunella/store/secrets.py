@@ -13,7 +13,8 @@ import os
 import secrets
 import sqlite3
 import tempfile
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -30,6 +31,7 @@ from prunella.core.records import Credential
 from prunella.core.redact import Secret
 from prunella.core.services import SecretRef, SecretSource
 from prunella.store.contract import Store
+from prunella.store.sealed import TABLES, SealedRows
 
 KEY_BYTES = 32
 _DIRECT, _WRAPPED = b"\x01", b"\x02"
@@ -39,6 +41,10 @@ _ONCE = bytes(_NONCE_BYTES)
 _ID_BYTES = 4
 _HEAD_BYTES = 1 + _ID_BYTES
 _WRAPPED_BYTES = KEY_BYTES + 8  # RFC 3394 section 2.2.1
+TO_OPEN_AGAIN = (
+    "put that key behind the first one of PRUNELLA_SECRET_KEY, or of the key file, after a comma; "
+    "where it is lost for good, store tokens and secrets anew"
+)
 _IN_USE_MAX = 256  # each costs the redactor a look per text
 
 
@@ -62,6 +68,10 @@ class Keys:
     def is_newest(self, sealed: bytes) -> bool:
         """Tell whether this value is sealed as it would be now: in this way, and with the key that seals now."""
         return sealed[:_HEAD_BYTES] == _WRAPPED + _key_id(self._first)
+
+    def opens(self, head: bytes) -> bool:
+        """Tell by the first bytes of a sealed value whether it was sealed with one of these keys."""
+        return head[1:] in self._wraps
 
     @classmethod
     def parse(cls, text: str, source: str = "PRUNELLA_SECRET_KEY") -> Keys:
@@ -192,6 +202,24 @@ class Vault:
         for name in names[:_IN_USE_MAX]:
             with suppress(SecretError):
                 await self.reveal(SecretRef(name))
+
+
+async def unopened(rows: SealedRows, keys: Keys, tables: Sequence[str] = TABLES) -> str | None:
+    """Say what none of these keys opens, without opening anything; None where there is no such value.
+
+    Args:
+        tables: where to look; each is read as a whole.
+    """
+    places, strange = Counter[str](), set[str]()
+    for table in tables:
+        for head, many in (await rows.heads(table, _HEAD_BYTES)).items():
+            if not keys.opens(head):
+                places[table] += many
+                strange.add(head[1:].hex())
+    if not places:
+        return None
+    told = ", ".join(f"{many} in {table}" for table, many in places.items())
+    return f"values sealed with key {' and '.join(sorted(strange))}, which is not at hand: {told}"
 
 
 def holds_sealed(database: Path) -> bool:

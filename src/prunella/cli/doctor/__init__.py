@@ -8,7 +8,7 @@ from prunella import plugin
 from prunella.app import load_plugins
 from prunella.app.packs import shipped
 from prunella.cli import world
-from prunella.cli.doctor import channels, configured, databases, tables
+from prunella.cli.doctor import channels, configured, databases, sealed, tables
 from prunella.cli.doctor.databases import grants
 from prunella.cli.doctor.flaw import Flaw, as_rows, error, tell, warning
 from prunella.core.errors import ConfigError
@@ -39,6 +39,8 @@ def _packs(settings: Settings) -> list[Flaw]:
 
 async def _examine_live(settings: Settings) -> list[Flaw]:
     found = await tables.examine(settings)
+    if not any(one.is_error or one.about == "tables" for one in found):
+        found += await sealed.examine(settings)
     found += await channels.examine(settings)
     try:
         load_plugins(settings)

@@ -53,21 +53,26 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def keys_text(settings: Settings) -> tuple[str, str] | None:
+    """Return where the deployment's keys stand, and what stands there; None where nothing does yet."""
+    if settings.secret_key is not None:
+        return "PRUNELLA_SECRET_KEY", settings.secret_key.reveal()
+    path = sqlite_path(settings.database_url)
+    file = None if path is None else path.with_name(path.name + ".key")
+    return None if file is None or not file.exists() else (str(file), file.read_text().strip())
+
+
 def _keys(settings: Settings) -> Iterator[Flaw]:
     """Look at the deployment's keys, and at the file where they stand."""
-    path = sqlite_path(settings.database_url)
-    if settings.secret_key is not None:
-        shown, text = "PRUNELLA_SECRET_KEY", settings.secret_key.reveal()
-    elif path is None:
-        why = "is not set, and PostgreSQL needs it (32 bytes, base64)"
-        yield error("key", f"PRUNELLA_SECRET_KEY {why}", f"export PRUNELLA_SECRET_KEY=$({_NEW_KEY})")
+    found = keys_text(settings)
+    if found is None:
+        if sqlite_path(settings.database_url) is None:  # on SQLite it is made at the first start, and well
+            why = "is not set, and PostgreSQL needs it (32 bytes, base64)"
+            yield error("key", f"PRUNELLA_SECRET_KEY {why}", f"export PRUNELLA_SECRET_KEY=$({_NEW_KEY})")
         return
-    else:
-        file = path.with_name(path.name + ".key")
-        if not file.exists():
-            return  # it is made at the first start, and well
-        yield from _modes(file)
-        shown, text = str(file), file.read_text().strip()
+    shown, text = found
+    if settings.secret_key is None:
+        yield from _modes(Path(shown))
     for part in (part.strip() for part in text.split(",") if part.strip()):
         yield from _strength(shown, part)
 
