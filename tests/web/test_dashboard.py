@@ -127,6 +127,23 @@ async def test_many_are_estimated_first_and_done_as_estimated(web: Web) -> None:
         assert "incidents.ack" in {entry.action for entry in await tx.audit.list(most=20)}
 
 
+async def test_many_are_resolved_but_for_those_with_requests(web: Web) -> None:
+    """What a person says of many ends those that nothing waits of; the others stand, and are counted with why."""
+    csrf = await enter(web)
+    over = [await fail(web, number, error_code=f"E{number}", endpoint=f"/a{number}") for number in range(2)]
+    await fail(web, 2, http_status=503, endpoint="/a2", method="POST", payload={"order": 2})
+    page = (await web.ask("GET", "/incidents/many?act=resolve&service=crm")).text
+    assert "Resolve 3 incidents" in page
+    order = {name: hidden(page, name) for name in ("made_at", "digest", "act", "service")}
+    done = await web.ask("POST", "/incidents/many", data={**order, "csrf": csrf, "reason": "ordered anew by phone"})
+    assert done.status_code == 303
+    said = (await web.ask("GET", "/incidents?service=crm")).text
+    assert "2 resolved, on your word, 1 still with requests in a lane or in quarantine" in said
+    async with web.app.store.transaction() as tx:
+        assert {one.id for one in await tx.incidents.list(most=9) if not one.is_open} == set(over)
+        assert "incidents.resolve" in {entry.action for entry in await tx.audit.list(most=20)}
+
+
 async def test_filters_are_those_of_the_api(web: Web) -> None:
     """A filter of the list is a filter of the API; an unknown word is refused with those that are allowed."""
     await enter(web)

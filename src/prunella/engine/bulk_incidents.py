@@ -1,4 +1,4 @@
-"""Acknowledge or retry many incidents at once: estimated first, then done to exactly what was estimated.
+"""Acknowledge, retry or resolve many incidents at once: estimated first, then done to exactly what was estimated.
 
 As with operations (bulk.py): the estimate names its moment and a digest, and who carries it out hands both back.
 """
@@ -19,9 +19,10 @@ from prunella.core.states import IncidentState
 from prunella.engine import people, trail
 from prunella.engine.parts import Parts
 
-ACTS = ("ack", "retry")
+ACTS = ("ack", "retry", "resolve")
 MOST = 500
 """How many one order may name; the newest of more."""
+_LEFT = {"resolve": "still with requests in a lane or in quarantine, or moved meanwhile"}
 _OPEN = [state.value for state in IncidentState if state is not IncidentState.RESOLVED]
 
 
@@ -82,7 +83,7 @@ async def carry_out(
             await people.act_on_incident(parts, incident.id, act, by=by, reason=reason)
             done += 1
         except IllegalTransition:
-            left["moved meanwhile"] += 1
+            left[_LEFT.get(act, "moved meanwhile")] += 1
         await parts.give_way()
     return Carried(done=done, left=dict(left))
 
@@ -94,7 +95,14 @@ async def _meant(parts: Parts, act: str, equal: Mapping[str, Any], made_at: date
     open_only = {**equal, "state": equal.get("state") or _OPEN}
     async with parts.store.transaction() as tx:
         found = await tx.incidents.list(most=MOST + 1, before=(made_at, "~"), **open_only)
-    return [one for one in found if one.is_open and not (act == "retry" and one.state is IncidentState.HEALING)]
+    return [one for one in found if _can_be(act, one)]
+
+
+def _can_be(act: str, incident: Incident) -> bool:
+    """Tell whether an act may be worth naming an incident for; `people` has the last word."""
+    if act == "resolve" and incident.procedure:
+        return False
+    return incident.is_open and (act == "ack" or incident.state is not IncidentState.HEALING)
 
 
 def _estimated(act: str, found: list[Incident], made_at: datetime) -> Estimate:

@@ -36,7 +36,7 @@ _CHOICES = {
     "severity": tuple(one.value for one in Severity),
 }
 _NOTHING: tuple[object, ...] = (None, "", [], {})
-_DONE = {"ack": "acknowledged", "retry": "set going again"}
+_DONE = {"ack": "acknowledged", "retry": "set going again", "resolve": "resolved, on your word"}
 
 
 def add_routes(routes: APIRouter, app: App, frame: Frame) -> None:
@@ -69,7 +69,7 @@ def _add_list(routes: APIRouter, app: App, frame: Frame) -> None:
 
 def _add_many(routes: APIRouter, app: App, frame: Frame) -> None:
     @routes.get("/incidents/many")
-    async def estimate(caller: Acts, request: Request, act: Literal["ack", "retry"] = "retry") -> Response:
+    async def estimate(caller: Acts, request: Request, act: Literal["ack", "retry", "resolve"] = "retry") -> Response:
         return await _estimate_page(
             app, frame, request, caller, act, filters.chosen(IncidentFilter, request.query_params)
         )
