@@ -43,10 +43,8 @@ async def examine(settings: Settings) -> list[Flaw]:
 async def _rows(settings: Settings) -> AsyncIterator[SealedRows]:
     path = sqlite_path(settings.database_url)
     if path is not None:
-        with closing(sqlite3.connect(path, isolation_level=None)) as database:
-            yield SealedRows(
-                Session(SqliteStore(database, SystemClock()))
-            )  # beside a running process: no lock is taken
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:  # no lock: a process may be at work
+            yield SealedRows(Session(SqliteStore(database, SystemClock())))
         return
     store = await PostgresStore.open(settings.database_url, connections_max=1)
     try:
