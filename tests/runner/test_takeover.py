@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ import pytest
 from engine.crew import engine
 from engine.world import CRM
 from prunella.core.clock import SystemClock
-from prunella.core.records import Failure, Signal
+from prunella.core.outcomes import Outcome
+from prunella.core.records import Failure, Request, Signal
+from prunella.engine import people
+from prunella.engine.heal import heal
 from prunella.engine.intake import Intake
 from prunella.engine.parts import Parts
 from prunella.engine.reconcile import reconcile
@@ -21,6 +25,7 @@ from prunella.runner.procrastinate import ProcrastinateRunner
 from prunella.runner.rows import Rows
 from prunella.runner.tables import Tables
 from prunella.runner.takeover import Takeover
+from prunella.store.contract import Store
 from runner.ground import Calls, queue_of, running, workers
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +48,7 @@ class Place:
     clock: Jump
     worker: int
     ask: Callable[..., list[tuple[Any, ...]]]
+    store: Store
     runner: ProcrastinateRunner
 
     async def steady(self) -> None:
@@ -67,12 +73,12 @@ class Place:
 @pytest.fixture
 async def place(anyio_backend: str, migrated_postgres_url: str) -> AsyncIterator[Place]:
     """Lend a worker's place in an empty queue."""
-    async with workers(migrated_postgres_url, 1) as (_, (runner,)):
+    async with workers(migrated_postgres_url, 1) as (ground, (runner,)):
         clock = Jump()
         tables = Tables(migrated_postgres_url, clock, pooled=False)
         takeover = Takeover(tables, clock)
         with queue_of(migrated_postgres_url) as ask:
-            yield Place(takeover, clock, await Rows(tables, takeover).register_worker(), ask, runner)
+            yield Place(takeover, clock, await Rows(tables, takeover).register_worker(), ask, ground.store, runner)
         await tables.close()
 
 
@@ -125,6 +131,72 @@ async def test_call_that_kills_its_workers_is_put_off(place: Place) -> None:
     await place.runner.cancel("heal", "poison")
     await place.runner.submit("heal", "poison")
     assert place.standing() == [("todo", None, None)]
+
+
+async def test_deaths_over_a_call_that_got_on_are_forgotten(place: Place) -> None:
+    """A call that achieved something is no poison, whoever dies over it next; what was rolled back counts for nothing."""
+    seen = []
+
+    async def work(name: str) -> None:
+        with suppress(InterruptedError):
+            async with place.store.transaction() as tx:
+                await place.runner.gets_on("heal", name, tx=tx)
+                raise InterruptedError
+        seen.append(place.standing())
+        async with place.store.transaction() as tx:
+            await place.runner.gets_on("heal", name, tx=tx)
+        seen.append(place.standing())
+
+    calls = Calls()
+    place.runner.handle("heal", calls.handler("heal", "", work))
+    await place.steady()
+    await place.runner.submit("heal", "a")
+    for _ in range(4):
+        place.dies_over("a")
+        await place.takeover.take_over()
+    async with running(place.runner):
+        await calls.times(1)
+    assert seen == [[("doing", 4, None)], [("doing", None, None)]]
+
+
+async def test_heal_that_settled_an_attempt_got_on(place: Place) -> None:
+    """A wave whose outcome is written is something achieved, also where the next one kills its worker."""
+    seen = []
+
+    async def answered(*_: Any) -> Outcome:
+        return Outcome.failed("HTTP 503")
+
+    parts = engine(place.store, "worker", runner=place.runner, services={"crm": CRM}, act=answered)
+    request = Request(method="GET", endpoint="/0")
+    await Intake(parts).accept(replace(_failure(parts, 0), request=request))
+    place.ask("UPDATE procrastinate_jobs SET args = args || '{\"deaths\": 4}', scheduled_at = NULL")
+
+    async def work(incident_id: str) -> None:
+        place.ask("UPDATE operations SET due_at = now()")
+        await heal(parts, incident_id)
+        seen.append(place.ask("SELECT (args ->> 'deaths')::int FROM procrastinate_jobs WHERE status = 'doing'"))
+
+    calls = Calls()
+    place.runner.handle("heal", calls.handler("heal", "", work))
+    async with running(place.runner):
+        await calls.times(1)
+    assert seen == [[(None,)]]
+
+
+async def test_person_brings_forward_what_was_put_off(place: Place) -> None:
+    """Who retries an incident over which workers died has looked why; it goes on at once, its deaths forgotten."""
+    parts = engine(place.store, "worker", runner=place.runner, services={"crm": CRM})
+    failure = replace(_failure(parts, 0), request=Request(method="GET", endpoint="/0"))
+    incident_id = (await Intake(parts).accept(failure)).incident_id or ""
+    await place.steady()
+    for _ in range(5):
+        place.dies_over(incident_id)
+        await place.takeover.take_over()
+    await people.act_on_incident(parts, incident_id, "retry", by="ada")
+    mine = (
+        "SELECT (args ->> 'deaths')::int, scheduled_at > now() FROM procrastinate_jobs WHERE args -> 'ids' ->> 0 = %s"
+    )
+    assert place.ask(mine, incident_id) == [(None, None)]
 
 
 async def test_poison_is_told(migrated_postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -200,6 +200,7 @@ async def settle(
     case, plan, _ = work
     async with parts.store.transaction() as tx:
         kept = await learn.settle(parts, tx, case, plan, results, goes_on=goes_on)
+        await parts.runner.gets_on("heal", case.incident.id, tx=tx)
         if kept is None:
             return None
         joined = kept.incident.count != case.incident.count

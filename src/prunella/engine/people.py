@@ -123,6 +123,7 @@ async def _retry(parts: Parts, tx: Transaction, incident: Incident, by: str) -> 
     if incident.procedure:
         await _begin_anew(parts, tx, incident)
     else:
+        await parts.runner.cancel("heal", incident.id)  # one that was put off begins for nobody but a person
         await patrol.wake(parts, tx, incident, by_person=True)
 
 
@@ -136,6 +137,7 @@ async def _begin_anew(parts: Parts, tx: Transaction, incident: Incident) -> None
         incident, state=IncidentState.OPEN, attempts=0, regressions=0, next_at=None, held_reason=None, memory=memory
     )
     await tx.incidents.save(replace(fresh, level=parts.procedures[name].policy.level))
+    await parts.runner.cancel("procedure", name)
     await parts.runner.submit("procedure", name, tx=tx)
 
 

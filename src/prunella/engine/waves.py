@@ -164,6 +164,7 @@ async def _settle(
                     gathered, replace(due, incident=incident), ended, outcome, after, counts=_counts(due, counts)
                 )
             settled.append(Attempt(gathered.settled(ended), outcome, incident.state))
+        await parts.runner.gets_on("procedure", ready.name, tx=gathered.tx)
     return settled
 
 

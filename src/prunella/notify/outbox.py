@@ -135,6 +135,7 @@ class Delivery:
             ids = [one.id for one in batch]
             await tx.outbox.settle(ids, "sent", next_at=None, error=remark, sent_at=now, tried=tried)
             await tx.channels.succeeded(name, now)
+            await self.runner.gets_on("deliver", name, tx=tx)
         self.listeners.emit("notification.sent", channel=name, kind=batch[0].kind, count=len(batch))
         return True
 

@@ -8,6 +8,7 @@ Promises, each held by tests/runner/test_contract*.py:
   a handler that raises is called again after 1, 2, 4, 8, 16 s, then left to the sweep;
   one that found the database away is called again every 2 s until it is back;
   what a worker had begun when it died is called again on another; a slow one that lives is not;
+  a call over which five workers die in a row waits, for longer each time, unless it got on before one died;
   `stop` lets running handlers finish, for as long as it is told to; what it cuts off is called again.
 """
 
@@ -71,6 +72,10 @@ class Runner(Protocol):
 
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits; what runs is not interrupted."""
+        ...
+
+    async def gets_on(self, name: str, *ids: str, tx: Commit) -> None:
+        """Say that a call under way has achieved something: deaths over it are counted anew once that is committed."""
         ...
 
     async def run(self) -> None:

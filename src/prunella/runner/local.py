@@ -64,6 +64,9 @@ class LocalRunner:
         self._again.discard(key)
         self._raised.pop(key, None)
 
+    async def gets_on(self, name: str, *ids: str, tx: Commit) -> None:
+        """Note nothing: with this process its whole queue dies, and each start makes it anew."""
+
     async def run(self) -> None:
         """Call what is due until `stop`."""
         while not self._stopping:

@@ -68,6 +68,7 @@ class ProcrastinateRunner:
         self._worker: _Worker | None = None
         self._ended: asyncio.Event | None = None
         self._under_way: set[asyncio.Future[None]] = set()
+        self._feared: set[Key] = set()
         self._stopping = self._cuts = False
         self._heard_s = clock.monotonic()
 
@@ -96,6 +97,12 @@ class ProcrastinateRunner:
     async def cancel(self, name: str, *ids: str) -> None:
         """Forget what waits."""
         await self._rows.cancel((name, *ids))
+
+    async def gets_on(self, name: str, *ids: str, tx: Commit) -> None:
+        """Count deaths over a call anew; one statement, and only where somebody died over it."""
+        if (key := (name, *ids)) in self._feared:
+            await self._rows.gets_on(key, tx)
+            tx.on_commit(lambda: self._feared.discard(key))
 
     async def queued(self) -> list[Queued]:
         """List what waits and what runs, on every worker."""
@@ -164,16 +171,21 @@ class ProcrastinateRunner:
         return worker
 
     async def _call(self, *, name: str, ids: list[str], raised: int = 0, deaths: int = 0) -> None:
+        key = (name, *ids)
+        if deaths:
+            self._feared.add(key)
         try:
             await self._uncut(name, ids)
         except _Cut:
             async with asyncio.timeout(_LAST_WORDS_S):  # after that the others find out that this worker is gone
-                await self._rows.call_again((name, *ids), 0.0, raised)
+                await self._rows.call_again(key, 0.0, raised)
         except Exception as error:
-            _log.error("handler %s failed (%s times before)", ":".join([name, *ids]), raised, exc_info=error)
+            _log.error("handler %s failed (%s times before)", ":".join(key), raised, exc_info=error)
             self._listeners.emit("engine.failed", handler=name, error=type(error).__name__)
             if (next_try := again(error, raised)) is not None:
-                await self._rows.call_again((name, *ids), *next_try)
+                await self._rows.call_again(key, *next_try)
+        finally:
+            self._feared.discard(key)
 
     async def _uncut(self, name: str, ids: list[str]) -> None:
         """Call a handler apart, so that `stop` may cut it off and Procrastinate doesn't take that for its own end."""

@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 from psycopg.errors import ForeignKeyViolation
 
 from prunella.core.errors import StoreError, StoreUnavailable
-from prunella.runner.contract import Key, Queued
+from prunella.runner.contract import Commit, Key, Queued
 from prunella.runner.tables import INSERT, SCHEMA, WAITING, Tables
 from prunella.runner.takeover import DEATHS_MAX, Takeover
 
@@ -43,6 +43,9 @@ scheduled_at = CASE WHEN job.scheduled_at < excluded.scheduled_at OR job.schedul
                THEN job.scheduled_at ELSE excluded.scheduled_at END
 """
 _CANCEL = f"DELETE FROM {SCHEMA}.procrastinate_jobs WHERE queueing_lock = %(key)s AND status = 'todo'"  # noqa: S608
+_GETS_ON = f"""
+UPDATE {SCHEMA}.procrastinate_jobs SET args = args - 'deaths' WHERE lock = %(key)s AND status = 'doing'
+"""  # noqa: S608
 _QUEUED = f"""
 SELECT args, status = 'doing' AS running, coalesce(extract(epoch FROM scheduled_at - clock_timestamp()), 0) AS due_in_s
 FROM {SCHEMA}.procrastinate_jobs WHERE status IN ('todo', 'doing')
@@ -93,6 +96,10 @@ class Rows(JobManager):
         """Queue a call that raised, with how often it did; where it waits already, the earlier time counts."""
         values = {"name": key[0], "key": json.dumps(key), "args": _args(key, raised=raised), "delay_s": delay_s}
         await self._tables.insist(lambda: self._tables.ask(_AGAIN, **values))
+
+    async def gets_on(self, key: Key, tx: Commit) -> None:
+        """Forget how many workers died over a call that is under way."""
+        await tx.driver.execute(_GETS_ON.encode(), {"key": json.dumps(key)})
 
     async def cancel(self, key: Key) -> None:
         """Forget what waits."""

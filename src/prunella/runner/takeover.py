@@ -1,5 +1,6 @@
 """Who lives, and what becomes of calls whose worker does not: they are queued again, poison later each time.
 
+In a crash loop every call collects deaths that others cause: one that got on between (`gets_on`) begins anew.
 Found by heartbeats, never by age. A call whose fetch was committed while its answer was lost is found as well; and
 whoever was cut off itself, and so cannot know who else lives, buries nobody until it has seen a while go by.
 """
