@@ -26,6 +26,7 @@ UNION ALL SELECT 'an incident', id, state || ': ' || coalesce(held_reason, '') F
 WHERE state NOT IN ('resolved', 'escalated') OR lease_until IS NOT NULL
 UNION ALL SELECT 'a run', id, state FROM runs WHERE state IN ('planned', 'running')
 """
+_PUT_OFF = "SELECT id FROM procrastinate_jobs WHERE jsonb_exists(args, 'deaths') AND scheduled_at > now()"
 
 
 def left(database_url: str) -> list[tuple[str, str, str]]:
@@ -34,6 +35,11 @@ def left(database_url: str) -> list[tuple[str, str, str]]:
         return [(str(what), str(which), str(how)) for what, which, how in _rows(database_url, _LEFT)]
     except OperationalError as error:
         return [("the database", "is away", type(error).__name__)]
+
+
+def is_put_off(database_url: str) -> bool:
+    """Tell whether calls over which workers died wait for their time; on SQLite no queue outlives its process."""
+    return not database_url.startswith("sqlite") and bool(_rows(database_url, _PUT_OFF))
 
 
 def enter(

@@ -42,7 +42,8 @@ class Storm:
         keyed, keyless: how many services honour idempotency keys, and how many do not.
         slow_s: how long a reply takes at most.
         only_in_mid_call: kill nobody but who is calling.
-        calm_s: when the storm is over, everything is waited for as long as something moves within this time.
+        calm_s: when the storm is over, everything is waited for as long as something moves within this time; and for
+            what is put off because workers died over it, a quarter of an hour at most.
         plant: bugs to plant, to see that they are found.
     """
 
@@ -154,10 +155,10 @@ def _weather(
 
 
 def _calm(storm: Storm, address: tuple[str, int], database_url: str) -> None:
-    """Wait until everything is settled, or nothing has moved for a while."""
+    """Wait until everything is settled, or nothing has moved for a while and nothing waits to be called again."""
     before, moved_s = -1, time.monotonic()
     while time.monotonic() < moved_s + storm.calm_s and (undecided := audit.left(database_url)):
-        if len(undecided) != before:
+        if len(undecided) != before or audit.is_put_off(database_url):
             before, moved_s = len(undecided), time.monotonic()
         scan(address)
         time.sleep(_SCAN_EVERY_S)
