@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +29,7 @@ from prunella.web.auth import Gatehouse, Role
 
 _SECRET = "whsec_c2VjcmV0LW9mLXRoZS1jaGFvcy13ZWJob29r"
 _TIMEOUT_S = 10.0
+_CHANCE = random.SystemRandom()
 _ORDERS = (
     "CREATE TABLE orders (id integer PRIMARY KEY, status text NOT NULL, vendor_id integer, updated_at MOMENT NOT NULL)"
 )
@@ -348,10 +351,15 @@ procedures:
 
 
 def free_address() -> tuple[str, int]:
-    """Return an address of this machine that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return "127.0.0.1", int(one.getsockname()[1])
+    """Return an address of this machine that nobody listens on.
+
+    Below the ports that calls go out from (32768 and more, ip(7)): one of those could have it while its owner is dead.
+    """
+    while True:
+        address = "127.0.0.1", _CHANCE.randrange(16_384, 32_768)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(address)
+            return address
 
 
 def with_schema(url: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ from chaos.crew import Crew, Zygote, zygote
 from chaos.killer import Killer
 from chaos.postgres import Postgres, postgres
 from chaos.senders import Senders, scan
+from chaos.stories import free_address
 from chaos.world import World, environment
 from prunella.store import migrations
 
@@ -101,7 +101,7 @@ def play(storm: Storm, folder: Path, server: Postgres | None, forks: Zygote) -> 
     began_s = time.monotonic()
     here = Path(tempfile.mkdtemp(prefix="storm-", dir=folder))
     database_url = migrated_file(folder, here) if server is None else server.migrated()
-    address = ("127.0.0.1", _free_port())
+    address = free_address()
     with World(storm.seed, storm.keyed, storm.keyless) as world:
         world.play(2 * storm.events // len(world.services) + 5, storm.slow_s)
         config = here / "prunella.yaml"
@@ -191,9 +191,3 @@ def _book(storm: Storm, crew: Crew, killer: Killer, senders: Senders) -> Book:
     book.count("ended by themselves while PostgreSQL was away", len(crew.ended) - len(alone))
     book.blame("ended by themselves although PostgreSQL was there", alone)
     return book
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
